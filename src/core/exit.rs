@@ -1,0 +1,60 @@
+//! How a process ended.
+
+use super::Signal;
+use std::fmt;
+
+/// How a process ended, as `waitid(2)` tells it, with what the cgroup's counter adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// By itself, or by a signal.
+    pub how: How,
+    /// The kernel wrote a core file.
+    pub core_dumped: bool,
+    /// The kernel's out-of-memory killer did it.
+    pub oom_killed: bool,
+}
+
+/// By itself with a code, or by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// `exit(code)`, 0 to 255.
+    Code(u8),
+    /// Killed by this signal.
+    Signal(Signal),
+}
+
+impl Exit {
+    /// An exit by itself.
+    pub fn code(code: u8) -> Exit {
+        Exit { how: How::Code(code), core_dumped: false, oom_killed: false }
+    }
+
+    /// A death by a signal.
+    pub fn signal(signal: Signal) -> Exit {
+        Exit { how: How::Signal(signal), core_dumped: false, oom_killed: false }
+    }
+
+    /// What a shell would show as `$?`: the code, or 128 plus the signal's number.
+    pub fn status(&self) -> u8 {
+        match self.how {
+            How::Code(code) => code,
+            How::Signal(signal) => 128 + signal.number() as u8,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.how {
+            How::Code(code) => write!(f, "exit code {code}")?,
+            How::Signal(signal) => write!(f, "{signal}")?,
+        }
+        if self.oom_killed {
+            write!(f, " from the kernel, out of memory")?;
+        }
+        if self.core_dumped {
+            write!(f, ", core dumped")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! The reload in progress: which outdated slots may get their replacement now.
+
+use super::*;
+use slot::Turn;
+
+/// A reload in progress.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    /// The generation that every slot is to run.
+    pub target: u32,
+    /// When it began.
+    pub since: Time,
+    /// Whether what the new generation needs is read, and replacing can begin.
+    pub prepared: bool,
+}
+
+/// How the last reload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every worker is of this generation.
+    Done(u32),
+    /// The old workers stayed.
+    Failed(u32, Trouble),
+}
+
+impl Rollout {
+    /// Starts as many replacements as may be under way. Tells whether every slot is new and nothing is under way.
+    pub(super) fn advance(&self, slots: &mut [Slot], turn: &mut Turn) -> bool {
+        if !self.prepared {
+            return false;
+        }
+        let width = match turn.policy.reload {
+            Reload::Rolling(width) => width as usize,
+            Reload::Restart => 1,
+        };
+        let under_way = slots.iter().filter(|slot| slot.incoming.is_some() || slot.outgoing.is_some()).count();
+        let mut outdated: Vec<&mut Slot> = slots.iter_mut().filter(|slot| self.is_outdated(slot)).collect();
+        let done = under_way == 0 && outdated.is_empty();
+        let may_begin = outdated.iter_mut().filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
+        for slot in may_begin.take(width.saturating_sub(under_way)) {
+            match turn.policy.reload {
+                Reload::Rolling(_) => slot.start_replacement(self.target, turn),
+                Reload::Restart => {
+                    slot.vacate(turn);
+                    if slot.place == Place::Vacant {
+                        slot.start_replacement(self.target, turn);
+                    }
+                }
+            }
+        }
+        done
+    }
+
+    /// A slot whose worker finished for good has nothing to replace.
+    fn is_outdated(&self, slot: &Slot) -> bool {
+        slot.wish == Wish::Up && slot.generation < self.target && slot.place != Place::Stopped
+    }
+}

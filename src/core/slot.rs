@@ -1,0 +1,524 @@
+//! One slot: a numbered place that outlives the processes that hold it.
+//!
+//! A slot has room for three processes, each with a part of its own:
+//!
+//! | part | who | how it gets there |
+//! |---|---|---|
+//! | holder | the slot's worker, in any state | started when the place is vacant |
+//! | incoming | its replacement, during a reload | started by the rollout; takes the place when it is ready and has lived for `min_uptime` |
+//! | outgoing | the one that was replaced | the holder's when it is replaced |
+//!
+//! The holder lives its life whatever the other two do: a crash in the middle of a reload is restarted as any other.
+
+use super::*;
+
+/// A numbered place for a worker.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Which.
+    pub id: SlotId,
+    /// Whether it is to be there.
+    pub wish: Wish,
+    /// What its holder runs, or will run when it is started again.
+    pub generation: u32,
+    /// What holds the place.
+    pub place: Place,
+    /// The replacement on its way in.
+    pub incoming: Option<Worker>,
+    /// The replaced one on its way out.
+    pub outgoing: Option<Worker>,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// How its holder ended last.
+    pub last_exit: Option<Exit>,
+    /// Crashes in a row since the last stable life.
+    crashes: u32,
+    /// Forks in a row that the kernel refused.
+    refusals: u32,
+    /// The word by which a worker here last said that it is ready: its successor must say it too (`--ready auto`).
+    word: Option<Sign>,
+}
+
+/// What is asked of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A worker runs in it.
+    Up,
+    /// It ends with its workers.
+    Gone,
+}
+
+/// What holds the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nobody: a worker is due, or the slot ends.
+    Vacant,
+    /// A process.
+    Held(Worker),
+    /// The next start, at this time.
+    Backoff(Time),
+    /// It finished, and is not to be started again.
+    Stopped,
+    /// It crashed too often, and is not started again before a reload.
+    Failed,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Which.
+    pub id: WorkerId,
+    /// Of which generation.
+    pub generation: u32,
+    /// When it was forked.
+    pub started: Time,
+    /// Where in its life it is.
+    pub phase: Phase,
+}
+
+/// Where in its life a process is. The deadline is part of the state that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not ready yet; `until` then it is, or else it has failed to be.
+    Starting {
+        /// The end of the wait.
+        until: Time,
+    },
+    /// Serving.
+    Ready,
+    /// Sent the stop signal; killed at that time.
+    Draining {
+        /// What for.
+        why: Why,
+        /// When its patience ends.
+        kill_at: Time,
+    },
+    /// Sent SIGKILL; its exit is awaited.
+    Killing {
+        /// What for.
+        why: Why,
+    },
+}
+
+/// Why a process was asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is not wanted any more: replaced, scaled down, or the container stops.
+    Unwanted,
+    /// It was not ready in time.
+    NotReady,
+}
+
+/// What came of an event for the rollout that watches the slot.
+#[derive(Debug, PartialEq)]
+pub(super) enum Upshot {
+    Nothing,
+    /// The replacement did not make it.
+    ReplacementFailed(Trouble),
+}
+
+/// What every step of the machine needs beside the slot's own state.
+pub(super) struct Turn<'a> {
+    pub(super) now: Time,
+    pub(super) policy: &'a Policy,
+    /// Whether a program of this app ever ran: if none did, a missing program is final.
+    pub(super) proven: bool,
+    pub(super) last_worker: &'a mut WorkerId,
+    pub(super) dice: &'a mut Dice,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+/// The longest wait after a fork that the kernel refused: a worker is back within a second of the shortage's end.
+const LONGEST_WAIT_FOR_ROOM: Time = Time::from_millis(800);
+
+impl Worker {
+    /// Whether it is on its way out.
+    pub fn is_leaving(&self) -> bool {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Ready => false,
+            Phase::Draining { .. } | Phase::Killing { .. } => true,
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Starting { until } => Some(until),
+            Phase::Draining { kill_at, .. } => Some(kill_at),
+            Phase::Ready | Phase::Killing { .. } => None,
+        }
+    }
+
+    /// Asks it to stop, if it was not asked before.
+    fn stop(&mut self, slot: SlotId, why: Why, turn: &mut Turn) {
+        if !self.is_leaving() {
+            let (signal, timeout) = (turn.policy.stop_signal, turn.policy.stop_timeout);
+            self.phase = Phase::Draining { why, kill_at: turn.now + timeout };
+            turn.effects.push(Effect::Signal(self.id, signal));
+            turn.report(Report::Stopping { slot, worker: self.id, signal, timeout });
+        }
+    }
+
+    fn kill(&mut self, slot: SlotId, turn: &mut Turn) {
+        let why = match self.phase {
+            Phase::Starting { .. } | Phase::Ready => Why::Unwanted,
+            Phase::Draining { why, .. } => why,
+            Phase::Killing { .. } => return,
+        };
+        self.phase = Phase::Killing { why };
+        turn.effects.push(Effect::Kill(self.id));
+        turn.report(Report::Killed { slot, worker: self.id });
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn report(&mut self, report: Report) {
+        self.effects.push(Effect::Report(report));
+    }
+
+    /// A process for that slot, starting now.
+    fn spawn(&mut self, slot: SlotId, generation: u32, must_say: Option<Sign>) -> Worker {
+        let until = self.now
+            + match (self.policy.ready, must_say) {
+                (Readiness::Uptime, _) | (Readiness::Auto, None) => self.policy.min_uptime,
+                (Readiness::Spawn | Readiness::Told, _) | (Readiness::Auto, Some(_)) => self.policy.ready_timeout,
+            };
+        self.last_worker.0 += 1;
+        let worker = *self.last_worker;
+        self.effects.push(Effect::Spawn { worker, slot, generation });
+        Worker { id: worker, generation, started: self.now, phase: Phase::Starting { until } }
+    }
+}
+
+impl Slot {
+    pub(super) fn new(id: SlotId, generation: u32) -> Slot {
+        Slot {
+            id,
+            wish: Wish::Up,
+            generation,
+            place: Place::Vacant,
+            incoming: None,
+            outgoing: None,
+            restarts: 0,
+            last_exit: None,
+            crashes: 0,
+            refusals: 0,
+            word: None,
+        }
+    }
+
+    /// Its processes, in any state.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.holder().into_iter().chain(&self.incoming).chain(&self.outgoing)
+    }
+
+    /// The process that holds it.
+    pub fn holder(&self) -> Option<&Worker> {
+        match &self.place {
+            Place::Held(worker) => Some(worker),
+            Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => None,
+        }
+    }
+
+    /// Whether a worker in it serves: the holder, or the replacement that waits to take its place.
+    pub fn is_ready(&self) -> bool {
+        self.holder().into_iter().chain(&self.incoming).any(|worker| worker.phase == Phase::Ready)
+    }
+
+    /// Whether nothing will happen in it by itself any more.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.place, Place::Stopped | Place::Failed) && self.incoming.is_none() && self.outgoing.is_none()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.workers().next().is_none()
+    }
+
+    /// The next time at which something is due here.
+    pub(super) fn deadline(&self, policy: &Policy) -> Option<Time> {
+        let takes_over = self
+            .incoming
+            .as_ref()
+            .filter(|worker| worker.phase == Phase::Ready)
+            .map(|worker| worker.started + policy.min_uptime);
+        let start = match self.place {
+            Place::Backoff(until) => Some(until),
+            Place::Vacant | Place::Held(_) | Place::Stopped | Place::Failed => None,
+        };
+        self.workers().filter_map(Worker::deadline).chain(takes_over).chain(start).min()
+    }
+
+    /// Starts a worker if one is due.
+    pub(super) fn start_if_due(&mut self, turn: &mut Turn) {
+        let due = match self.place {
+            // After `--reload restart` has emptied the place, it is the replacement's.
+            Place::Vacant => self.incoming.is_none() && self.outgoing.is_none(),
+            Place::Backoff(until) => until <= turn.now,
+            Place::Held(_) | Place::Stopped | Place::Failed => false,
+        };
+        if due {
+            self.place = Place::Held(turn.spawn(self.id, self.generation, self.word));
+        }
+    }
+
+    /// Starts a replacement. The place is vacant, or its holder goes on serving.
+    pub(super) fn start_replacement(&mut self, generation: u32, turn: &mut Turn) {
+        self.incoming = Some(turn.spawn(self.id, generation, self.word));
+    }
+
+    /// Asks the holder to make room, or takes the place from a wait that has no process.
+    pub(super) fn vacate(&mut self, turn: &mut Turn) {
+        match &mut self.place {
+            Place::Held(worker) => worker.stop(self.id, Why::Unwanted, turn),
+            Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => self.place = Place::Vacant,
+        }
+    }
+
+    /// Asks the replacement to go.
+    pub(super) fn abandon_replacement(&mut self, turn: &mut Turn) {
+        if let Some(worker) = &mut self.incoming {
+            worker.stop(self.id, Why::Unwanted, turn);
+        }
+    }
+
+    /// Asks all of its processes to go.
+    pub(super) fn stop(&mut self, turn: &mut Turn) {
+        self.abandon_replacement(turn);
+        self.vacate(turn);
+    }
+
+    /// Kills all of its processes.
+    pub(super) fn kill(&mut self, turn: &mut Turn) {
+        let id = self.id;
+        self.workers_mut().for_each(|worker| worker.kill(id, turn));
+        if self.holder().is_none() {
+            self.place = Place::Vacant;
+        }
+    }
+
+    fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        let holder = match &mut self.place {
+            Place::Held(worker) => Some(worker),
+            Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => None,
+        };
+        holder.into_iter().chain(&mut self.incoming).chain(&mut self.outgoing)
+    }
+
+    fn find(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers_mut().find(|worker| worker.id == id)
+    }
+
+    fn role(&self, id: WorkerId) -> Role {
+        let is = |worker: &Worker| worker.id == id;
+        let leaving = self.workers().any(|worker| is(worker) && worker.is_leaving());
+        match &self.incoming {
+            _ if leaving => Role::Leaving,
+            Some(worker) if is(worker) => Role::Replacement,
+            Some(_) | None => Role::Holder,
+        }
+    }
+
+    /// The worker's program runs.
+    pub(super) fn spawned(&mut self, id: WorkerId, turn: &mut Turn) {
+        self.refusals = 0;
+        let role = self.role(id);
+        turn.report(Report::Started { slot: self.id, worker: id, role });
+        if turn.policy.ready == Readiness::Spawn {
+            self.ready(id, Sign::Spawned, turn);
+        }
+    }
+
+    /// The worker showed that it is ready.
+    pub(super) fn ready(&mut self, id: WorkerId, sign: Sign, turn: &mut Turn) {
+        let (slot, must_say) = (self.id, self.word.filter(|_| turn.policy.ready == Readiness::Auto));
+        let Some(worker) = self.find(id) else { return };
+        let is_ready = match worker.phase {
+            Phase::Starting { .. } if must_say.is_none_or(|word| word == sign) => {
+                worker.phase = Phase::Ready;
+                turn.report(Report::Ready { slot, worker: id, sign, took: turn.now - worker.started });
+                true
+            }
+            Phase::Ready => true,
+            Phase::Starting { .. } | Phase::Draining { .. } | Phase::Killing { .. } => false,
+        };
+        // A worker that was taken for ready by its uptime may find its word later.
+        if is_ready && sign.is_a_word() {
+            self.word.get_or_insert(sign);
+        }
+    }
+
+    /// Looks at what waits for a time that has come.
+    pub(super) fn tick(&mut self, turn: &mut Turn) -> Upshot {
+        let is_due = |worker: &&Worker| worker.deadline().is_some_and(|time| time <= turn.now);
+        let due: Vec<WorkerId> = self.workers().filter(is_due).map(|worker| worker.id).collect();
+        let mut upshot = Upshot::Nothing;
+        for id in due {
+            if let Some(trouble) = self.time_is_up(id, turn) {
+                upshot = Upshot::ReplacementFailed(trouble);
+            }
+        }
+        self.take_over_if_due(turn);
+        upshot
+    }
+
+    /// The deadline in the worker's state has come. Tells what is wrong when that is the end of a replacement.
+    fn time_is_up(&mut self, id: WorkerId, turn: &mut Turn) -> Option<Trouble> {
+        let (slot, role, ready) = (self.id, self.role(id), turn.policy.ready);
+        let missing = self.word.filter(|_| ready == Readiness::Auto);
+        let worker = self.find(id)?;
+        match (worker.phase, ready, missing) {
+            (Phase::Starting { .. }, Readiness::Uptime, _) | (Phase::Starting { .. }, Readiness::Auto, None) => {
+                self.ready(id, Sign::Uptime, turn);
+                None
+            }
+            (Phase::Starting { .. }, Readiness::Spawn | Readiness::Told | Readiness::Auto, _) => {
+                let after = turn.now - worker.started;
+                turn.report(Report::NotReady { slot, worker: id, after, missing });
+                worker.stop(slot, Why::NotReady, turn);
+                (role == Role::Replacement).then_some(Trouble::NotReady { slot, worker: id, after, missing })
+            }
+            (Phase::Draining { .. }, ..) => {
+                worker.kill(slot, turn);
+                None
+            }
+            (Phase::Ready | Phase::Killing { .. }, ..) => None,
+        }
+    }
+
+    /// Gives the place to a replacement that is ready and has shown that it stays.
+    pub(super) fn take_over_if_due(&mut self, turn: &mut Turn) {
+        let due =
+            |worker: &mut Worker| worker.phase == Phase::Ready && worker.started + turn.policy.min_uptime <= turn.now;
+        if self.outgoing.is_none()
+            && let Some(worker) = self.incoming.take_if(due)
+        {
+            self.generation = worker.generation;
+            self.crashes = 0;
+            match std::mem::replace(&mut self.place, Place::Held(worker)) {
+                Place::Held(mut old) => {
+                    old.stop(self.id, Why::Unwanted, turn);
+                    self.outgoing = Some(old);
+                }
+                Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => {}
+            }
+        }
+    }
+
+    /// One of its processes ended.
+    pub(super) fn exited(&mut self, id: WorkerId, exit: Exit, turn: &mut Turn) -> Upshot {
+        let (slot, role) = (self.id, self.role(id));
+        let is = |worker: &mut Worker| worker.id == id;
+        let report = |started: Time, next: Next, turn: &mut Turn| {
+            let lived = turn.now - started;
+            turn.report(Report::Exited { slot, worker: id, role, exit, lived, next });
+            lived
+        };
+        if let Some(worker) = self.outgoing.take_if(is) {
+            report(worker.started, Next::Gone, turn);
+            return Upshot::Nothing;
+        }
+        if let Some(worker) = self.incoming.take_if(is) {
+            let lived = report(worker.started, Next::Gone, turn);
+            return match worker.is_leaving() {
+                true => Upshot::Nothing,
+                false => Upshot::ReplacementFailed(Trouble::Exited { slot, worker: id, exit, lived }),
+            };
+        }
+        if let Some(worker) = self.holder().filter(|worker| worker.id == id).cloned() {
+            self.last_exit = Some(exit);
+            let next = match worker.phase {
+                Phase::Starting { .. } => self.after_exit(exit, false, turn),
+                Phase::Ready => self.after_exit(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
+                Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady } => {
+                    self.after_crash(false, turn)
+                }
+                Phase::Draining { why: Why::Unwanted, .. } | Phase::Killing { why: Why::Unwanted } => {
+                    self.place = Place::Vacant;
+                    Next::Gone
+                }
+            };
+            report(worker.started, next, turn);
+        }
+        Upshot::Nothing
+    }
+
+    /// What becomes of the place after its holder exited by itself.
+    fn after_exit(&mut self, exit: Exit, stable: bool, turn: &mut Turn) -> Next {
+        let policy = turn.policy;
+        let again = match policy.restart {
+            Restart::Always => true,
+            Restart::OnFailure => exit.how != How::Code(0),
+            Restart::Never => false,
+        };
+        let told_not_to = matches!(exit.how, How::Code(code) if policy.stop_exit_codes.contains(&code));
+        match again && !told_not_to {
+            true => self.after_crash(stable, turn),
+            false => {
+                self.place = Place::Stopped;
+                Next::Finished
+            }
+        }
+    }
+
+    fn after_crash(&mut self, stable: bool, turn: &mut Turn) -> Next {
+        if stable {
+            self.crashes = 0;
+            self.restarts += 1;
+            self.place = Place::Backoff(turn.now);
+            return Next::Restart;
+        }
+        let Policy { max_restarts, backoff, .. } = turn.policy;
+        if *max_restarts > 0 && self.crashes >= *max_restarts {
+            self.place = Place::Failed;
+            return Next::GiveUp { crashes: self.crashes + 1 };
+        }
+        let wait = backoff.delay(self.crashes, turn.dice.throw());
+        self.crashes = self.crashes.saturating_add(1);
+        self.restarts += 1;
+        self.place = Place::Backoff(turn.now + wait);
+        Next::Backoff { wait, crashes: self.crashes }
+    }
+
+    /// One of its processes could not be started.
+    pub(super) fn spawn_failed(&mut self, id: WorkerId, error: SpawnError, turn: &mut Turn) -> Upshot {
+        let slot = self.id;
+        let (SpawnError::NoRoom(message) | SpawnError::Program { message, .. }) = &error;
+        let message = message.clone();
+        if let Some(worker) = self.incoming.take_if(|worker| worker.id == id) {
+            turn.report(Report::StartFailed { slot, worker: id, error: message.clone(), next: Next::Gone });
+            return match worker.is_leaving() {
+                true => Upshot::Nothing,
+                false => Upshot::ReplacementFailed(Trouble::Start { slot, error: message }),
+            };
+        }
+        let leaving = match self.find(id) {
+            Some(worker) => worker.is_leaving(),
+            None => return Upshot::Nothing,
+        };
+        if self.outgoing.take_if(|worker| worker.id == id).is_some() {
+            return Upshot::Nothing;
+        }
+        let next = match error {
+            _ if leaving => {
+                self.place = Place::Vacant;
+                Next::Gone
+            }
+            SpawnError::NoRoom(_) => {
+                let wait = turn.policy.backoff.delay(self.refusals, turn.dice.throw()).min(LONGEST_WAIT_FOR_ROOM);
+                self.refusals = self.refusals.saturating_add(1);
+                self.place = Place::Backoff(turn.now + wait);
+                Next::Backoff { wait, crashes: self.crashes }
+            }
+            SpawnError::Program { status, .. } => {
+                self.last_exit = Some(Exit::code(status));
+                if turn.proven {
+                    self.after_crash(false, turn)
+                } else {
+                    self.place = Place::Failed;
+                    Next::GiveUp { crashes: 1 }
+                }
+            }
+        };
+        turn.report(Report::StartFailed { slot, worker: id, error: message, next });
+        Upshot::Nothing
+    }
+}

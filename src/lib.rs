@@ -1,0 +1,3 @@
+//! rinit: a container's init that also runs, reloads and scales the app. `ARCHITECTURE.md` is the map.
+
+pub mod core;

@@ -1,0 +1,145 @@
+//! Thousands of random histories. A failing one is made as short as it can be and printed as a test to paste into
+//! `examples.rs`.
+
+use crate::world::*;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestError, TestRunner};
+use rinit::core::{Policy, Readiness, Restart};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u64..40_000).prop_map(Pass),
+        6 => (0u64..300).prop_map(Pass),
+        3 => (any::<usize>(), 0u8..4).prop_map(|(n, code)| Exits(n % 8, code)),
+        2 => any::<usize>().prop_map(|n| Killed(n % 8)),
+        8 => any::<usize>().prop_map(|n| Says(n % 8)),
+        1 => any::<bool>().prop_map(Forks),
+        1 => any::<bool>().prop_map(Program),
+        1 => any::<bool>().prop_map(Heeds),
+        1 => any::<bool>().prop_map(Reads),
+        3 => Just(Reload),
+        2 => (-3i32..4).prop_map(Scale),
+        1 => Just(Forward),
+        1 => Just(Stop),
+    ];
+    prop::collection::vec(step, 0..40)
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let ready =
+        prop_oneof![Just(Readiness::Spawn), Just(Readiness::Uptime), Just(Readiness::Told), Just(Readiness::Auto)];
+    let restart = prop_oneof![4 => Just(Restart::Always), 1 => Just(Restart::OnFailure), 1 => Just(Restart::Never)];
+    let reload = prop_oneof![
+        3 => Just(rinit::core::Reload::Rolling(1)),
+        1 => Just(rinit::core::Reload::Rolling(3)),
+        1 => Just(rinit::core::Reload::Restart),
+    ];
+    let delays = prop_oneof![2 => Just(0u32), 1 => Just(5000)];
+    (1u32..5, ready, restart, reload, 0u32..4, delays, prop_oneof![Just(0u32), Just(1000)]).prop_map(
+        |(instances, ready, restart, reload, max_restarts, delay, uptime)| Policy {
+            instances,
+            ready,
+            restart,
+            reload,
+            max_restarts,
+            drain_delay: delay * MS,
+            min_uptime: uptime * MS,
+            stop_exit_codes: vec![3],
+            ..policy()
+        },
+    )
+}
+
+thread_local! {
+    /// On the way to the shortest history every try panics: only the last one is worth a message.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+fn check(cases: u32, judge: impl Fn(&[Policy], &[Step])) {
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info)
+            }
+        }));
+    });
+    QUIET.set(true);
+    let apps = prop::collection::vec(policies(), 1..3);
+    let result = runner.run(&(apps, steps()), |(policies, steps)| {
+        catch_unwind(AssertUnwindSafe(|| judge(&policies, &steps)))
+            .map_err(|panic| TestCaseError::fail(panic.downcast::<String>().map_or("?".into(), |text| *text)))
+    });
+    QUIET.set(false);
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, (policies, steps))) => panic!(
+            "{reason}\n\n#[test]\nfn pasted_history() {{\n    let policies = vec!{policies:#?};\n    World::new(policies).play(&{steps:?});\n}}\n"
+        ),
+        Err(abort) => panic!("{abort}"),
+    }
+}
+
+#[test]
+fn every_promise_holds_after_every_event() {
+    check(4000, |policies, steps| {
+        World::new(policies.to_vec()).play(steps);
+    });
+}
+
+#[test]
+fn a_stop_always_ends_in_time_whatever_came_before() {
+    check(2000, |policies, steps| {
+        let mut world = World::new(policies.to_vec());
+        world.play(steps);
+        if world.fleet.finished().is_none() {
+            world.play(&[Stop, Pass(20_000)]);
+        }
+        assert!(world.fleet.finished().is_some());
+        assert_eq!(world.running(), 0);
+    });
+}
+
+#[test]
+fn a_second_stop_ends_at_once() {
+    check(1000, |policies, steps| {
+        let mut world = World::new(policies.to_vec());
+        world.play(steps).play(&[Stop, Stop]);
+        assert_eq!((world.running(), world.fleet.finished().is_some()), (0, true));
+    });
+}
+
+#[test]
+fn when_trouble_ends_a_reload_makes_every_worker_new_and_ready() {
+    check(2000, |policies, steps| {
+        let policies: Vec<Policy> = policies
+            .iter()
+            .map(|policy| Policy { restart: Restart::Always, stop_exit_codes: vec![], ..policy.clone() })
+            .collect();
+        let mut world = World::new(policies);
+        let steps: Vec<Step> = steps.iter().copied().filter(|step| *step != Stop).collect();
+        world.play(&steps);
+        world.eager = true;
+        world.play(&[Forks(true), Program(true), Heeds(true), Reads(true)]);
+        // What is under way may still have to fail, and a slot may wait at the end of its backoff.
+        world.play(&[Pass(60_000)]);
+        if world.fleet.finished().is_some() {
+            return; // every worker had failed for good
+        }
+        world.play(&[Reload, Pass(600_000)]);
+        for app in world.fleet.apps() {
+            assert!(app.rollout.is_none(), "{:?}", app.rollout);
+            assert_eq!(app.slots.len() as u32, app.wanted());
+            for slot in &app.slots {
+                assert!(slot.is_ready(), "{slot:?}");
+                assert_eq!(slot.generation, app.slots[0].generation);
+            }
+        }
+        assert_eq!(world.running(), world.ready());
+    });
+}

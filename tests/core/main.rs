@@ -1,0 +1,5 @@
+//! The core, by histories in virtual time: random ones that must keep every promise, and named ones that show a rule.
+
+mod examples;
+mod histories;
+mod world;
