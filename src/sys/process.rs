@@ -1,0 +1,359 @@
+//! Starting a process: fork, the child's set-up, exec.
+//!
+//! Everything that needs memory is made ready before the fork. The child makes only calls that `signal-safety(7)`
+//! allows, with every signal blocked until its handlers are gone, and tells through a pipe what failed; the pipe's end
+//! without a word means that the program runs. The parent never waits for that: it reads the pipe when it has
+//! something to say.
+
+use super::signals::{Inherited, block_all, set_mask};
+use super::tty;
+use super::user::Credentials;
+use crate::core::Signal;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::unistd::{ForkResult, Pid, fork, pipe2};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// Where programs are looked for when the child has no `PATH`, as Docker sets it.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// `LISTEN_PID` must hold the child's own number (`sd_listen_fds(3)`), known only after the fork: room for its digits.
+pub const LISTEN_PID_ROOM: &str = "LISTEN_PID=0000000000";
+
+/// A program to run: where it may be, its arguments and its environment.
+pub struct Program {
+    candidates: Vec<CString>,
+    arguments: Vec<CString>,
+    environment: Vec<Vec<u8>>,
+}
+
+/// What the child is to find.
+pub struct Setup<'a> {
+    /// Descriptors for 0, 1 and 2; `None` leaves rinit's own.
+    pub stdio: [Option<RawFd>; 3],
+    /// Further descriptors and the numbers they are to have.
+    pub pass: &'a [(RawFd, RawFd)],
+    /// A group or session of its own.
+    pub session: Session,
+    /// Who it runs as; `None`: as rinit.
+    pub user: Option<&'a Credentials>,
+    /// Its signals.
+    pub signals: Inherited,
+    /// Whether it gets the terminal's foreground.
+    pub foreground: bool,
+    /// Its score for the out-of-memory killer (`proc_pid_oom_score_adj(5)`); `None`: rinit's.
+    pub oom_score_adj: Option<i32>,
+    /// What it gets when rinit dies.
+    pub parent_death: Option<Signal>,
+}
+
+/// The child's group or session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// A process group of its own.
+    Group,
+    /// A session of its own, with standard input as its terminal if rinit had to give one up for it.
+    New {
+        /// Whether to take the terminal.
+        terminal: bool,
+    },
+}
+
+/// A child whose exec is under way.
+pub struct Child {
+    /// Its number, and that of its group.
+    pub pid: Pid,
+    /// Becomes readable when the program runs or could not be run: see [`exec_result`].
+    pub outcome: OwnedFd,
+}
+
+/// Why the child could not become the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecError {
+    stage: Stage,
+    errno: Errno,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    Descriptors = 1,
+    Session,
+    User,
+    Exec,
+}
+
+impl Program {
+    /// The program that `arguments[0]` names, looked for in the `PATH` of `environment` (`KEY=VALUE` each) as
+    /// `execvp(3)` does.
+    ///
+    /// # Errors
+    /// A word with a NUL byte, or no word at all.
+    pub fn new(arguments: &[OsString], environment: &[OsString]) -> Result<Program, String> {
+        let word = |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| format!("{word:?} has a NUL byte"));
+        let name = arguments.first().ok_or("no command")?;
+        let path = environment.iter().find_map(|pair| pair.as_bytes().strip_prefix(b"PATH="));
+        let candidates = match name.as_bytes().contains(&b'/') {
+            true => vec![word(name)?],
+            false => path
+                .unwrap_or(DEFAULT_PATH.as_bytes())
+                .split(|byte| *byte == b':')
+                .map(|folder| if folder.is_empty() { &b"."[..] } else { folder })
+                .map(|folder| word(OsStr::from_bytes(&[folder, b"/", name.as_bytes()].concat())))
+                .collect::<Result<_, _>>()?,
+        };
+        let arguments = arguments.iter().map(|argument| word(argument)).collect::<Result<_, _>>()?;
+        let environment =
+            environment.iter().map(|pair| word(pair).map(CString::into_bytes_with_nul)).collect::<Result<_, _>>()?;
+        Ok(Program { candidates, arguments, environment })
+    }
+}
+
+/// Starts the program.
+///
+/// # Errors
+/// The kernel has no room: `EAGAIN` (process limit), `ENOMEM`, `EMFILE`, `ENFILE`.
+pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
+    let (outcome, report) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let null = std::ptr::null();
+    let arguments: Vec<_> = program.arguments.iter().map(|word| word.as_ptr()).chain([null]).collect();
+    // A file without `#!` is run by the shell, as execvp(3) does: sh FILE ARGUMENTS.
+    let shell = c"/bin/sh".as_ptr();
+    let script: Vec<_> = [shell, shell].into_iter().chain(arguments.iter().skip(1).copied()).collect();
+    let room = |pair: &Vec<u8>| pair.strip_suffix(b"\0") == Some(LISTEN_PID_ROOM.as_bytes());
+    let listen_pid = program.environment.iter().position(room);
+    let environment: Vec<_> =
+        program.environment.iter_mut().map(|pair| pair.as_mut_ptr()).chain([std::ptr::null_mut()]).collect();
+    let stdio = setup.stdio.iter().zip(0..).filter_map(|(from, to)| from.map(|from| (from, to)));
+    let descriptors: Vec<(RawFd, RawFd)> = stdio.chain(setup.pass.iter().copied()).collect();
+    let mut ready = Ready {
+        candidates: program.candidates.iter().map(|path| path.as_ptr()).collect(),
+        above_all: descriptors.iter().map(|(_, to)| to + 1).fold(3, i32::max),
+        descriptors,
+        oom_score_adj: setup.oom_score_adj.map(|score| score.to_string()),
+        arguments,
+        script,
+        environment,
+        listen_pid,
+    };
+
+    let before = block_all();
+    // SAFETY: the child calls nothing but `run`, which keeps to what `signal-safety(7)` allows.
+    let forked = unsafe { fork() };
+    if let Ok(ForkResult::Child) = forked {
+        run(setup, &mut ready, report.as_raw_fd());
+    }
+    set_mask(&before);
+    match forked? {
+        ForkResult::Parent { child } => {
+            // The child does the same; whoever is first, a signal to the group finds it.
+            if setup.session == Session::Group {
+                let _ = nix::unistd::setpgid(child, child);
+            }
+            Ok(Child { pid: child, outcome })
+        }
+        ForkResult::Child => Err(Errno::ECHILD),
+    }
+}
+
+/// What came of the exec: `None` while it is under way. Never blocks.
+pub fn exec_result(outcome: &OwnedFd) -> Option<Result<(), ExecError>> {
+    let mut word = [0u8; 5];
+    match nix::unistd::read(outcome, &mut word) {
+        Ok(0) => Some(Ok(())),
+        Ok(_) => {
+            let [stage, errno @ ..] = word;
+            let stage = match stage {
+                1 => Stage::Descriptors,
+                2 => Stage::Session,
+                3 => Stage::User,
+                _ => Stage::Exec,
+            };
+            Some(Err(ExecError { stage, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }))
+        }
+        Err(Errno::EAGAIN | Errno::EINTR) => None,
+        // The pipe is broken in a way that says nothing of the child, whose exit will tell.
+        Err(_) => Some(Ok(())),
+    }
+}
+
+impl ExecError {
+    /// What a shell would give: 127 when there is no such program, else 126.
+    pub fn status(&self) -> u8 {
+        if self.is_missing() { 127 } else { 126 }
+    }
+
+    fn is_missing(&self) -> bool {
+        self.stage == Stage::Exec && matches!(self.errno, Errno::ENOENT | Errno::ENOTDIR)
+    }
+
+    /// What failed, on what, why, and what to do.
+    pub fn explain(&self, program: &OsStr) -> String {
+        let (program, why) = (program.to_string_lossy(), self.errno.desc());
+        match self.stage {
+            Stage::Exec if self.is_missing() && program.contains('/') => {
+                format!(
+                    "cannot run {program}: no such file, or the interpreter or loader that it names is not in this image"
+                )
+            }
+            Stage::Exec if self.is_missing() => format!("cannot run {program}: not found in PATH"),
+            Stage::Exec if self.errno == Errno::EACCES => {
+                format!(
+                    "cannot run {program}: not executable, or not permitted for this user: chmod +x, or see the mount's noexec"
+                )
+            }
+            Stage::Exec => format!("cannot run {program}: {why}"),
+            Stage::Descriptors => format!("cannot hand {program} its files and sockets: {why}"),
+            Stage::Session => format!("cannot give {program} a session of its own: {why}"),
+            Stage::User => format!("cannot run {program} as another user: {why}: it needs CAP_SETUID and CAP_SETGID"),
+        }
+    }
+}
+
+/// All that the child needs and must not allocate.
+struct Ready {
+    candidates: Vec<*const libc::c_char>,
+    arguments: Vec<*const libc::c_char>,
+    script: Vec<*const libc::c_char>,
+    environment: Vec<*mut u8>,
+    listen_pid: Option<usize>,
+    /// From and to.
+    descriptors: Vec<(RawFd, RawFd)>,
+    /// Higher than every number that a descriptor is to have.
+    above_all: RawFd,
+    oom_score_adj: Option<String>,
+}
+
+/// The child, from fork to exec.
+fn run(setup: &Setup, ready: &mut Ready, report: RawFd) -> ! {
+    // SAFETY: no memory is passed.
+    let report = unsafe { libc::fcntl(report, libc::F_DUPFD_CLOEXEC, ready.above_all) };
+    let (stage, errno) = become_program(setup, ready);
+    let [a, b, c, d] = (errno as i32).to_ne_bytes();
+    let word = [stage as u8, a, b, c, d];
+    // SAFETY: five bytes are readable there, and `_exit` runs nothing of the parent's.
+    unsafe {
+        libc::write(report, word.as_ptr().cast(), word.len());
+        libc::_exit(127)
+    }
+}
+
+/// Makes the calling process what the set-up says; returns only when something failed, and says what.
+fn become_program(setup: &Setup, ready: &mut Ready) -> (Stage, Errno) {
+    match setup.session {
+        Session::Group => {
+            // It fails only where the parent has done it already.
+            let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        }
+        Session::New { terminal } => {
+            if let Err(errno) = nix::unistd::setsid() {
+                return (Stage::Session, errno);
+            }
+            if terminal {
+                tty::take_terminal();
+            }
+        }
+    }
+    if setup.foreground {
+        tty::give_foreground_to_self();
+    }
+    if let Err(errno) = place_descriptors(ready) {
+        return (Stage::Descriptors, errno);
+    }
+    if let Some(score) = &ready.oom_score_adj {
+        raise_oom_score(score);
+    }
+    if let Some(user) = setup.user
+        && let Err(errno) = become_user(user)
+    {
+        return (Stage::User, errno);
+    }
+    if let Some(signal) = setup.parent_death {
+        // SAFETY: prctl(2) with plain numbers. After the change of user, which would clear it.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) };
+    }
+    if let Some(pair) = ready.listen_pid.and_then(|index| ready.environment.get(index)) {
+        write_listen_pid(*pair);
+    }
+    setup.signals.restore();
+    (Stage::Exec, exec(ready))
+}
+
+/// First all of them away from the numbers that others are to have, then each to its own.
+fn place_descriptors(ready: &mut Ready) -> Result<(), Errno> {
+    for (from, _) in &mut ready.descriptors {
+        // SAFETY: no memory is passed.
+        *from = Errno::result(unsafe { libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, ready.above_all) })?;
+    }
+    for (from, to) in &ready.descriptors {
+        // SAFETY: no memory is passed; what `to` was is not used by this process any more.
+        Errno::result(unsafe { libc::dup2(*from, *to) })?;
+    }
+    Ok(())
+}
+
+/// A process may raise its own score without a privilege. Without /proc it stays.
+fn raise_oom_score(score: &str) {
+    // SAFETY: the path ends with a NUL, and the score is readable for its length.
+    unsafe {
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::write(file, score.as_ptr().cast(), score.len());
+            libc::close(file);
+        }
+    }
+}
+
+/// The raw system calls: the C library's functions would first talk to its other threads, which the child has not.
+fn become_user(user: &Credentials) -> Result<(), Errno> {
+    let groups: *const nix::unistd::Gid = user.groups.as_ptr();
+    // SAFETY: `Gid` is a transparent wrapper of the kernel's gid_t, and the list lives in the parent's memory.
+    unsafe {
+        Errno::result(libc::syscall(libc::SYS_setgroups, user.groups.len(), groups))?;
+        Errno::result(libc::syscall(libc::SYS_setgid, user.gid.as_raw()))?;
+        Errno::result(libc::syscall(libc::SYS_setuid, user.uid.as_raw()))?;
+    }
+    Ok(())
+}
+
+/// Writes the caller's number where [`LISTEN_PID_ROOM`] left room for it.
+fn write_listen_pid(pair: *mut u8) {
+    let mut number = std::process::id();
+    let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    let start = "LISTEN_PID=".len();
+    for at in (start..start + digits).rev() {
+        // SAFETY: a process number has at most ten digits, and the room is ten digits and the NUL.
+        unsafe { *pair.add(at) = b'0' + (number % 10) as u8 };
+        number /= 10;
+    }
+    // SAFETY: as above.
+    unsafe { *pair.add(start + digits) = 0 };
+}
+
+/// Tries each place as `execvp(3)` does. Returns only when none will do.
+fn exec(ready: &mut Ready) -> Errno {
+    let environment = ready.environment.as_ptr().cast::<*const libc::c_char>();
+    let mut denied = false;
+    for candidate in &ready.candidates {
+        // SAFETY: the vectors end with a null pointer and point to strings that end with a NUL, all of them alive.
+        unsafe { libc::execve(*candidate, ready.arguments.as_ptr(), environment) };
+        let mut errno = Errno::last();
+        if errno == Errno::ENOEXEC
+            && let Some(file) = ready.script.get_mut(1)
+        {
+            *file = *candidate;
+            // SAFETY: as above.
+            unsafe { libc::execve(c"/bin/sh".as_ptr(), ready.script.as_ptr(), environment) };
+            errno = Errno::ENOEXEC;
+        }
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => denied = true,
+            other => return other,
+        }
+    }
+    if denied { Errno::EACCES } else { Errno::ENOENT }
+}

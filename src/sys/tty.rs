@@ -1,0 +1,39 @@
+//! The terminal's foreground: whose Ctrl-C it is.
+
+use nix::libc;
+use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// Whether standard input is a terminal whose foreground is this process' own, to give away.
+pub fn owns_foreground() -> bool {
+    tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp())
+}
+
+/// Takes the foreground back for this process' group. SIGTTOU must be blocked.
+pub fn take_foreground() {
+    let _ = tcsetpgrp(stdin(), getpgrp());
+}
+
+/// Gives the foreground to the calling process' group: for a child between fork and exec, with SIGTTOU blocked. That
+/// it fails (no terminal, one of another session, a file) is no reason not to run.
+pub(super) fn give_foreground_to_self() {
+    let _ = tcsetpgrp(stdin(), nix::unistd::getpid());
+}
+
+/// Gives the controlling terminal up, for a child that makes a session of its own. True if there was one.
+pub fn give_up_terminal() -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { libc::ioctl(0, libc::TIOCNOTTY) == 0 }
+}
+
+/// Makes standard input the controlling terminal of the calling process' new session.
+pub(super) fn take_terminal() {
+    // SAFETY: no memory is passed.
+    unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+}
+
+fn stdin() -> BorrowedFd<'static> {
+    const STDIN: RawFd = 0;
+    // SAFETY: rinit never closes descriptor 0; if it was closed at start, the calls fail.
+    unsafe { BorrowedFd::borrow_raw(STDIN) }
+}
