@@ -180,6 +180,15 @@ pub fn exec_result(outcome: &OwnedFd) -> Option<Result<(), ExecError>> {
     }
 }
 
+/// `kill(2)`: to a process, to a group if negative, or to all if -1.
+///
+/// # Errors
+/// `ESRCH`: nobody is there; `EPERM`: nobody there may be signalled.
+pub fn kill(target: Pid, signal: Signal) -> nix::Result<()> {
+    // SAFETY: no memory is passed. Not nix's kill, which knows no real-time signals.
+    Errno::result(unsafe { libc::kill(target.as_raw(), signal.number()) }).map(drop)
+}
+
 impl ExecError {
     /// What a shell would give: 127 when there is no such program, else 126.
     pub fn status(&self) -> u8 {
@@ -191,8 +200,8 @@ impl ExecError {
     }
 
     /// What failed, on what, why, and what to do.
-    pub fn explain(&self, program: &OsStr) -> String {
-        let (program, why) = (program.to_string_lossy(), self.errno.desc());
+    pub fn explain(&self, program: &str) -> String {
+        let why = self.errno.desc();
         match self.stage {
             Stage::Exec if self.is_missing() && program.contains('/') => {
                 format!(

@@ -80,6 +80,22 @@ pub fn set_mask(mask: &SigSet) {
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
 }
 
+/// Ignores the signal from now on.
+pub fn ignore(signal: Signal) {
+    set_handler(signal, libc::SIG_IGN);
+}
+
+/// Forgets the signal if it is pending: setting it to be ignored throws it away (POSIX, sigaction).
+pub fn discard(signal: Signal) {
+    set_handler(signal, libc::SIG_IGN);
+    set_handler(signal, libc::SIG_DFL);
+}
+
+fn set_handler(signal: Signal, handler: libc::sighandler_t) {
+    // SAFETY: neither of the two values that are passed here is a function.
+    unsafe { libc::signal(signal.number(), handler) };
+}
+
 /// The pipe's writing end for [`note_fault`].
 static FAULTS_TO: AtomicI32 = AtomicI32::new(-1);
 

@@ -115,7 +115,7 @@ fn a_worker_that_is_not_ready_in_time_is_stopped_and_counts_as_crashed() {
 fn a_reload_replaces_one_at_a_time_and_keeps_the_old_until_the_new_is_ready_and_stays() {
     let mut world = World::healthy(one(policy()));
     world.eager = false;
-    world.play(&[Reload, Pass(5000)]);
+    world.play(&[Hup, Pass(5000)]);
     assert_eq!(world.generations(), [1, 1, 2], "the second waits for the first");
     world.play(&[Says(2)]);
     assert_eq!(world.generations(), [1, 1, 2], "asked to go, not gone");
@@ -132,7 +132,7 @@ fn a_reload_replaces_one_at_a_time_and_keeps_the_old_until_the_new_is_ready_and_
 fn parallel_replaces_k_at_a_time() {
     let mut world = World::healthy(one(Policy { instances: 5, reload: Reload::Rolling(3), ..policy() }));
     world.eager = false;
-    world.play(&[Step::Reload, Pass(10)]);
+    world.play(&[Hup, Pass(10)]);
     assert_eq!(world.generations(), [1, 1, 1, 1, 1, 2, 2, 2]);
 }
 
@@ -140,7 +140,7 @@ fn parallel_replaces_k_at_a_time() {
 fn restart_stops_the_old_before_the_new_starts_and_goes_back_when_that_fails() {
     let mut world = World::healthy(one(Policy { reload: Reload::Restart, ..policy() }));
     world.eager = false;
-    world.play(&[Step::Reload]);
+    world.play(&[Hup]);
     assert_eq!(world.generations(), [1, 1]);
     world.play(&[Pass(10)]);
     assert_eq!(world.generations(), [1, 2]);
@@ -153,19 +153,19 @@ fn restart_stops_the_old_before_the_new_starts_and_goes_back_when_that_fails() {
 fn a_new_version_that_exits_stops_the_reload_and_the_old_workers_stay() {
     let mut world = World::healthy(one(policy()));
     world.eager = false;
-    world.play(&[Step::Reload, Exits(2, 1), Pass(60_000)]);
+    world.play(&[Hup, Exits(2, 1), Pass(60_000)]);
     assert_eq!((world.generations(), world.ready()), (vec![1, 1], 2));
     let failed = |report: &Report| matches!(report, Report::ReloadFailed { trouble: Trouble::Exited { .. }, .. });
     assert_eq!(world.saw(failed), 1);
     world.eager = true;
-    world.play(&[Step::Reload, Pass(10_000)]);
+    world.play(&[Hup, Pass(10_000)]);
     assert_eq!(world.generations(), [3, 3], "the next one tries again");
 }
 
 #[test]
 fn a_new_version_that_is_ready_and_then_exits_stops_the_reload_too() {
     let mut world = World::healthy(one(policy()));
-    world.play(&[Step::Reload, Pass(500)]);
+    world.play(&[Hup, Pass(500)]);
     assert_eq!(world.ready(), 2);
     world.play(&[Exits(2, 1), Pass(5000)]);
     assert_eq!((world.generations(), world.ready()), (vec![1, 1], 2));
@@ -175,7 +175,7 @@ fn a_new_version_that_is_ready_and_then_exits_stops_the_reload_too() {
 fn a_new_version_that_is_never_ready_stops_the_reload_after_the_timeout() {
     let mut world = World::healthy(one(policy()));
     world.eager = false;
-    world.play(&[Step::Reload, Pass(40_000)]);
+    world.play(&[Hup, Pass(40_000)]);
     assert_eq!((world.generations(), world.ready()), (vec![1, 1], 2));
 }
 
@@ -183,7 +183,7 @@ fn a_new_version_that_is_never_ready_stops_the_reload_after_the_timeout() {
 fn a_storm_of_reloads_is_one_reload_and_one_more() {
     let mut world = World::healthy(one(policy()));
     for _ in 0..1000 {
-        world.play(&[Step::Reload]);
+        world.play(&[Hup]);
     }
     world.play(&[Pass(60_000)]);
     assert_eq!(world.saw(|report| matches!(report, Report::Reloaded { .. })), 2);
@@ -193,7 +193,7 @@ fn a_storm_of_reloads_is_one_reload_and_one_more() {
 #[test]
 fn settings_that_cannot_be_read_stop_the_reload_before_anything_starts() {
     let mut world = World::healthy(one(policy()));
-    world.play(&[Reads(false), Step::Reload, Pass(5000)]);
+    world.play(&[Reads(false), Hup, Pass(5000)]);
     assert_eq!(world.generations(), [1, 1]);
     assert_eq!(world.spawned.len(), 2);
 }
@@ -202,7 +202,7 @@ fn settings_that_cannot_be_read_stop_the_reload_before_anything_starts() {
 fn an_old_worker_that_crashes_during_a_reload_is_restarted_as_it_was() {
     let mut world = World::healthy(one(policy()));
     world.eager = false;
-    world.play(&[Step::Reload, Exits(1, 1), Pass(10)]);
+    world.play(&[Hup, Exits(1, 1), Pass(10)]);
     assert_eq!(world.generations(), [1, 2, 1], "the proven version again, until its turn comes");
     world.eager = true;
     world.play(&[Says(1), Says(2), Pass(10_000)]);
@@ -216,7 +216,7 @@ fn a_failed_slot_is_tried_again_by_a_reload() {
     world.play(&[Exits(1, 1), Exits(1, 1), Pass(200), Exits(1, 1), Pass(60_000)]);
     assert_eq!(world.running(), 1);
     world.eager = true;
-    world.play(&[Step::Reload, Pass(10_000)]);
+    world.play(&[Hup, Pass(10_000)]);
     assert_eq!(world.generations(), [2, 2]);
 }
 
@@ -224,7 +224,7 @@ fn a_failed_slot_is_tried_again_by_a_reload() {
 fn a_stop_during_a_reload_ends_it_at_once() {
     let mut world = World::healthy(one(policy()));
     world.eager = false;
-    world.play(&[Step::Reload, Pass(10), Stop, Pass(10)]);
+    world.play(&[Hup, Pass(10), Stop, Pass(10)]);
     assert_eq!(world.fleet.finished(), Some(0));
 }
 
@@ -249,9 +249,9 @@ fn during_the_drain_delay_workers_go_on_serving() {
 #[test]
 fn scaling_during_a_reload_is_obeyed_and_the_reload_goes_on() {
     let mut world = World::healthy(one(policy()));
-    world.play(&[Step::Reload, Scale(2), Pass(30_000)]);
+    world.play(&[Hup, Scale(2), Pass(30_000)]);
     assert_eq!(world.generations(), [2, 2, 2, 2]);
-    world.play(&[Step::Reload, Scale(-3), Pass(30_000)]);
+    world.play(&[Hup, Scale(-3), Pass(30_000)]);
     assert_eq!(world.generations(), [3]);
 }
 
@@ -274,7 +274,7 @@ fn under_auto_the_next_worker_must_give_the_word_that_the_last_one_gave() {
     let mut world = World::new(one(Policy { ready: Readiness::Auto, instances: 1, ..policy() }));
     world.play(&[Pass(1000)]);
     assert_eq!(world.ready(), 1, "by its uptime");
-    world.play(&[Says(0), Step::Reload, Pass(29_000)]);
+    world.play(&[Says(0), Hup, Pass(29_000)]);
     assert_eq!(world.generations(), [1, 2], "its uptime is not enough any more");
     world.play(&[Says(1), Pass(10)]);
     assert_eq!(world.generations(), [2]);
@@ -283,7 +283,7 @@ fn under_auto_the_next_worker_must_give_the_word_that_the_last_one_gave() {
 #[test]
 fn several_apps_reload_side_by_side_and_stop_together() {
     let mut world = World::healthy(vec![policy(), Policy { instances: 1, ..policy() }]);
-    world.play(&[Step::Reload, Pass(10_000)]);
+    world.play(&[Hup, Pass(10_000)]);
     assert_eq!(world.generations(), [2, 2, 2]);
     world.play(&[Stop, Pass(1)]);
     assert_eq!(world.fleet.finished(), Some(0));

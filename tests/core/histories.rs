@@ -4,7 +4,7 @@
 use crate::world::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
-use rinit::core::{Policy, Readiness, Restart};
+use rinit::core::{Policy, Readiness, Reload, Restart};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -20,7 +20,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<bool>().prop_map(Program),
         1 => any::<bool>().prop_map(Heeds),
         1 => any::<bool>().prop_map(Reads),
-        3 => Just(Reload),
+        3 => Just(Hup),
         2 => (-3i32..4).prop_map(Scale),
         1 => Just(Forward),
         1 => Just(Stop),
@@ -33,9 +33,9 @@ fn policies() -> impl Strategy<Value = Policy> {
         prop_oneof![Just(Readiness::Spawn), Just(Readiness::Uptime), Just(Readiness::Told), Just(Readiness::Auto)];
     let restart = prop_oneof![4 => Just(Restart::Always), 1 => Just(Restart::OnFailure), 1 => Just(Restart::Never)];
     let reload = prop_oneof![
-        3 => Just(rinit::core::Reload::Rolling(1)),
-        1 => Just(rinit::core::Reload::Rolling(3)),
-        1 => Just(rinit::core::Reload::Restart),
+        3 => Just(Reload::Rolling(1)),
+        1 => Just(Reload::Rolling(3)),
+        1 => Just(Reload::Restart),
     ];
     let delays = prop_oneof![2 => Just(0u32), 1 => Just(5000)];
     (1u32..5, ready, restart, reload, 0u32..4, delays, prop_oneof![Just(0u32), Just(1000)]).prop_map(
@@ -131,7 +131,7 @@ fn when_trouble_ends_a_reload_makes_every_worker_new_and_ready() {
         if world.fleet.finished().is_some() {
             return; // every worker had failed for good
         }
-        world.play(&[Reload, Pass(600_000)]);
+        world.play(&[Hup, Pass(600_000)]);
         for app in world.fleet.apps() {
             assert!(app.rollout.is_none(), "{:?}", app.rollout);
             assert_eq!(app.slots.len() as u32, app.wanted());

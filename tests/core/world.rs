@@ -24,7 +24,7 @@ pub enum Step {
     /// From now on a new generation's settings can be read, or not.
     Reads(bool),
     /// SIGHUP.
-    Reload,
+    Hup,
     /// SIGTTIN and SIGTTOU, so many times.
     Scale(i32),
     /// SIGUSR1.
@@ -122,7 +122,7 @@ impl World {
             Program(program) => self.program = program,
             Heeds(heeds) => self.heeds = heeds,
             Reads(reads) => self.reads = reads,
-            Reload => self.give(Event::Reload),
+            Hup => self.give(Event::Reload),
             Scale(by) => self.give(Event::Scale(by)),
             Forward => self.give(Event::Forward(Signal::HUP)),
             Stop => self.give(Event::Stop),
@@ -234,8 +234,8 @@ impl World {
                 "slots have numbers of their own, in order"
             );
             let width = match app.policy.reload {
-                rinit::core::Reload::Rolling(width) => width as usize,
-                rinit::core::Reload::Restart => 1,
+                Reload::Rolling(width) => width as usize,
+                Reload::Restart => 1,
             };
             let new =
                 app.slots.iter().filter_map(|slot| slot.incoming.as_ref()).filter(|new| !new.is_leaving()).count();

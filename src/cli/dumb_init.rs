@@ -1,0 +1,45 @@
+//! Called as `dumb-init`: its options (`+hvVcr:`), meanings and exit codes.
+
+use super::*;
+use crate::config::rewrite;
+use lexopt::{Arg, Parser, ValueExt};
+
+pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
+    match options(arguments, environment) {
+        Ok(Ok(options)) if !options.command.is_empty() => Invocation::Init(options),
+        Ok(Ok(_)) => Invocation::Refuse(help::DUMB_INIT.into(), 1),
+        // It prints these on stderr, and exits with 0.
+        Ok(Err(text)) => Invocation::Refuse(text.into(), 0),
+        Err(error) => Invocation::Refuse(format!("dumb-init: {error}\n{}", help::DUMB_INIT), 1),
+    }
+}
+
+fn options(
+    arguments: Vec<OsString>,
+    environment: &Environment,
+) -> Result<Result<init::Options, &'static str>, lexopt::Error> {
+    let mut options = init::Options::dumb_init(vec![]);
+    let mut rewrites = Vec::new();
+    let mut single_child = false;
+    let mut parser = Parser::from_args(arguments);
+    apply_dumb_init_variables(&mut options, environment);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Err(help::DUMB_INIT)),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Err("dumb-init v1.2.5\n")),
+            Arg::Short('v') | Arg::Long("verbose") => options.verbosity.level = 3,
+            Arg::Short('c') | Arg::Long("single-child") => single_child = true,
+            Arg::Short('r') | Arg::Long("rewrite") => rewrites.push(rewrite(&parser.value()?.string()?)?),
+            Arg::Value(word) => {
+                options.command = std::iter::once(word).chain(parser.raw_args()?).collect();
+                break;
+            }
+            Arg::Short(_) | Arg::Long(_) => return Err(argument.unexpected()),
+        }
+    }
+    if single_child {
+        options.set_session(false);
+    }
+    options.rewrite.extend(rewrites);
+    Ok(Ok(options))
+}

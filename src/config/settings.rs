@@ -1,0 +1,209 @@
+//! Every setting, once: this table makes the flags, the `RINIT_*` variables, `--help` and the README's table.
+
+use serde::Deserialize;
+
+/// A setting as people see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The flag without its dashes; the variable is `RINIT_` and this, in capitals, `_` for `-`.
+    pub flag: &'static str,
+    /// A letter that stands for the flag.
+    pub letter: Option<char>,
+    /// What its value is called; empty for a switch.
+    pub value: &'static str,
+    /// What holds without it, in words.
+    pub default: &'static str,
+    /// Whether it may be given several times (in a variable: separated by commas).
+    pub repeats: bool,
+    /// In which mode it means something.
+    pub mode: Mode,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// One child, or workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Init mode: no instance count is given.
+    Init,
+    /// Supervisor mode.
+    Supervisor,
+}
+
+impl Setting {
+    /// The name of its environment variable.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.flag.replace('-', "_").to_uppercase())
+    }
+}
+
+/// What the variables begin with.
+pub const PREFIX: &str = "RINIT_";
+
+/// A value as it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Given {
+    /// The value's text.
+    pub text: String,
+    /// The setting's name as it was written; empty: the name of its variable.
+    pub name: String,
+}
+
+impl From<String> for Given {
+    fn from(text: String) -> Given {
+        Given { text, name: String::new() }
+    }
+}
+
+/// Where a value of a setting goes.
+pub trait Slot {
+    /// Whether a second value is a second one, and not a better one.
+    const REPEATS: bool;
+    /// Takes a value.
+    fn put(&mut self, given: Given);
+    /// Leaves what is there, or takes what the layer below has.
+    fn or(self, below: Self) -> Self;
+}
+
+impl Slot for Option<Given> {
+    const REPEATS: bool = false;
+    fn put(&mut self, given: Given) {
+        *self = Some(given);
+    }
+    fn or(self, below: Self) -> Self {
+        Option::or(self, below)
+    }
+}
+
+impl Slot for Vec<Given> {
+    const REPEATS: bool = true;
+    fn put(&mut self, given: Given) {
+        self.push(given);
+    }
+    fn or(self, below: Self) -> Self {
+        if self.is_empty() { below } else { self }
+    }
+}
+
+type One = Option<Given>;
+type Many = Vec<Given>;
+
+macro_rules! settings {
+    ($($field:ident: $kind:ident, $flag:literal $(/ $letter:literal)?, $value:literal, $default:literal, $mode:ident, $help:literal;)*) => {
+        /// The settings as one source gave them.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[serde(default)]
+        pub struct Raw {
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        /// The table.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            flag: $flag,
+            letter: { #[allow(unused_mut, unused_assignments)] let mut letter = None; $(letter = Some($letter);)? letter },
+            value: $value,
+            default: $default,
+            repeats: <$kind as Slot>::REPEATS,
+            mode: Mode::$mode,
+            help: $help,
+        },)*];
+
+        impl Raw {
+            /// Takes a value for the setting of that flag; false if there is none.
+            pub fn put(&mut self, flag: &str, given: Given) -> bool {
+                match flag {
+                    $($flag => Slot::put(&mut self.$field, given),)*
+                    _ => return false,
+                }
+                true
+            }
+
+            /// These settings, and where they are silent the ones below.
+            pub fn or(self, below: Raw) -> Raw {
+                Raw { $($field: Slot::or(self.$field, below.$field),)* }
+            }
+
+            /// The settings that are given, each with its first value.
+            pub fn given(&self) -> Vec<(&'static Setting, &Given)> {
+                let mut fields = SETTINGS.iter();
+                let mut given = Vec::new();
+                $(if let (Some(setting), Some(value)) = (fields.next(), self.$field.iter().next()) {
+                    given.push((setting, value));
+                })*
+                given
+            }
+        }
+    };
+}
+
+settings! {
+    instances: One, "instances" / 'i', "N", "–", Supervisor,
+        "workers; `0` or `max`: as many as the CPUs that this container may use; `-1`, `-2`…: that less 1, 2…; with it, rinit is a supervisor";
+    name: One, "name", "NAME", "the command's name; for an interpreter its script's", Supervisor,
+        "the app's name in logs and lists";
+    restart: One, "restart", "always|on-failure|never", "always", Supervisor,
+        "whether a worker that exited is started again";
+    stop_exit_codes: Many, "stop-exit-codes", "CODE,CODE", "–", Supervisor,
+        "exit codes after which it is not";
+    min_uptime: One, "min-uptime", "D", "1s", Supervisor,
+        "alive this long counts as stable: backoff and crash count start afresh, and a new worker may take an old one's place";
+    max_restarts: One, "max-restarts", "N", "16", Supervisor,
+        "unstable restarts in a row before the worker has failed; `0`: never gives up";
+    backoff: One, "backoff", "MIN..MAX", "100ms..15s", Supervisor,
+        "wait before restart n: MIN·1.5ⁿ up to MAX, ±10 %; the first restart after a stable life is immediate";
+    ready: One, "ready", "HOW", "auto", Supervisor,
+        "when a worker is ready: `auto`, `spawn`, `uptime`, `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD`";
+    ready_timeout: One, "ready-timeout", "D", "30s", Supervisor,
+        "not ready by then is a failed start";
+    stop_signal: One, "stop-signal", "SIG", "SIGTERM", Supervisor,
+        "what asks a worker to stop";
+    stop_timeout: One, "stop-timeout", "D", "8s", Supervisor,
+        "then SIGKILL to the worker's group; under Docker's 10 s on purpose";
+    drain_delay: One, "drain-delay", "D", "0", Supervisor,
+        "when the container stops, workers go on serving this long before they are asked to stop";
+    reload: One, "reload", "rolling|parallel:K|restart", "rolling", Supervisor,
+        "one at a time, K at a time, or stop-then-start for apps that cannot overlap";
+    listen: Many, "listen", "[NAME=]ADDR", "–", Supervisor,
+        "socket that rinit opens and hands to every worker as `LISTEN_FDS`: `PORT`, `HOST:PORT`, `[HOST6]:PORT` or `/PATH`; it outlives every worker";
+    increment_env: Many, "increment-env", "NAME=BASE", "–", Supervisor,
+        "worker k gets NAME=BASE+k";
+    log: One, "log", "prefix|raw|json", "prefix", Supervisor,
+        "how workers' lines are written: with `app-0 | ` in front, as they are, or as JSON";
+    log_time: One, "log-time", "", "off", Supervisor,
+        "RFC 3339 time in front of every line";
+    log_level: One, "log-level", "error|warn|info|debug|trace", "info", Supervisor,
+        "which of rinit's own lines are written, on stderr";
+    env_file: Many, "env-file", "PATH", "–", Supervisor,
+        "`KEY=VALUE` lines for the workers, read again at every reload; `KEY_FILE=/run/secrets/key` sets KEY to what that file holds";
+    user: One, "user", "UID[:GID]", "rinit's own", Supervisor,
+        "who the workers run as, by number or name";
+    linger: One, "linger", "D", "0", Init,
+        "when the child has exited, what still runs gets SIGTERM and this long before the kernel kills it";
+    rewrite: Many, "rewrite" / 'r', "S:R", "–", Init,
+        "signal S reaches the child as R, by name or number; R = 0: not at all";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_setting_has_a_name_that_kubernetes_gives_to_a_service() {
+        for setting in SETTINGS {
+            assert!(!crate::config::is_kubernetes_variable(&setting.variable()), "{}", setting.variable());
+        }
+    }
+
+    #[test]
+    fn flags_and_variables_fill_the_same_fields() {
+        for setting in SETTINGS {
+            let mut by_flag = Raw::default();
+            assert!(by_flag.put(setting.flag, Given::from("x".to_owned())), "{}", setting.flag);
+            let pairs = [(setting.variable(), "x".to_owned())];
+            let by_variable: Raw = envy::prefixed(PREFIX).from_iter(pairs).unwrap();
+            assert_eq!(by_flag, by_variable, "{}", setting.flag);
+            assert_eq!(by_flag.given().len(), 1);
+        }
+    }
+}

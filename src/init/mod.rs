@@ -1,0 +1,151 @@
+//! Init mode: one child, whose life is the container's. What tini, dumb-init and Docker's init do.
+//!
+//! A straight line and one loop: catch signals, start the child, then wait for signals, forwarding them and collecting
+//! whatever ends, until the child has.
+
+mod linger;
+mod options;
+
+pub use options::{Codes, Options, Subreaper, Verbosity};
+
+use crate::core::{Exit, Signal};
+use crate::sys::process::{Child, LISTEN_PID_ROOM, Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::signals::{Inherited, Signals, discard, ignore};
+use crate::sys::{adopt_orphans, die_with_parent, reap, tty};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+
+/// Runs the command as the only child and returns its exit code, or the code of what went wrong.
+pub fn run(options: &Options, inherited: Inherited) -> u8 {
+    let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
+    if let Some(signal) = options.parent_death
+        && let Err(error) = die_with_parent(signal)
+    {
+        options.warn(&format!("{signal} at the parent's death cannot be had: {error}"));
+    }
+    take_orphans(options, is_pid_1);
+
+    // A session of its own needs the terminal that rinit's has. Giving it up raises these two, here: not to be passed on.
+    let gives_terminal = options.session && tty::give_up_terminal();
+    if gives_terminal {
+        discard(Signal::HUP);
+        discard(Signal::CONT);
+    }
+    let foreground = !options.session && tty::owns_foreground();
+    options.ignored.iter().for_each(|signal| ignore(*signal));
+    let signals = match Signals::catch(Signal::catchable().filter(|signal| options.catches(*signal))) {
+        Ok(signals) => signals,
+        Err(error) => return options.fail(&format!("cannot catch signals: {error}"), options.codes.internal),
+    };
+    let setup = Setup {
+        stdio: [None; 3],
+        pass: &[],
+        session: if options.session { Session::New { terminal: gives_terminal } } else { Session::Group },
+        user: None,
+        signals: if options.reset_signals { Inherited::clean() } else { inherited },
+        foreground,
+        oom_score_adj: None,
+        parent_death: None,
+    };
+    let child = Program::new(&options.command, &environment())
+        .and_then(|mut program| spawn(&mut program, &setup).map_err(|errno| errno.desc().to_owned()));
+    let child = match child {
+        Ok(child) => child,
+        Err(why) => return options.fail(&format!("cannot start {}: {why}", options.program()), options.codes.internal),
+    };
+    options.debug(&format!("started {} as process {}", options.program(), child.pid));
+    let exit = wait_for(&child, &signals, options, is_pid_1);
+    if foreground && !is_pid_1 {
+        // The shell that started rinit in the foreground expects it there.
+        drop(signals);
+        crate::sys::signals::block_all();
+        tty::take_foreground();
+    }
+    match exec_result(&child.outcome) {
+        Some(Err(error)) => {
+            let code = if error.status() == 127 { options.codes.not_found } else { options.codes.not_executable };
+            options.fail(&error.explain(&options.program()), code)
+        }
+        Some(Ok(())) | None => {
+            options.debug(&format!("{} ended: {exit}", options.program()));
+            if options.success.contains(&exit.status()) { 0 } else { exit.status() }
+        }
+    }
+}
+
+fn take_orphans(options: &Options, is_pid_1: bool) {
+    if is_pid_1 && !options.subreaper.is_always() {
+        return;
+    }
+    if options.subreaper.is_wanted() {
+        match adopt_orphans() {
+            Ok(()) => options.debug("not PID 1: orphans are taken in as a child subreaper"),
+            Err(error) => {
+                options.warn(&format!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"))
+            }
+        }
+    } else {
+        options.warn(
+            "not running as PID 1, and not a child subreaper (-s or TINI_SUBREAPER): zombies are not reaped here",
+        );
+    }
+}
+
+/// The environment as it is, but a `LISTEN_PID` that means rinit will mean the child.
+fn environment() -> Vec<OsString> {
+    let own = std::process::id().to_string();
+    std::env::vars_os()
+        .map(|(key, value)| {
+            if key == "LISTEN_PID" && value == *own {
+                return LISTEN_PID_ROOM.into();
+            }
+            let mut pair = key;
+            pair.push("=");
+            pair.push(value);
+            pair
+        })
+        .collect()
+}
+
+/// The loop. Returns when the child has ended and what it leaves behind had its time.
+fn wait_for(child: &Child, signals: &Signals, options: &Options, is_pid_1: bool) -> Exit {
+    loop {
+        while let Some(signal) = signals.next() {
+            if signal != Signal::CHLD {
+                forward(signal, child.pid, options);
+            }
+        }
+        while let Some((pid, exit)) = reap::peek() {
+            if pid == child.pid {
+                // Until it is collected, its group's number is its own.
+                if options.terminate_group {
+                    let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::TERM);
+                }
+                linger::wait(child.pid, signals, options.linger, is_pid_1);
+                reap::collect(pid);
+                return exit;
+            }
+            reap::collect(pid);
+            if options.warn_reaped {
+                options.warn(&format!("Reaped zombie process with pid={pid}"));
+            }
+        }
+        let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut ready, PollTimeout::NONE);
+    }
+}
+
+fn forward(signal: Signal, child: Pid, options: &Options) {
+    let Some(signal) = options.rewritten(signal) else { return };
+    let target = if options.group || options.session { Pid::from_raw(-child.as_raw()) } else { child };
+    match kill(target, signal) {
+        Ok(()) => options.debug(&format!("passed {signal} to {target}")),
+        Err(errno) => options.debug(&format!("cannot pass {signal} to {target}: {}", errno.desc())),
+    }
+    if options.session && signal == Signal::STOP {
+        // As the terminal would stop the whole job; PID 1 cannot be stopped and goes on.
+        let _ = kill(nix::unistd::getpid(), Signal::STOP);
+    }
+}

@@ -1,0 +1,196 @@
+//! `--listen`: sockets handed over as `sd_listen_fds(3)` describes it.
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, listen, setsockopt,
+    socket, sockopt,
+};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// Where to listen, and under which name workers find it in `LISTEN_FDNAMES`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// Its name; by default the port, or the file's.
+    pub name: String,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Every address of the machine, IPv6 and IPv4.
+    Port(u16),
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// An open socket. Connections wait in its queue while no worker takes them.
+pub struct Listener {
+    socket: OwnedFd,
+    address: ListenAddress,
+}
+
+impl ListenAddress {
+    /// Reads `[NAME=]` and `PORT`, `HOST:PORT`, `[HOST6]:PORT`, `/PATH` or `unix:PATH`.
+    ///
+    /// # Errors
+    /// Anything else; a host must be an address, not a name, except `localhost`.
+    pub fn parse(text: &str) -> Result<ListenAddress, String> {
+        const ALLOWED: &str = "allowed: PORT, ADDRESS:PORT, [ADDRESS6]:PORT or /PATH, with NAME= in front or without";
+        let (name, text) = match text.split_once('=') {
+            Some((name, rest)) => (Some(name), rest),
+            None => (None, text),
+        };
+        if name.is_some_and(|name| name.is_empty() || name.contains(|c: char| c == ':' || !c.is_ascii_graphic())) {
+            return Err("a name has letters, digits and signs, but no colon or space".into());
+        }
+        let path = text.strip_prefix("unix:").or(text.starts_with('/').then_some(text));
+        let place = match path {
+            Some(path) => {
+                UnixAddr::new(Path::new(path)).map_err(|_| "the path is longer than a socket's can be (107 bytes)")?;
+                Place::Unix(path.into())
+            }
+            None => {
+                let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+                let text = local.as_deref().unwrap_or(text);
+                match (text.trim_start_matches(':').parse(), text.parse()) {
+                    (Ok(port), _) => Place::Port(port),
+                    (_, Ok(address)) => Place::Tcp(address),
+                    _ => return Err(ALLOWED.into()),
+                }
+            }
+        };
+        let default = match &place {
+            Place::Port(port) => port.to_string(),
+            Place::Tcp(address) => address.port().to_string(),
+            Place::Unix(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().replace(':', "_"),
+        };
+        Ok(ListenAddress { name: name.map_or(default, str::to_owned), place })
+    }
+
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// What failed and why, such as an address that is in use.
+    pub fn open(&self) -> Result<Listener, String> {
+        let socket = match &self.place {
+            Place::Port(port) => {
+                let any = |ip: IpAddr| open_tcp(SocketAddr::new(ip, *port));
+                // Both protocols in one socket; where there is no IPv6, IPv4 alone.
+                any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))
+            }
+            Place::Tcp(address) => open_tcp(*address),
+            Place::Unix(path) => open_unix(path),
+        };
+        let socket = socket.map_err(|errno| format!("cannot listen on {self}: {}", errno.desc()))?;
+        Ok(Listener { socket, address: self.clone() })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Port(port) => write!(f, "port {port}"),
+            Place::Tcp(address) => write!(f, "{address}"),
+            Place::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Listener {
+    /// Its address and name.
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Place::Unix(path) = &self.address.place {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn open_tcp(address: SocketAddr) -> nix::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    }
+    bind_and_listen(socket, &SockaddrStorage::from(address))
+}
+
+fn open_unix(path: &Path) -> nix::Result<OwnedFd> {
+    let address = UnixAddr::new(path)?;
+    let new = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);
+    match bind_and_listen(new()?, &address) {
+        Err(nix::Error::EADDRINUSE) if is_left_over(path) => {
+            let _ = std::fs::remove_file(path);
+            bind_and_listen(new()?, &address)
+        }
+        result => result,
+    }
+}
+
+/// A socket file that nobody listens on: a killed program's.
+fn is_left_over(path: &Path) -> bool {
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
+}
+
+fn bind_and_listen(socket: OwnedFd, address: &dyn SockaddrLike) -> nix::Result<OwnedFd> {
+    bind(socket.as_raw_fd(), address)?;
+    listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_in_every_form() {
+        let read = |text: &str| ListenAddress::parse(text).map(|address| (address.name.clone(), address.to_string()));
+        let is = |name: &str, shown: &str| Ok((name.to_owned(), shown.to_owned()));
+        assert_eq!(read("8080"), is("8080", "port 8080"));
+        assert_eq!(read(":8080"), is("8080", "port 8080"));
+        assert_eq!(read("127.0.0.1:80"), is("80", "127.0.0.1:80"));
+        assert_eq!(read("localhost:80"), is("80", "127.0.0.1:80"));
+        assert_eq!(read("web=[::1]:80"), is("web", "[::1]:80"));
+        assert_eq!(read("/run/app.sock"), is("app.sock", "/run/app.sock"));
+        assert_eq!(read("api=unix:x.sock"), is("api", "x.sock"));
+        for text in ["", "70000", "example.org:80", "a:b=80", "=80", "127.0.0.1"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+        assert!(read(&format!("/{}", "x".repeat(200))).unwrap_err().contains("107"));
+    }
+
+    #[test]
+    fn a_socket_file_that_was_left_over_is_taken_and_one_in_use_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let address = ListenAddress::parse(path.to_str().unwrap()).unwrap();
+        let listener = address.open().unwrap();
+        assert!(address.open().err().unwrap().contains("in use"));
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_port_is_open_to_both_protocols() {
+        let listener = ListenAddress::parse("0").unwrap().open().unwrap();
+        let bound: SockaddrStorage = nix::sys::socket::getsockname(listener.as_raw_fd()).unwrap();
+        let port = bound.as_sockaddr_in6().map(|address| address.port()).or(bound.as_sockaddr_in().map(|a| a.port()));
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port.unwrap())).is_ok());
+    }
+}
