@@ -7,5 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod init;
+pub mod logs;
 pub mod ports;
+pub mod supervisor;
 pub mod sys;

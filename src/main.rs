@@ -1,8 +1,8 @@
 //! rinit: see `ARCHITECTURE.md`.
 
-use rinit::cli::{Invocation, parse};
-use rinit::init;
+use rinit::cli::{Invocation, Refusal, parse};
 use rinit::sys::signals::Inherited;
+use rinit::{init, supervisor};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -12,14 +12,18 @@ fn main() -> ExitCode {
     let environment: Vec<_> = std::env::vars_os().collect();
     match parse(std::env::args_os().collect(), &environment) {
         Invocation::Init(options) => init::run(&options, inherited).into(),
-        Invocation::Supervise(_settings, _warnings) => ExitCode::SUCCESS,
+        Invocation::Supervise(settings, warnings) => {
+            supervisor::run(settings, &warnings, inherited).map_or_else(say, ExitCode::from)
+        }
         Invocation::Print(text) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Invocation::Refuse(text, code) => {
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            code.into()
-        }
+        Invocation::Refuse(refusal) => say(refusal),
     }
+}
+
+fn say(refusal: Refusal) -> ExitCode {
+    let _ = std::io::stderr().write_all(refusal.text.as_bytes());
+    refusal.code.into()
 }

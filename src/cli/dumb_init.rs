@@ -7,10 +7,10 @@ use lexopt::{Arg, Parser, ValueExt};
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
     match options(arguments, environment) {
         Ok(Ok(options)) if !options.command.is_empty() => Invocation::Init(options),
-        Ok(Ok(_)) => Invocation::Refuse(help::DUMB_INIT.into(), 1),
+        Ok(Ok(_)) => Invocation::refuse(help::DUMB_INIT, 1),
         // It prints these on stderr, and exits with 0.
-        Ok(Err(text)) => Invocation::Refuse(text.into(), 0),
-        Err(error) => Invocation::Refuse(format!("dumb-init: {error}\n{}", help::DUMB_INIT), 1),
+        Ok(Err(text)) => Invocation::refuse(text, 0),
+        Err(error) => Invocation::refuse(format!("dumb-init: {error}\n{}", help::DUMB_INIT), 1),
     }
 }
 

@@ -19,8 +19,23 @@ pub enum Invocation {
     Supervise(Settings, Vec<String>),
     /// Print that and exit with 0.
     Print(String),
-    /// Print that on stderr and exit with that code.
-    Refuse(String, u8),
+    /// Say that on stderr, and nothing else.
+    Refuse(Refusal),
+}
+
+/// Why nothing is started.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The text for stderr.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl Invocation {
+    fn refuse(text: impl Into<String>, code: u8) -> Invocation {
+        Invocation::Refuse(Refusal { text: text.into(), code })
+    }
 }
 
 /// Exit code for settings that cannot be used: `EX_USAGE` of sysexits.h.
@@ -43,13 +58,13 @@ pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation 
 }
 
 /// The text for a refusal: every fault, a line each.
-pub fn refuse(faults: &Faults) -> Invocation {
+pub fn refuse(faults: &Faults) -> Refusal {
     let mut text = match faults.0.len() {
         1 => "rinit: cannot start:\n".to_owned(),
         count => format!("rinit: cannot start, for {count} reasons:\n"),
     };
     faults.0.iter().for_each(|fault| text.push_str(&format!("  {fault}\n")));
-    Invocation::Refuse(text, BAD_SETTINGS)
+    Refusal { text, code: BAD_SETTINGS }
 }
 
 /// A variable's value, if it is set, even to nothing.

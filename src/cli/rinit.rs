@@ -32,7 +32,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
         options.rewrite.extend(settings.rewrite);
         Invocation::Init(options)
     };
-    if faults.0.is_empty() { invocation } else { refuse(&faults) }
+    if faults.0.is_empty() { invocation } else { Invocation::Refuse(refuse(&faults)) }
 }
 
 /// What the command line gives.
@@ -171,7 +171,7 @@ mod tests {
 
     fn refused(line: &str, environment: &[(&str, &str)]) -> String {
         match parsed(line, environment) {
-            Invocation::Refuse(text, BAD_SETTINGS) => text,
+            Invocation::Refuse(Refusal { text, code: BAD_SETTINGS }) => text,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -195,7 +195,7 @@ mod tests {
     fn every_fault_is_told_with_the_nearest_name() {
         let text = refused("--max-restart 3 -i two --stop-timeout 5 -x -g", &[("RINIT_LOG", "pretty")]);
         for part in [
-            "for 6 reasons",
+            "for 7 reasons",
             "--max-restart: no such option; did you mean --max-restarts?",
             "-i=\"two\": not a number",
             "--stop-timeout=\"5\": the unit is missing",
@@ -240,10 +240,13 @@ mod tests {
         assert!(
             matches!(called(&["/sbin/docker-init", "--version"]), Invocation::Print(text) if text.starts_with("tini version "))
         );
-        assert!(matches!(called(&["tini", "sh", "-c", "x"]), Invocation::Refuse(_, 1)), "its options are permuted");
-        assert!(matches!(called(&["tini", "-p", "TERM", "--", "x"]), Invocation::Refuse(_, 1)));
-        assert!(matches!(called(&["tini", "-e", "256", "--", "x"]), Invocation::Refuse(_, 1)));
-        assert!(matches!(called(&["tini"]), Invocation::Refuse(_, 1)));
+        assert!(
+            matches!(called(&["tini", "sh", "-c", "x"]), Invocation::Refuse(Refusal { code: 1, .. })),
+            "its options are permuted"
+        );
+        assert!(matches!(called(&["tini", "-p", "TERM", "--", "x"]), Invocation::Refuse(Refusal { code: 1, .. })));
+        assert!(matches!(called(&["tini", "-e", "256", "--", "x"]), Invocation::Refuse(Refusal { code: 1, .. })));
+        assert!(matches!(called(&["tini"]), Invocation::Refuse(Refusal { code: 1, .. })));
         assert!(
             matches!(called(&["tini", "-s", "--", "sh", "-c", "x"]), Invocation::Init(options) if options.command.len() == 3)
         );
@@ -251,7 +254,9 @@ mod tests {
             matches!(called(&["dumb-init", "-r", "15:3", "sh", "-c", "x"]), Invocation::Init(options) if options.session)
         );
         assert!(matches!(called(&["dumb-init", "--single-child", "x"]), Invocation::Init(options) if !options.session));
-        assert!(matches!(called(&["dumb-init", "-V"]), Invocation::Refuse(text, 0) if text.contains("1.2.5")));
-        assert!(matches!(called(&["dumb-init"]), Invocation::Refuse(_, 1)));
+        assert!(
+            matches!(called(&["dumb-init", "-V"]), Invocation::Refuse(Refusal { text, code: 0 }) if text.contains("1.2.5"))
+        );
+        assert!(matches!(called(&["dumb-init"]), Invocation::Refuse(Refusal { code: 1, .. })));
     }
 }

@@ -16,9 +16,9 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
             apply_tini_variables(&mut options, environment);
             Invocation::Init(options)
         }
-        Ok(Ok(_)) => Invocation::Refuse(help::TINI.into(), 1),
+        Ok(Ok(_)) => Invocation::refuse(help::TINI, 1),
         Ok(Err(text)) => Invocation::Print(text),
-        Err(error) => Invocation::Refuse(format!("tini: {error}\n{}", help::TINI), 1),
+        Err(error) => Invocation::refuse(format!("tini: {error}\n{}", help::TINI), 1),
     }
 }
 

@@ -72,9 +72,11 @@ impl App {
         self.slots.iter().filter(|slot| slot.wish == Wish::Up).count() as u32
     }
 
-    /// The oldest generation that may still be asked for: what is older can be forgotten.
-    pub fn oldest_generation(&self) -> u32 {
-        self.slots.iter().map(|slot| slot.generation).fold(self.settled, u32::min)
+    /// Whether a worker of that generation may still be asked for.
+    pub fn uses(&self, generation: u32) -> bool {
+        let targets = self.rollout.iter().map(|rollout| rollout.target);
+        let slots = self.slots.iter().map(|slot| slot.generation);
+        slots.chain(targets).chain([self.settled]).any(|used| used == generation)
     }
 
     /// Whether nothing will happen in it by itself any more.

@@ -30,7 +30,7 @@ pub(super) fn wait(child: Pid, signals: &Signals, patience: Duration, is_pid_1: 
         // Rounded up, so that the last millisecond is not waited for in a circle.
         let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], timeout);
-        while let Some(signal) = signals.next() {
+        while let Ok(signal) = signals.next() {
             if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
                 return;
             }

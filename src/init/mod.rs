@@ -112,7 +112,7 @@ fn environment() -> Vec<OsString> {
 /// The loop. Returns when the child has ended and what it leaves behind had its time.
 fn wait_for(child: &Child, signals: &Signals, options: &Options, is_pid_1: bool) -> Exit {
     loop {
-        while let Some(signal) = signals.next() {
+        while let Ok(signal) = signals.next() {
             if signal != Signal::CHLD {
                 forward(signal, child.pid, options);
             }

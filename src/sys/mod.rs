@@ -11,6 +11,7 @@ pub mod user;
 use crate::core::Signal;
 use nix::libc;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Makes this process the one to which orphans below it go, as they go to PID 1 (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
 ///
@@ -29,5 +30,27 @@ pub fn die_with_parent(signal: Signal) -> io::Result<()> {
     match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Descriptor 1, which rinit never closes.
+pub fn stdout() -> BorrowedFd<'static> {
+    // SAFETY: see above; Rust's runtime has opened /dev/null where it was closed at start.
+    unsafe { BorrowedFd::borrow_raw(1) }
+}
+
+/// Descriptor 2, which rinit never closes.
+pub fn stderr() -> BorrowedFd<'static> {
+    // SAFETY: as for stdout.
+    unsafe { BorrowedFd::borrow_raw(2) }
+}
+
+/// How many bytes wait in a pipe (`FIONREAD`, ioctl_tty(2)).
+pub fn bytes_waiting(pipe: BorrowedFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: one int is written to.
+    match unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut count) } {
+        0 => usize::try_from(count).unwrap_or(0),
+        _ => 0,
     }
 }

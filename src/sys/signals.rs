@@ -123,13 +123,14 @@ impl Signals {
         Ok(Signals { read, _write: write })
     }
 
-    /// The next signal that has arrived, if one has. Never blocks.
-    pub fn next(&self) -> Option<Signal> {
+    /// The next signal that has arrived. Never blocks.
+    ///
+    /// # Errors
+    /// `WouldBlock`: none has.
+    pub fn next(&self) -> io::Result<Signal> {
         let mut number = [0u8];
-        match nix::unistd::read(&self.read, &mut number) {
-            Ok(1) => Signal::new(i32::from(number[0])),
-            Ok(_) | Err(_) => None,
-        }
+        nix::unistd::read(&self.read, &mut number)?;
+        Signal::new(i32::from(number[0])).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 

@@ -1,0 +1,68 @@
+//! rinit's own lines: tracing events, in the workers' format, on stderr.
+
+use super::format::Format;
+use super::hub::Logs;
+use std::fmt::{self, Write};
+use std::io;
+use std::time::SystemTime;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Sends every event of that level and above to the log.
+pub fn install(logs: &Logs, format: Format, level: tracing::Level) {
+    let logs = logs.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .event_format(Own(format))
+        .with_writer(move || ToHub(logs.clone()))
+        .finish();
+    // It fails only when there is one already, which then writes.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct Own(Format);
+
+impl<S, N> FormatEvent<S, N> for Own
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let line = self.0.own(*event.metadata().level(), &(text.message + &text.fields), SystemTime::now());
+        writer.write_str(&String::from_utf8_lossy(&line))
+    }
+}
+
+/// The message, and `key=value` for each field.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
+
+struct ToHub(Logs);
+
+impl io::Write for ToHub {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.own(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

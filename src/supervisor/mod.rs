@@ -1,0 +1,98 @@
+//! Supervisor mode: the shell around the core. It tells the fleet what happened, and does what the fleet says.
+//!
+//! ```text
+//! signals ─┐                      ┌─ spawn, signal, kill   (workers)
+//! notices ─┼─ turn ── Fleet ──────┼─ report                (report → log)
+//! deadline ┘                      └─ prepare               (launch)
+//! ```
+//!
+//! Everything runs on one thread; the log's bytes are moved by another. No call in here waits for anything.
+
+mod crash;
+mod launch;
+mod ready;
+mod report;
+mod turn;
+mod workers;
+
+use crate::cli::{Refusal, refuse};
+use crate::config::{Faults, LogFormat, Settings, read_env_file};
+use crate::core::Signal;
+use crate::logs::{self, Format};
+use crate::sys::adopt_orphans;
+use crate::sys::signals::{Inherited, Signals};
+use launch::Launch;
+use std::io;
+use turn::Supervisor;
+
+/// What [`run`] returns when something of rinit itself failed.
+const INTERNAL_ERROR: u8 = 70;
+
+/// Runs the workers until the container's end, and returns its exit code; or what is to be said when it cannot start.
+///
+/// # Errors
+/// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
+pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
+    let launches = open_everything(&settings)?;
+    let cannot = |what: &str, error: io::Error| Refusal {
+        text: format!("rinit: cannot start: {what}: {error}\n"),
+        code: INTERNAL_ERROR,
+    };
+    let format = format_of(&settings);
+    let logs = logs::start(format).map_err(|error| cannot("no thread for the log", error))?;
+    logs::install(&logs, format, settings.log.level);
+    let signals = Signals::catch(Signal::catchable()).map_err(|error| cannot("no handler for signals", error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(4)
+        .thread_keep_alive(std::time::Duration::from_millis(100))
+        .build()
+        .map_err(|error| cannot("no event loop", error))?;
+
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if nix::unistd::getpid().as_raw() != 1 {
+        match adopt_orphans() {
+            Ok(()) => tracing::debug!("not PID 1: orphans are taken in as a child subreaper"),
+            Err(error) => tracing::warn!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"),
+        }
+    }
+    let mut supervisor =
+        Supervisor::new(launches, logs, inherited, &settings).map_err(|error| cannot("no descriptors", error))?;
+    let code = crash::guard(&mut supervisor, &runtime, signals);
+    // A file that is still being read must not hold up the end.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+/// Opens the sockets and reads the files of every app, or tells everything that cannot be.
+fn open_everything(settings: &Settings) -> Result<Vec<Launch>, Refusal> {
+    let mut faults = Faults::default();
+    let mut launches = Vec::new();
+    for app in &settings.apps {
+        let mut variables = Vec::new();
+        for path in &app.env_files {
+            match read_env_file(path) {
+                Ok(read) => variables.extend(read),
+                Err(error) => faults.note(format!("--env-file={}", path.display()), error.to_string()),
+            }
+        }
+        let mut listeners = Vec::new();
+        for address in &app.listen {
+            match address.open() {
+                Ok(listener) => listeners.push(listener),
+                Err(why) => faults.note("--listen", why),
+            }
+        }
+        launches.push(Launch::new(app.clone(), listeners, variables));
+    }
+    if faults.0.is_empty() { Ok(launches) } else { Err(refuse(&faults)) }
+}
+
+fn format_of(settings: &Settings) -> Format {
+    let name_of_last =
+        |app: &crate::config::App| format!("{}-{}", app.name, app.policy.instances.saturating_sub(1)).len();
+    let width = settings.apps.iter().map(name_of_last).chain(["rinit".len()]).max().unwrap_or_default();
+    let Settings { log, .. } = settings;
+    Format { format: log.format, time: log.time, width: if log.format == LogFormat::Prefix { width } else { 0 } }
+}

@@ -1,0 +1,242 @@
+//! How a worker says that it is ready, or how it is asked. Each way is a small task that ends with one word.
+
+use super::workers::Notice;
+use crate::config::Ready;
+use crate::core::{Exit, Sign, WorkerId};
+use crate::sys::process::{Program, Session, Setup, kill, spawn};
+use crate::sys::signals::Inherited;
+use crate::sys::user::Credentials;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockname,
+    recvmsg, setsockopt, socket, sockopt,
+};
+use nix::unistd::{Pid, pipe2};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+/// A probe is tried again after this, and then more and more rarely, up to [`RARELY`].
+const OFTEN: Duration = Duration::from_millis(10);
+const RARELY: Duration = Duration::from_millis(500);
+/// One try of a probe may take this long.
+const TRY: Duration = Duration::from_secs(5);
+/// The longest datagram that is read; sd_notify's are lines of a few words.
+const DATAGRAM: usize = 4096;
+
+/// rinit's end of the way by which a worker speaks.
+pub(super) enum Channel {
+    /// There is none.
+    None,
+    /// A datagram socket.
+    Notify(OwnedFd),
+    /// A pipe.
+    Newline(OwnedFd),
+}
+
+/// The worker's end, handed to it when it is started.
+#[derive(Default)]
+pub(super) struct Handed {
+    /// A variable.
+    pub(super) variable: Option<(&'static str, OsString)>,
+    /// A descriptor, and the number it has there.
+    pub(super) descriptor: Option<(OwnedFd, RawFd)>,
+}
+
+/// Probes that run, by their process.
+pub(super) type Probes = Rc<RefCell<HashMap<Pid, oneshot::Sender<Exit>>>>;
+
+/// What a probe of `exec:` needs to be run as the worker is.
+pub(super) struct ProbeSetup {
+    pub(super) environment: Vec<OsString>,
+    pub(super) user: Option<Credentials>,
+    pub(super) signals: Inherited,
+    pub(super) null: Rc<OwnedFd>,
+    pub(super) probes: Probes,
+}
+
+/// Makes what this way of readiness needs.
+///
+/// # Errors
+/// No descriptors left.
+pub(super) fn open(ready: &Ready) -> nix::Result<(Channel, Handed)> {
+    match ready {
+        Ready::Auto | Ready::Notify => {
+            let (socket, name) = open_notify_socket()?;
+            Ok((Channel::Notify(socket), Handed { variable: Some(("NOTIFY_SOCKET", name)), descriptor: None }))
+        }
+        Ready::Fd(number) => {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            // rinit's end alone: the worker may expect to write to a pipe that blocks.
+            fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            Ok((Channel::Newline(read), Handed { variable: None, descriptor: Some((write, *number)) }))
+        }
+        Ready::Spawn | Ready::Uptime | Ready::Tcp(_) | Ready::Http { .. } | Ready::Exec(_) => {
+            Ok((Channel::None, Handed::default()))
+        }
+    }
+}
+
+/// A socket in the abstract namespace needs no writable folder, and is gone with its owner. The kernel picks a name that
+/// is free (`unix(7)`, autobind).
+fn open_notify_socket() -> nix::Result<(OwnedFd, OsString)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    setsockopt(&socket, sockopt::PassCred, &true)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
+    let address: UnixAddr = getsockname(socket.as_raw_fd())?;
+    let mut name = b"@".to_vec();
+    name.extend_from_slice(address.as_abstract().unwrap_or_default());
+    Ok((socket, OsString::from_vec(name)))
+}
+
+/// Waits for the worker's word, or asks until it answers, and tells the loop. Ends without a word when there will be
+/// none: `--ready-timeout` is the fleet's.
+pub(super) async fn watch(
+    worker: WorkerId,
+    uid: u32,
+    ready: Ready,
+    channel: Channel,
+    probe: ProbeSetup,
+    notices: mpsc::Sender<Notice>,
+) {
+    let sign = match (&ready, channel) {
+        (_, Channel::Notify(socket)) => wait_for_notify(socket, uid).await.map(|()| Sign::Notify),
+        (_, Channel::Newline(pipe)) => wait_for_newline(pipe).await.map(|()| Sign::Probe),
+        (Ready::Tcp(address), Channel::None) => {
+            until(async || TcpStream::connect(address).await.map(drop)).await;
+            Ok(Sign::Probe)
+        }
+        (Ready::Http { host, path }, Channel::None) => {
+            until(async || get(host, path).await).await;
+            Ok(Sign::Probe)
+        }
+        (Ready::Exec(command), Channel::None) => {
+            until(async || run_probe(command, &probe).await).await;
+            Ok(Sign::Probe)
+        }
+        (Ready::Auto | Ready::Notify | Ready::Fd(_) | Ready::Spawn | Ready::Uptime, Channel::None) => return,
+    };
+    match sign {
+        Ok(sign) => drop(notices.send(Notice::Ready(worker, sign)).await),
+        Err(error) => tracing::debug!("worker {worker:?} will not say that it is ready: {error}"),
+    }
+}
+
+/// Tries until it succeeds.
+async fn until(attempt: impl AsyncFn() -> io::Result<()>) {
+    let mut pause = OFTEN;
+    while !matches!(timeout(TRY, attempt()).await, Ok(Ok(()))) {
+        sleep(pause).await;
+        pause = (pause * 2).min(RARELY);
+    }
+}
+
+/// `READY=1` from a process of the worker's user (or root) in this PID namespace: a process outside of it has no number
+/// here, and is not believed.
+async fn wait_for_notify(socket: OwnedFd, uid: u32) -> io::Result<()> {
+    let socket = AsyncFd::register(socket)?;
+    loop {
+        let mut guard = socket.readable().await?;
+        let Ok(received) = guard.try_io(|socket| Ok(receive(socket.as_raw_fd())?)) else { continue };
+        let (text, sender) = received?;
+        let is_known = sender.is_some_and(|sender| sender.pid() > 0 && (sender.uid() == uid || sender.uid() == 0));
+        if is_known && text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            return Ok(());
+        }
+    }
+}
+
+/// A datagram and who sent it. Descriptors that come with it find no room and are closed by the kernel.
+fn receive(socket: RawFd) -> nix::Result<(Vec<u8>, Option<UnixCredentials>)> {
+    let mut text = vec![0; DATAGRAM];
+    let mut space = nix::cmsg_space!(UnixCredentials);
+    let (count, sender) = {
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let message = recvmsg::<()>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let sender = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::ScmCredentials(sender) => Some(sender),
+            _ => None,
+        });
+        (message.bytes, sender)
+    };
+    text.truncate(count);
+    Ok((text, sender))
+}
+
+async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {
+    let pipe = AsyncFd::register(pipe)?;
+    loop {
+        let mut guard = pipe.readable().await?;
+        let mut bytes = [0; 64];
+        let Ok(count) = guard.try_io(|pipe| Ok(nix::unistd::read(pipe.get_ref(), &mut bytes)?)) else { continue };
+        match count? {
+            0 => return Err(io::Error::other("its end of the readiness pipe is closed")),
+            count if bytes.iter().take(count).any(|byte| *byte == b'\n') => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// `GET`: 200 to 399 is ready, as for a Kubernetes probe.
+async fn get(host: &str, path: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(host).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rinit\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    // "HTTP/1.1 200": nothing more is needed.
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await?;
+    match &status {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2' | b'3', _, _] => Ok(()),
+        _ => Err(io::Error::other("not ready")),
+    }
+}
+
+/// Runs the probe's program once; exit code 0 is ready.
+async fn run_probe(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
+    let ProbeSetup { environment, user, signals, null, probes } = probe;
+    let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+    let mut program = Program::new(&command, environment).map_err(io::Error::other)?;
+    let null = null.as_raw_fd();
+    let setup = Setup {
+        stdio: [Some(null); 3],
+        pass: &[],
+        session: Session::Group,
+        user: user.as_ref(),
+        signals: *signals,
+        foreground: false,
+        oom_score_adj: None,
+        parent_death: None,
+    };
+    let child = spawn(&mut program, &setup)?;
+    let (ended, end) = oneshot::channel();
+    probes.borrow_mut().insert(child.pid, ended);
+    let running = Running { pid: child.pid, probes: probes.clone() };
+    let exit = end.await.map_err(io::Error::other)?;
+    drop(running);
+    if exit.status() == 0 { Ok(()) } else { Err(io::Error::other("not ready")) }
+}
+
+/// A probe that nobody waits for any more is killed, and forgotten; the loop collects it as any orphan.
+struct Running {
+    pid: Pid,
+    probes: Probes,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.probes.borrow_mut().remove(&self.pid).is_some() {
+            let _ = kill(Pid::from_raw(-self.pid.as_raw()), crate::core::Signal::KILL);
+        }
+    }
+}

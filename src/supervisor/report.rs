@@ -1,0 +1,232 @@
+//! Reports in words, in rinit's own log.
+
+use super::launch::Launch;
+use super::workers::Workers;
+use crate::core::{Exit, How, Next, Report, Role, Sign, SlotId, Time, Trouble, WorkerId};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::Level;
+
+/// A line for the log.
+pub(super) struct Message {
+    level: Level,
+    text: String,
+    /// Whether the worker's last lines on stderr explain it.
+    explained_by_stderr: bool,
+}
+
+/// Tells messages one after the other. One about an exit waits, not for long, until the worker's own last lines are
+/// written: they come first, and then the reason.
+pub(super) struct Reporter {
+    queue: Option<mpsc::Sender<Item>>,
+    task: JoinHandle<()>,
+    lost: u64,
+}
+
+struct Item {
+    message: Message,
+    lines: Option<oneshot::Receiver<Vec<String>>>,
+}
+
+/// Messages that wait behind one about an exit; more are counted.
+const WAITING: usize = 1024;
+/// How long a worker's last lines are waited for when stdout is not read.
+const LINES: Duration = Duration::from_millis(250);
+/// How long the last messages may take.
+const LAST: Duration = Duration::from_millis(500);
+
+impl Reporter {
+    pub(super) fn start() -> Reporter {
+        let (queue, mut items) = mpsc::channel::<Item>(WAITING);
+        let task = tokio::task::spawn_local(async move {
+            while let Some(Item { message, lines }) = items.recv().await {
+                let lines = match lines {
+                    Some(lines) => timeout(LINES, lines).await.ok().and_then(Result::ok).unwrap_or_default(),
+                    None => Vec::new(),
+                };
+                message.write(&lines);
+            }
+        });
+        Reporter { queue: Some(queue), task, lost: 0 }
+    }
+
+    /// Takes a message; with `lines`, once the worker's lines are written.
+    pub(super) fn tell(&mut self, message: Message, lines: Option<oneshot::Receiver<Vec<String>>>) {
+        let full = self.queue.as_ref().is_none_or(|queue| queue.try_send(Item { message, lines }).is_err());
+        if full {
+            self.lost += 1;
+        } else if self.lost > 0 {
+            tracing::warn!("{} messages of rinit were lost: stderr was not read", std::mem::take(&mut self.lost));
+        }
+    }
+
+    /// Waits until all is told, but not for ever.
+    pub(super) async fn finish(&mut self) {
+        self.queue = None;
+        let _ = timeout(LAST, &mut self.task).await;
+    }
+}
+
+impl Message {
+    fn new(level: Level, text: String) -> Message {
+        Message { level, text, explained_by_stderr: false }
+    }
+
+    fn write(&self, lines: &[String]) {
+        let mut text = self.text.clone();
+        if self.explained_by_stderr && !lines.is_empty() {
+            text.push_str("; its last lines on stderr:");
+            lines.iter().for_each(|line| text.push_str(&format!("\n    {line}")));
+        }
+        match self.level {
+            Level::ERROR => tracing::error!("{text}"),
+            Level::WARN => tracing::warn!("{text}"),
+            Level::INFO => tracing::info!("{text}"),
+            _ => tracing::debug!("{text}"),
+        }
+    }
+
+    /// A report in words.
+    pub(super) fn of(report: &Report, launches: &[Launch], workers: &Workers) -> Message {
+        let app = |app: &usize| launches.get(*app).map_or("?", |launch| &launch.app.name);
+        let slot = |slot: &SlotId| format!("{}-{}", app(&slot.app), slot.index);
+        let pid = |worker: &WorkerId| workers.pid(*worker).map_or(String::new(), |pid| format!(" (pid {pid})"));
+        match report {
+            Report::Started { slot: at, worker, role } => {
+                let what = match role {
+                    Role::Holder | Role::Leaving => "started",
+                    Role::Replacement => "started as a replacement",
+                };
+                Message::new(Level::INFO, format!("{}{} {what}", slot(at), pid(worker)))
+            }
+            Report::Ready { slot: at, worker, sign, took } => {
+                let how = match sign {
+                    Sign::Spawned => {
+                        return Message::new(Level::DEBUG, format!("{}{} is ready", slot(at), pid(worker)));
+                    }
+                    Sign::Uptime => "by its uptime",
+                    Sign::Notify => "it said so",
+                    Sign::Probe => "it answered",
+                };
+                Message::new(
+                    Level::INFO,
+                    format!("{}{} is ready after {} ({how})", slot(at), pid(worker), short(*took)),
+                )
+            }
+            Report::StartFailed { slot: at, error, next, .. } => {
+                let level = if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN };
+                Message::new(level, format!("{}: {error}{}", slot(at), following(next)))
+            }
+            Report::NotReady { slot: at, worker, after, missing } => Message::new(
+                Level::WARN,
+                format!(
+                    "{}{} was not ready within {}{} and is stopped",
+                    slot(at),
+                    pid(worker),
+                    short(*after),
+                    lacking(*missing)
+                ),
+            ),
+            Report::Stopping { slot: at, worker, signal, timeout } => Message::new(
+                Level::INFO,
+                format!("{}{} gets {signal} and {} to end", slot(at), pid(worker), short(*timeout)),
+            ),
+            Report::Killed { slot: at, worker } => Message::new(
+                Level::WARN,
+                format!("{}{} did not end in time: killed with its group", slot(at), pid(worker)),
+            ),
+            Report::Exited { slot: at, role, exit, lived, next, .. } => exited(&slot(at), *role, *exit, *lived, next),
+            Report::Reloading { app: id, generation } => {
+                Message::new(Level::INFO, format!("{}: reload {} begins", app(id), generation - 1))
+            }
+            Report::ReloadQueued { app: id } => {
+                Message::new(Level::INFO, format!("{}: another reload will follow the one in progress", app(id)))
+            }
+            Report::Reloaded { app: id, generation, took } => {
+                Message::new(Level::INFO, format!("{}: reload {} done in {}", app(id), generation - 1, short(*took)))
+            }
+            Report::ReloadFailed { app: id, generation, trouble } => {
+                let (level, why) = match trouble {
+                    Trouble::Prepare(reason) => (Level::ERROR, reason.clone()),
+                    Trouble::Start { slot: at, error } => (Level::ERROR, format!("the new {}: {error}", slot(at))),
+                    Trouble::Exited { slot: at, exit, lived, .. } => {
+                        (Level::ERROR, format!("the new {} ended with {exit} after {}", slot(at), short(*lived)))
+                    }
+                    Trouble::NotReady { slot: at, after, missing, .. } => (
+                        Level::ERROR,
+                        format!("the new {} was not ready within {}{}", slot(at), short(*after), lacking(*missing)),
+                    ),
+                    Trouble::Stopped => (Level::INFO, "the container stops".into()),
+                };
+                let advice = if level == Level::ERROR { "; the old workers stay, SIGHUP tries again" } else { "" };
+                Message::new(level, format!("{}: reload {} stopped: {why}{advice}", app(id), generation - 1))
+            }
+            Report::Scaled { app: id, from, to } => {
+                Message::new(Level::INFO, format!("{}: {to} workers wanted, {from} before", app(id)))
+            }
+            Report::Stop { drain_delay } => {
+                let after =
+                    if drain_delay.is_zero() { String::new() } else { format!(", after {}", short(*drain_delay)) };
+                Message::new(Level::INFO, format!("asked to stop: every worker is stopped{after}"))
+            }
+        }
+    }
+}
+
+/// The container ends because no worker will run again.
+pub(super) fn end(code: u8) -> Message {
+    match code {
+        0 => Message::new(Level::INFO, "every worker has finished; exit code 0".into()),
+        code => Message::new(Level::ERROR, format!("no worker is left to run; exit code {code}")),
+    }
+}
+
+fn exited(name: &str, role: Role, exit: Exit, lived: Time, next: &Next) -> Message {
+    let lived = short(lived);
+    let advice = if exit.oom_killed { " (raise the container's memory limit, or run fewer workers)" } else { "" };
+    match (role, next) {
+        (Role::Leaving, Next::Gone) => Message::new(Level::INFO, format!("{name} is gone: {exit} after {lived}")),
+        (_, Next::Finished) => Message::new(Level::INFO, format!("{name} finished: {exit} after {lived}")),
+        (Role::Replacement, _) => Message {
+            level: Level::WARN,
+            text: format!("the new {name} ended: {exit} after {lived}{advice}"),
+            explained_by_stderr: true,
+        },
+        (Role::Holder | Role::Leaving, next) => Message {
+            level: if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN },
+            text: format!("{name} ended: {exit} after {lived}{advice}{}", following(next)),
+            explained_by_stderr: exit.how != How::Code(0),
+        },
+    }
+}
+
+fn following(next: &Next) -> String {
+    match next {
+        Next::Restart => "; started again".into(),
+        Next::Backoff { wait, crashes: 0 } => format!("; tried again in {}", short(*wait)),
+        Next::Backoff { wait, crashes: 1 } => format!("; started again in {}", short(*wait)),
+        Next::Backoff { wait, crashes } => format!("; {crashes} crashes in a row, started again in {}", short(*wait)),
+        Next::GiveUp { crashes: 1 } => "; not tried again".into(),
+        Next::GiveUp { crashes } => format!("; {crashes} crashes in a row: it has failed and is not started again"),
+        Next::Finished | Next::Gone => String::new(),
+    }
+}
+
+fn lacking(missing: Option<Sign>) -> &'static str {
+    match missing {
+        Some(Sign::Notify) => " (the one before it said READY=1; --ready uptime if this one never will)",
+        Some(Sign::Probe | Sign::Spawned | Sign::Uptime) | None => "",
+    }
+}
+
+/// `120ms`, `2.1s`, `3m 20s`.
+fn short(time: Duration) -> String {
+    match time.as_millis() {
+        0..1000 => format!("{}ms", time.as_millis()),
+        1000..60_000 if time.subsec_millis() < 50 => format!("{}s", time.as_secs()),
+        1000..60_000 => format!("{:.1}s", time.as_secs_f64()),
+        _ => humantime::format_duration(Duration::from_secs(time.as_secs())).to_string(),
+    }
+}

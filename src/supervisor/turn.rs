@@ -1,0 +1,366 @@
+//! The loop: wait for what happens next, read the clock once, tell the fleet, do what it says.
+
+use super::launch::{Launch, Seat, read_again};
+use super::report::{self, Message, Reporter};
+use super::workers::{Notice, Workers};
+use crate::config::Settings;
+use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Report, Signal, SpawnError, Time, WorkerId};
+use crate::logs::Logs;
+use crate::sys::signals::{Inherited, Signals};
+use crate::sys::{cgroup, reap};
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep_until, timeout};
+
+/// So many of one kind are handled before the others have their turn.
+const AT_ONCE: usize = 1024;
+/// Events kept for the report of a panic.
+const RECORDED: usize = 256;
+/// How long reading a new generation's files may take.
+const READING: Duration = Duration::from_secs(10);
+/// Tasks wait when the loop has so many of their notices to read.
+const NOTICES: usize = 64;
+
+/// Everything the loop owns.
+pub(super) struct Supervisor {
+    fleet: Fleet,
+    launches: Vec<Launch>,
+    workers: Workers,
+    notices: mpsc::Receiver<Notice>,
+    logs: Logs,
+    started: Instant,
+    /// How many kills of the out-of-memory killer are accounted for.
+    oom_kills: Option<u64>,
+    /// There may be zombies that the last turn left.
+    more_to_reap: bool,
+    recorder: VecDeque<(Time, Event)>,
+}
+
+/// What the end of a worker left to be told: its last lines.
+type LastLines = Option<oneshot::Receiver<Vec<String>>>;
+
+impl Supervisor {
+    /// # Errors
+    /// No descriptors left.
+    pub(super) fn new(
+        launches: Vec<Launch>,
+        logs: Logs,
+        inherited: Inherited,
+        settings: &Settings,
+    ) -> io::Result<Supervisor> {
+        let policies = launches.iter().map(|launch| launch.app.policy.clone()).collect();
+        let (sender, notices) = mpsc::channel(NOTICES);
+        let seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
+        Ok(Supervisor {
+            fleet: Fleet::new(policies, seed),
+            launches,
+            workers: Workers::new(logs.clone(), settings.log, inherited, sender)?,
+            notices,
+            logs,
+            started: now(),
+            oom_kills: cgroup::oom_kills(Path::new("/")),
+            more_to_reap: false,
+            recorder: VecDeque::with_capacity(RECORDED),
+        })
+    }
+
+    /// Runs to the container's exit code.
+    ///
+    /// # Errors
+    /// The kernel refuses to watch the signals' pipe.
+    pub(super) async fn run(&mut self, signals: Signals) -> io::Result<u8> {
+        let signals = AsyncFd::register(signals)?;
+        let mut reporter = Reporter::start();
+        self.turn(Event::Boot, None, &mut reporter);
+        let code = loop {
+            if let Some(code) = self.fleet.finished() {
+                break code;
+            }
+            let notice = self.wait(&signals).await?;
+            for _ in 0..AT_ONCE {
+                let Ok(signal) = signals.try_io(Interest::READABLE, Signals::next) else { break };
+                self.hear_signal(signal, &mut reporter);
+            }
+            self.reap(&mut reporter);
+            let mut next = notice.or_else(|| self.notices.try_recv().ok());
+            for _ in 0..AT_ONCE {
+                let Some(notice) = next.take() else { break };
+                self.hear_notice(notice, &mut reporter);
+                next = self.notices.try_recv().ok();
+            }
+            if self.fleet.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
+                self.turn(Event::Tick, None, &mut reporter);
+            }
+        };
+        if !self.fleet.is_stopping() {
+            reporter.tell(report::end(code), None);
+        }
+        reporter.finish().await;
+        self.flush(&signals).await?;
+        Ok(code)
+    }
+
+    /// Waits until there is something to handle: signals, a deadline, or a notice, which is returned.
+    async fn wait(&mut self, signals: &AsyncFd<Signals>) -> io::Result<Option<Notice>> {
+        if self.more_to_reap {
+            tokio::task::yield_now().await;
+            return Ok(None);
+        }
+        let deadline = self.fleet.next_deadline().map(|deadline| self.started + deadline);
+        let due = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ready = signals.readable() => ready.map(|_| None),
+            notice = self.notices.recv() => Ok(notice),
+            () = due => Ok(None),
+        }
+    }
+
+    /// The table of the README.
+    fn hear_signal(&mut self, signal: Signal, reporter: &mut Reporter) {
+        let event = match signal {
+            Signal::CHLD => {
+                self.more_to_reap = true;
+                return;
+            }
+            Signal::TERM | Signal::INT | Signal::QUIT => Event::Stop,
+            Signal::HUP => Event::Reload,
+            Signal::TTIN => Event::Scale(1),
+            Signal::TTOU => Event::Scale(-1),
+            other => Event::Forward(other),
+        };
+        tracing::debug!("got {signal}");
+        self.turn(event, None, reporter);
+    }
+
+    fn hear_notice(&mut self, notice: Notice, reporter: &mut Reporter) {
+        match notice {
+            Notice::Exec(worker) => {
+                let program = self.program_of(worker);
+                if let Some(news) = self.workers.exec_news(worker, &program) {
+                    self.exec_news(worker, news, None, reporter);
+                }
+            }
+            Notice::Ready(worker, sign) => self.turn(Event::Ready(worker, sign), None, reporter),
+            Notice::Prepared(app, generation, read) => {
+                let result = read.map(|variables| {
+                    if let Some(launch) = self.launches.get_mut(app) {
+                        launch.keep(generation, variables);
+                    }
+                });
+                self.turn(Event::Prepared(app, generation, result), None, reporter);
+            }
+        }
+    }
+
+    fn exec_news(&mut self, worker: WorkerId, news: Result<(), SpawnError>, lines: LastLines, reporter: &mut Reporter) {
+        let event = match news {
+            Ok(()) => Event::Spawned(worker),
+            Err(error) => Event::SpawnFailed(worker, error),
+        };
+        self.turn(event, lines, reporter);
+    }
+
+    fn program_of(&self, worker: WorkerId) -> String {
+        let app = self.workers.slot(worker).and_then(|slot| self.launches.get(slot.app));
+        app.and_then(|launch| launch.app.command.first())
+            .map_or_else(String::new, |program| program.to_string_lossy().into_owned())
+    }
+
+    /// Collects what has ended: workers, probes, and every orphan of the container.
+    fn reap(&mut self, reporter: &mut Reporter) {
+        for _ in 0..AT_ONCE {
+            let Some((pid, exit)) = reap::peek() else {
+                self.more_to_reap = false;
+                return;
+            };
+            match self.workers.of(pid) {
+                Some(worker) => {
+                    let program = self.program_of(worker);
+                    // A program that could not be run tells so through its pipe, and ends; either may be seen first.
+                    let exec = self.workers.exec_news(worker, &program);
+                    let lines = Some(self.logs.drain(worker));
+                    let killed = self.workers.ended(worker);
+                    reap::collect(pid);
+                    let exit = Exit { oom_killed: !killed && self.was_oom_kill(exit), ..exit };
+                    match exec {
+                        Some(Err(error)) => self.exec_news(worker, Err(error), lines, reporter),
+                        Some(Ok(())) => {
+                            self.exec_news(worker, Ok(()), None, reporter);
+                            self.turn(Event::Exited(worker, exit), lines, reporter);
+                        }
+                        None => self.turn(Event::Exited(worker, exit), lines, reporter),
+                    }
+                }
+                None => {
+                    reap::collect(pid);
+                    if let Some(probe) = self.workers.probes.borrow_mut().remove(&pid) {
+                        let _ = probe.send(exit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the out-of-memory killer did it: its counter has moved since it was last looked at.
+    fn was_oom_kill(&mut self, exit: Exit) -> bool {
+        if exit.how != How::Signal(Signal::KILL) {
+            return false;
+        }
+        let now = cgroup::oom_kills(Path::new("/"));
+        match (self.oom_kills, now) {
+            (Some(known), Some(now)) if now > known => {
+                self.oom_kills = Some(known + 1);
+                true
+            }
+            _ => {
+                self.oom_kills = now;
+                false
+            }
+        }
+    }
+
+    /// One event, and all that follows from it.
+    fn turn(&mut self, event: Event, lines: LastLines, reporter: &mut Reporter) {
+        let now = self.now();
+        let mut lines = lines;
+        let mut events = VecDeque::from([event]);
+        let mut effects = Vec::new();
+        while let Some(event) = events.pop_front() {
+            if self.recorder.len() == RECORDED {
+                self.recorder.pop_front();
+            }
+            self.recorder.push_back((now, event.clone()));
+            self.fleet.handle(now, event, &mut effects);
+            for effect in effects.drain(..) {
+                events.extend(perform(
+                    effect,
+                    &self.fleet,
+                    &mut self.launches,
+                    &mut self.workers,
+                    &mut lines,
+                    reporter,
+                ));
+            }
+        }
+    }
+
+    /// Waits until what the workers wrote is out; a signal to stop ends that too.
+    async fn flush(&mut self, signals: &AsyncFd<Signals>) -> io::Result<()> {
+        let mut done = self.logs.finish();
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut done => return Ok(()),
+                ready = signals.readable() => drop(ready?),
+            }
+            while let Ok(signal) = signals.try_io(Interest::READABLE, Signals::next) {
+                if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// For the report of a panic: what happened last, as the start of a test.
+    pub(super) fn history(&self) -> String {
+        let event = |(time, event): &(Time, Event)| {
+            format!(
+                "    ({time:?}, {event:?}),
+"
+            )
+        };
+        format!(
+            "the last events, oldest first:
+{}",
+            self.recorder.iter().map(event).collect::<String>()
+        )
+    }
+
+    /// For the end after a panic.
+    pub(super) fn workers(&mut self) -> &mut Workers {
+        &mut self.workers
+    }
+
+    /// The time since the start: the fleet's only clock, read once a turn.
+    fn now(&self) -> Time {
+        now().saturating_duration_since(self.started)
+    }
+}
+
+/// Does what the fleet says. An answer that is known at once is returned.
+fn perform(
+    effect: Effect,
+    fleet: &Fleet,
+    launches: &mut [Launch],
+    workers: &mut Workers,
+    lines: &mut LastLines,
+    reporter: &mut Reporter,
+) -> Option<Event> {
+    match effect {
+        Effect::Spawn { worker, slot, generation } => {
+            let launch = launches.get(slot.app)?;
+            let wanted = fleet.apps().get(slot.app).map_or(1, |app| app.wanted());
+            let seat = Seat { index: slot.index, generation, workers: wanted };
+            workers.start(worker, slot, launch, &seat).err().map(|error| Event::SpawnFailed(worker, error))
+        }
+        Effect::Signal(worker, signal) => {
+            workers.signal(worker, signal);
+            None
+        }
+        Effect::Kill(worker) => {
+            workers.kill(worker);
+            None
+        }
+        Effect::Prepare(app, generation) => {
+            let launch = launches.get_mut(app)?;
+            prepare(app, generation, launch, workers.notices.clone())
+        }
+        Effect::Report(report) => {
+            if let Report::Reloaded { app, .. } | Report::ReloadFailed { app, .. } = report
+                && let (Some(launch), Some(app)) = (launches.get_mut(app), fleet.apps().get(app))
+            {
+                launch.forget_unless(|generation| app.uses(generation));
+            }
+            let message = Message::of(&report, launches, workers);
+            let lines =
+                if matches!(report, Report::Exited { .. } | Report::StartFailed { .. }) { lines.take() } else { None };
+            reporter.tell(message, lines);
+            None
+        }
+    }
+}
+
+/// Reads a new generation's files, on a thread of its own: a file system may be slow.
+fn prepare(app: AppId, generation: u32, launch: &mut Launch, notices: mpsc::Sender<Notice>) -> Option<Event> {
+    let paths = launch.app.env_files.clone();
+    if paths.is_empty() {
+        launch.keep(generation, Vec::new());
+        return Some(Event::Prepared(app, generation, Ok(())));
+    }
+    tokio::task::spawn_local(async move {
+        let reading = tokio::task::spawn_blocking(move || read_again(&paths));
+        let read = match timeout(READING, reading).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(failed)) => Err(format!("reading --env-file failed: {failed}")),
+            Err(_) => Err(format!("reading --env-file took longer than {READING:?}")),
+        };
+        let _ = notices.send(Notice::Prepared(app, generation, read)).await;
+    });
+    None
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loop's clock")]
+fn now() -> Instant {
+    Instant::now()
+}

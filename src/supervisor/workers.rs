@@ -1,0 +1,255 @@
+//! The processes: starting them, and which number belongs to which worker.
+
+use super::launch::{Launch, Seat};
+use super::ready::{self, ProbeSetup, Probes};
+use crate::config::{Log, LogFormat};
+use crate::core::{Sign, Signal, SlotId, SpawnError, WorkerId};
+use crate::logs::{Logs, Pipes, Source};
+use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::signals::Inherited;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, fchown, pipe2};
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// What tasks tell the loop.
+pub(super) enum Notice {
+    /// There is news of the worker's exec.
+    Exec(WorkerId),
+    /// The worker is ready.
+    Ready(WorkerId, Sign),
+    /// A new generation's variables are read, or could not be.
+    Prepared(crate::core::AppId, u32, Result<Vec<(String, String)>, String>),
+}
+
+/// The live processes.
+pub(super) struct Workers {
+    running: HashMap<WorkerId, Running>,
+    by_pid: HashMap<Pid, WorkerId>,
+    logs: Logs,
+    log: Log,
+    /// What workers have as standard input, and probes as everything.
+    null: Rc<OwnedFd>,
+    inherited: Inherited,
+    oom_score_adj: Option<i32>,
+    parent_death: Option<Signal>,
+    pub(super) probes: Probes,
+    pub(super) notices: mpsc::Sender<Notice>,
+}
+
+struct Running {
+    pid: Pid,
+    slot: SlotId,
+    /// The pipe that tells of its exec, until it has.
+    exec: Option<Rc<OwnedFd>>,
+    /// rinit sent it SIGKILL.
+    killed: bool,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the kernel is to prefer workers by, over rinit (`proc_pid_oom_score_adj(5)`).
+const OOM_SCORE_MORE: i32 = 100;
+const OOM_SCORE_MOST: i32 = 1000;
+
+impl Workers {
+    pub(super) fn new(
+        logs: Logs,
+        log: Log,
+        inherited: Inherited,
+        notices: mpsc::Sender<Notice>,
+    ) -> nix::Result<Workers> {
+        let own_score =
+            std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse::<i32>().ok());
+        let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
+        Ok(Workers {
+            running: HashMap::new(),
+            by_pid: HashMap::new(),
+            logs,
+            log,
+            null: Rc::new(open_null()?),
+            inherited,
+            oom_score_adj: own_score.map(|score| (score + OOM_SCORE_MORE).min(OOM_SCORE_MOST)),
+            // The death of PID 1 ends all; that of another process would leave them running.
+            parent_death: if is_pid_1 { None } else { Some(Signal::TERM) },
+            probes: Probes::default(),
+            notices,
+        })
+    }
+
+    /// Starts a worker. What it needs of descriptors is opened first, so that nothing is half started.
+    ///
+    /// # Errors
+    /// Why it was not started.
+    pub(super) fn start(
+        &mut self,
+        worker: WorkerId,
+        slot: SlotId,
+        launch: &Launch,
+        seat: &Seat,
+    ) -> Result<(), SpawnError> {
+        let no_room = |errno: Errno| {
+            let advice = match errno {
+                Errno::EAGAIN => ": the limit on processes is reached (docker run --pids-limit, ulimit -u)",
+                Errno::EMFILE | Errno::ENFILE => ": the limit on open files is reached (ulimit -n)",
+                Errno::ENOMEM => ": raise the container's memory limit",
+                _ => "",
+            };
+            SpawnError::NoRoom(format!("{}{advice}", errno.desc()))
+        };
+        let (channel, handed) = ready::open(&launch.app.ready).map_err(no_room)?;
+        let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time;
+        let output = if alone { None } else { Some(Output::open(launch).map_err(no_room)?) };
+
+        let mut pass = launch.sockets();
+        pass.extend(handed.descriptor.as_ref().map(|(end, number)| (end.as_raw_fd(), *number)));
+        let extra = handed.variable.as_ref().map(|(key, value)| (*key, value.as_os_str()));
+        let environment = launch.environment(seat, extra.as_slice());
+        let mut program = Program::new(&launch.app.command, &environment)
+            .map_err(|message| SpawnError::Program { status: 126, message })?;
+        let user = launch.app.user.as_ref().filter(|user| !user.is_current());
+        let [stdout, stderr] = output.as_ref().map_or([None; 2], Output::ends);
+        let setup = Setup {
+            stdio: [Some(self.null.as_raw_fd()), stdout, stderr],
+            pass: &pass,
+            session: Session::Group,
+            user,
+            signals: self.inherited,
+            foreground: false,
+            oom_score_adj: self.oom_score_adj,
+            parent_death: self.parent_death,
+        };
+        let child = spawn(&mut program, &setup).map_err(no_room)?;
+
+        if let Some(output) = output {
+            let source = Source { app: launch.app.name.clone(), index: slot.index, pid: child.pid.as_raw() };
+            self.logs.add(worker, source, output.pipes);
+        }
+        let exec = Rc::new(child.outcome);
+        let uid = launch.app.user.as_ref().map_or(nix::unistd::getuid(), |user| user.uid).as_raw();
+        let probe = ProbeSetup {
+            environment,
+            user: user.cloned(),
+            signals: self.inherited,
+            null: self.null.clone(),
+            probes: self.probes.clone(),
+        };
+        let tasks = vec![
+            tokio::task::spawn_local(watch_exec(worker, exec.clone(), self.notices.clone())),
+            tokio::task::spawn_local(ready::watch(
+                worker,
+                uid,
+                launch.app.ready.clone(),
+                channel,
+                probe,
+                self.notices.clone(),
+            )),
+        ];
+        self.by_pid.insert(child.pid, worker);
+        self.running.insert(worker, Running { pid: child.pid, slot, exec: Some(exec), killed: false, tasks });
+        Ok(())
+    }
+
+    /// The worker's process, while it lives.
+    pub(super) fn pid(&self, worker: WorkerId) -> Option<Pid> {
+        self.running.get(&worker).map(|running| running.pid)
+    }
+
+    /// Every live worker's process.
+    pub(super) fn pids(&self) -> Vec<Pid> {
+        self.by_pid.keys().copied().collect()
+    }
+
+    /// Sends a worker's process a signal. One that could not be started, or is gone, gets none.
+    pub(super) fn signal(&self, worker: WorkerId, signal: Signal) {
+        if let Some(running) = self.running.get(&worker)
+            && let Err(errno) = kill(running.pid, signal)
+        {
+            tracing::warn!("cannot send {signal} to process {}: {}", running.pid, errno.desc());
+        }
+    }
+
+    /// Sends SIGKILL to a worker's whole group.
+    pub(super) fn kill(&mut self, worker: WorkerId) {
+        if let Some(running) = self.running.get_mut(&worker) {
+            running.killed = true;
+            let _ = kill(running.pid, Signal::KILL);
+            let _ = kill(Pid::from_raw(-running.pid.as_raw()), Signal::KILL);
+        }
+    }
+
+    /// What came of the worker's exec, if it is known and was not before.
+    pub(super) fn exec_news(&mut self, worker: WorkerId, program: &str) -> Option<Result<(), SpawnError>> {
+        let running = self.running.get_mut(&worker)?;
+        let news = exec_result(running.exec.as_ref()?)?;
+        running.exec = None;
+        Some(news.map_err(|error| SpawnError::Program { status: error.status(), message: error.explain(program) }))
+    }
+
+    /// The worker whose process that is.
+    pub(super) fn of(&self, pid: Pid) -> Option<WorkerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// The worker's slot.
+    pub(super) fn slot(&self, worker: WorkerId) -> Option<SlotId> {
+        self.running.get(&worker).map(|running| running.slot)
+    }
+
+    /// Forgets a worker whose process has ended and is not collected yet: what it leaves in its group is killed, while
+    /// the group's number is still its own. True if rinit had killed it.
+    pub(super) fn ended(&mut self, worker: WorkerId) -> bool {
+        let Some(running) = self.running.remove(&worker) else { return false };
+        self.by_pid.remove(&running.pid);
+        running.tasks.iter().for_each(JoinHandle::abort);
+        let _ = kill(Pid::from_raw(-running.pid.as_raw()), Signal::KILL);
+        running.killed
+    }
+}
+
+/// A worker's stdout and stderr.
+struct Output {
+    pipes: Pipes,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Output {
+    fn open(launch: &Launch) -> nix::Result<Output> {
+        let pipe = || {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            if let Some(user) = &launch.app.user {
+                // Else a program that opens /dev/stdout would be refused.
+                let _ = fchown(&write, Some(user.uid), Some(user.gid));
+            }
+            Ok::<_, Errno>((read, write))
+        };
+        let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
+        Ok(Output { pipes: Pipes { stdout: out, stderr: err }, stdout, stderr })
+    }
+
+    fn ends(&self) -> [Option<RawFd>; 2] {
+        [Some(self.stdout.as_raw_fd()), Some(self.stderr.as_raw_fd())]
+    }
+}
+
+/// /dev/null; or, in an image without it, a pipe whose other end is closed: nothing to be read from there either.
+fn open_null() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    open("/dev/null", flags, Mode::empty()).or_else(|_| pipe2(OFlag::O_CLOEXEC).map(|(read, _)| read))
+}
+
+/// Rings when there is news of the exec.
+async fn watch_exec(worker: WorkerId, outcome: Rc<OwnedFd>, notices: mpsc::Sender<Notice>) {
+    if let Ok(outcome) = AsyncFd::register(outcome)
+        && outcome.readable().await.is_ok()
+    {
+        let _ = notices.send(Notice::Exec(worker)).await;
+    }
+}
