@@ -145,7 +145,7 @@ async fn until(attempt: impl AsyncFn() -> io::Result<()>) {
 /// `READY=1` from a process of the worker's user (or root) in this PID namespace: a process outside of it has no number
 /// here, and is not believed.
 async fn wait_for_notify(socket: OwnedFd, uid: u32) -> io::Result<()> {
-    let socket = AsyncFd::register(socket)?;
+    let socket = crate::sys::watch(socket)?;
     loop {
         let mut guard = socket.readable().await?;
         let Ok(received) = guard.try_io(|socket| Ok(receive(socket.as_raw_fd())?)) else { continue };
@@ -175,7 +175,7 @@ fn receive(socket: RawFd) -> nix::Result<(Vec<u8>, Option<UnixCredentials>)> {
 }
 
 async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {
-    let pipe = AsyncFd::register(pipe)?;
+    let pipe = crate::sys::watch(pipe)?;
     loop {
         let mut guard = pipe.readable().await?;
         let mut bytes = [0; 64];

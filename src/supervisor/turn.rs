@@ -74,7 +74,7 @@ impl Supervisor {
     /// # Errors
     /// The kernel refuses to watch the signals' pipe.
     pub(super) async fn run(&mut self, signals: Signals) -> io::Result<u8> {
-        let signals = AsyncFd::register(signals)?;
+        let signals = crate::sys::watch(signals)?;
         let mut reporter = Reporter::start();
         self.turn(Event::Boot, None, &mut reporter);
         let code = loop {

@@ -247,7 +247,7 @@ fn open_null() -> nix::Result<OwnedFd> {
 
 /// Rings when there is news of the exec.
 async fn watch_exec(worker: WorkerId, outcome: Rc<OwnedFd>, notices: mpsc::Sender<Notice>) {
-    if let Ok(outcome) = AsyncFd::register(outcome)
+    if let Ok(outcome) = crate::sys::watch(outcome)
         && outcome.readable().await.is_ok()
     {
         let _ = notices.send(Notice::Exec(worker)).await;

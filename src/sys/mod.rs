@@ -11,7 +11,8 @@ pub mod user;
 use crate::core::Signal;
 use nix::libc;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use tokio::io::unix::AsyncFd;
 
 /// Makes this process the one to which orphans below it go, as they go to PID 1 (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
 ///
@@ -53,4 +54,13 @@ pub fn bytes_waiting(pipe: BorrowedFd) -> usize {
         0 => usize::try_from(count).unwrap_or(0),
         _ => 0,
     }
+}
+
+/// Watches a descriptor in the event loop.
+///
+/// # Errors
+/// The kernel refuses, or there is no event loop.
+pub fn watch<T: AsFd + AsRawFd + 'static>(owner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: what lends out a descriptor as `AsFd` keeps it open while it lives, and it lives in the `AsyncFd`.
+    unsafe { AsyncFd::register(owner) }.map_err(io::Error::from)
 }
