@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// A signal number of Linux, 1 to 64 (`signal(7)`).
 ///
 /// It is read from `TERM`, `SIGTERM`, `15`, `RTMIN+3` or `RTMAX-1`, in any case, and shown as `SIGTERM` or
-/// `SIGRTMIN+3`. Real-time signals count from 34 and to 64, as both glibc and musl do.
+/// `SIGRTMIN+3`. Real-time signals count from 34 to 64, as glibc counts them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Signal(u8);
 
@@ -29,6 +29,8 @@ impl Signal {
     pub const QUIT: Signal = Signal(3);
     /// SIGKILL.
     pub const KILL: Signal = Signal(9);
+    /// SIGUSR2.
+    pub const USR2: Signal = Signal(12);
     /// SIGTERM.
     pub const TERM: Signal = Signal(15);
     /// SIGCHLD.
@@ -43,6 +45,9 @@ impl Signal {
     pub const TTIN: Signal = Signal(21);
     /// SIGTTOU.
     pub const TTOU: Signal = Signal(22);
+
+    /// SIGRTMIN, as glibc and the kernel's users count.
+    pub const RTMIN: Signal = Signal(REALTIME_MIN);
 
     /// The signal of that number, if there is one.
     pub fn new(number: i32) -> Option<Signal> {

@@ -86,7 +86,7 @@ pub fn start(format: Format) -> io::Result<Logs> {
             hub.recover();
         }
     });
-    signals::set_mask(&before);
+    signals::set_mask(before);
     thread?;
     Ok(Logs { shared })
 }

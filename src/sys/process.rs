@@ -146,7 +146,7 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
     if let Ok(ForkResult::Child) = forked {
         run(setup, &mut ready, report.as_raw_fd());
     }
-    set_mask(&before);
+    set_mask(before);
     match forked? {
         ForkResult::Parent { child } => {
             // The child does the same; whoever is first, a signal to the group finds it.

@@ -6,10 +6,33 @@
 use crate::core::Signal;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, sigaction, sigprocmask};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+/// A set of signals as the kernel has it, one bit each. The C libraries' own sets leave out the real-time signals that
+/// they keep for themselves (32 and 33, in musl 34 too), and so would lose what the child is to inherit.
+type Mask = u64;
+
+/// The kernel's `struct sigaction` of 64-bit machines, for the same reason.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Action {
+    handler: usize,
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: Mask,
+}
+
+/// Sets the signal's action, and returns the one before. May be called between fork and exec.
+fn kernel_action(number: i32, new: Option<&Action>) -> Option<Action> {
+    let mut old = Action::default();
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: rt_sigaction(2) reads one action, writes the other, and is told the size of their masks.
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, number, new, &raw mut old, size_of::<Mask>()) };
+    (result == 0).then_some(old)
+}
 
 /// The signals that were ignored when the process began, one bit each. Rust's runtime ignores SIGPIPE before `main`,
 /// so this is read before that, by the loader's list of initialisers.
@@ -20,36 +43,27 @@ static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
 static BEFORE_MAIN: extern "C" fn() = remember_ignored;
 
 extern "C" fn remember_ignored() {
-    let mut ignored = 0;
-    for number in 1..=64 {
-        // SAFETY: a zeroed `sigaction` is a valid value to be written to, and asking changes nothing.
-        let asked = unsafe {
-            let mut current: libc::sigaction = std::mem::zeroed();
-            (libc::sigaction(number, std::ptr::null(), &mut current) == 0).then_some(current.sa_sigaction)
-        };
-        if asked == Some(libc::SIG_IGN) {
-            ignored |= 1u64 << (number - 1);
-        }
-    }
+    let is_ignored = |number: &i32| kernel_action(*number, None).is_some_and(|action| action.handler == libc::SIG_IGN);
+    let ignored = (1..=64).filter(is_ignored).fold(0, |mask, number| mask | 1u64 << (number - 1));
     IGNORED_AT_START.store(ignored, Ordering::Relaxed);
 }
 
 /// How the process that started rinit left the signals, and how a child is to find them.
 #[derive(Clone, Copy)]
 pub struct Inherited {
-    mask: SigSet,
-    ignored: u64,
+    mask: Mask,
+    ignored: Mask,
 }
 
 impl Inherited {
     /// Blocks every signal, and remembers what was blocked and ignored before.
     pub fn take() -> Inherited {
-        Inherited { mask: block_all(), ignored: IGNORED_AT_START.load(Ordering::Relaxed) }
+        Inherited { mask: block_all().0, ignored: IGNORED_AT_START.load(Ordering::Relaxed) }
     }
 
     /// What a child finds that is to have nothing blocked or ignored.
     pub fn clean() -> Inherited {
-        Inherited { mask: SigSet::empty(), ignored: 0 }
+        Inherited { mask: 0, ignored: 0 }
     }
 
     /// Gives this state to the calling process. For a child between fork and exec: every call in it may be made there
@@ -57,27 +71,36 @@ impl Inherited {
     pub(super) fn restore(&self) {
         for number in 1..=64 {
             let handler = if self.ignored & 1 << (number - 1) != 0 { libc::SIG_IGN } else { libc::SIG_DFL };
-            // SAFETY: zeroed flags and mask are valid; a signal that cannot be changed is refused and stays.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = handler;
-                libc::sigaction(number, &action, std::ptr::null_mut());
-            }
+            // SIGKILL and SIGSTOP are refused, and stay what they are.
+            kernel_action(number, Some(&Action { handler, ..Action::default() }));
         }
-        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None);
+        set_mask(Blocked(self.mask));
     }
 }
 
+/// Which signals are blocked.
+#[derive(Clone, Copy)]
+pub struct Blocked(Mask);
+
 /// Blocks every signal and returns what was blocked before.
-pub fn block_all() -> SigSet {
-    let mut before = SigSet::empty();
-    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before));
-    before
+pub fn block_all() -> Blocked {
+    set_mask(Blocked(!0))
 }
 
-/// Blocks exactly these.
-pub fn set_mask(mask: &SigSet) {
-    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
+/// Blocks exactly these, and returns what was blocked before. For the calling thread.
+pub fn set_mask(blocked: Blocked) -> Blocked {
+    let mut before: Mask = 0;
+    // SAFETY: rt_sigprocmask(2) reads one mask, writes the other, and is told their size.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const blocked.0,
+            &raw mut before,
+            size_of::<Mask>(),
+        )
+    };
+    Blocked(before)
 }
 
 /// Ignores the signal from now on.
@@ -92,12 +115,11 @@ pub fn discard(signal: Signal) {
 }
 
 fn set_handler(signal: Signal, handler: libc::sighandler_t) {
-    // SAFETY: neither of the two values that are passed here is a function.
-    unsafe { libc::signal(signal.number(), handler) };
+    kernel_action(signal.number(), Some(&Action { handler, ..Action::default() }));
 }
 
-/// The pipe's writing end for [`note_fault`].
-static FAULTS_TO: AtomicI32 = AtomicI32::new(-1);
+/// The pipe's writing end for [`note`].
+static NOTES_TO: AtomicI32 = AtomicI32::new(-1);
 
 /// The signals that reach rinit. A burst longer than the pipe (64 KiB) is cut; SIGCHLD needs no count.
 pub struct Signals {
@@ -112,14 +134,15 @@ impl Signals {
     /// When the kernel has no pipe left, or refuses a handler.
     pub fn catch(which: impl Iterator<Item = Signal>) -> io::Result<Signals> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        FAULTS_TO.store(write.as_raw_fd(), Ordering::Relaxed);
+        NOTES_TO.store(write.as_raw_fd(), Ordering::Relaxed);
         for signal in which {
-            match signal.is_fault() {
-                true => catch_fault(signal)?,
-                false => catch(signal, write.as_raw_fd())?,
+            match signal {
+                _ if signal.is_fault() => catch_fault(signal)?,
+                KEPT_BY_MUSL => catch_kept()?,
+                _ => catch(signal, write.as_raw_fd())?,
             }
         }
-        set_mask(&SigSet::empty());
+        set_mask(Blocked(0));
         Ok(Signals { read, _write: write })
     }
 
@@ -146,6 +169,8 @@ impl AsRawFd for Signals {
     }
 }
 
+const KEPT_BY_MUSL: Signal = Signal::RTMIN;
+
 fn catch(signal: Signal, to: RawFd) -> io::Result<()> {
     let number = signal.number();
     // SAFETY: the action makes one write(2) and touches nothing else. The descriptor lives as long as `Signals`, and
@@ -157,20 +182,32 @@ fn catch(signal: Signal, to: RawFd) -> io::Result<()> {
 /// refuses these, since returning from the latter would raise it again for ever.
 fn catch_fault(signal: Signal) -> io::Result<()> {
     let number = nix::sys::signal::Signal::try_from(signal.number())?;
-    let action = SigAction::new(SigHandler::SigAction(note_fault), SaFlags::SA_RESTART, SigSet::all());
+    let action = SigAction::new(SigHandler::SigAction(note), SaFlags::SA_RESTART, SigSet::all());
     // SAFETY: the handler makes only calls that `signal-safety(7)` allows.
     unsafe { sigaction(number, &action) }?;
     Ok(())
 }
 
-extern "C" fn note_fault(number: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+/// musl refuses to have anybody handle 34, which it would use to change the user of all threads at once, and rinit
+/// never does. It is the first real-time signal to everybody else. The kernel takes for it what musl made for another
+/// signal, with the way back from a handler that every action needs. All signals are blocked meanwhile.
+fn catch_kept() -> io::Result<()> {
+    let lender = Signal::USR2.number();
+    let before = kernel_action(lender, None);
+    catch_fault(Signal::USR2)?;
+    let made = kernel_action(lender, before.as_ref());
+    let caught = made.and_then(|action| kernel_action(KEPT_BY_MUSL.number(), Some(&action)));
+    caught.map(drop).ok_or_else(io::Error::last_os_error)
+}
+
+extern "C" fn note(number: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo to a handler installed with SA_SIGINFO.
     let from_a_process = unsafe { info.as_ref() }.is_some_and(|info| info.si_code <= 0);
     if from_a_process {
-        write_byte(FAULTS_TO.load(Ordering::Relaxed), number);
+        write_byte(NOTES_TO.load(Ordering::Relaxed), number);
     } else {
-        // SAFETY: back to the default; on return the faulting instruction runs again and ends the program.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // Back to the default; on return the faulting instruction runs again and ends the program.
+        kernel_action(number, Some(&Action::default()));
     }
 }
 
