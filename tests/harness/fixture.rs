@@ -1,1 +1,228 @@
-fn main() {}
+//! What tests run as a worker: `fixture WORD...`, each word a thing to do, one after the other.
+//!
+//! | word | does |
+//! |---|---|
+//! | `say=TEXT`, `err=TEXT` | prints a line on stdout, stderr |
+//! | `print=TEXT` | prints on stdout without a newline |
+//! | `env=NAME` | prints `NAME=value`, or `NAME unset` |
+//! | `up` | prints `up WORKER pid PID` |
+//! | `state` | prints `state pid P ppid P pgid G sid S uid U gid G mask M ignored I fds N,N,… foreground F` |
+//! | `lines=N` | prints N lines `line I` on stdout; `err-lines=N` on stderr |
+//! | `long=N` | prints a line of N letters x |
+//! | `flood` | prints lines for ever |
+//! | `orphans=N` | leaves N processes behind that end within a second |
+//! | `child=WORD,WORD` | starts a process in its own group that does these words, and goes on |
+//! | `daemon=WORD,WORD` | the same in a session of its own |
+//! | `deaf=SIG` | ignores the signal from now on |
+//! | `on-term=WORD,WORD` | does these words at SIGTERM |
+//! | `notify` | says READY=1 to NOTIFY_SOCKET |
+//! | `newline=FD` | writes a newline to that descriptor |
+//! | `listen=PORT` | listens there and answers every connection with 200, in a thread |
+//! | `accept` | answers every connection on descriptor 3 with `worker K`, in a thread |
+//! | `file=PATH` | waits until that file exists |
+//! | `touch=PATH` | makes it |
+//! | `unless=PATH` | does the next word only if that file does not exist |
+//! | `after=MS` | waits |
+//! | `signals` | prints `got SIGNAME` for every signal that can be caught, for ever; SIGTERM ends it with 0 |
+//! | `wait` | waits for ever |
+//! | `crash=SIG`, `exit=CODE` | ends |
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks)] // a program for tests
+
+use nix::libc;
+use nix::unistd::{getgid, getpgrp, getpid, getppid, getsid, getuid};
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, exit};
+use std::time::Duration;
+
+fn main() {
+    let mut words = std::env::args().skip(1).collect::<Vec<_>>().into_iter();
+    while let Some(word) = words.next() {
+        if let Some(path) = word.strip_prefix("unless=") {
+            if std::path::Path::new(path).exists() {
+                words.next();
+            }
+            continue;
+        }
+        act(&word);
+    }
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = std::io::stdout().flush();
+}
+
+fn act(word: &str) {
+    let (verb, value) = word.split_once('=').unwrap_or((word, ""));
+    let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{word}: no number"));
+    match verb {
+        "say" => say(value),
+        "err" => eprintln!("{value}"),
+        "print" => {
+            print!("{value}");
+            let _ = std::io::stdout().flush();
+        }
+        "env" => match std::env::var(value) {
+            Ok(text) => say(&format!("{value}={text}")),
+            Err(_) => say(&format!("{value} unset")),
+        },
+        "up" => say(&format!("up {} pid {}", std::env::var("RINIT_WORKER").unwrap_or_default(), getpid())),
+        "state" => state(),
+        "lines" => {
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            (0..number()).for_each(|n| writeln!(out, "line {n}").unwrap());
+        }
+        "err-lines" => {
+            let mut out = std::io::BufWriter::new(std::io::stderr().lock());
+            (0..number()).for_each(|n| writeln!(out, "line {n}").unwrap());
+        }
+        "long" => say(&"x".repeat(number() as usize)),
+        "flood" => loop {
+            say("flood flood flood flood flood flood flood flood");
+        },
+        "orphans" => orphans(number()),
+        "child" => start(value, |command| command),
+        "daemon" => {
+            start(value, |command| unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) })
+        }
+        "deaf" => {
+            let signal: rinit::core::Signal = value.parse().unwrap();
+            unsafe { libc::signal(signal.number(), libc::SIG_IGN) };
+        }
+        "on-term" => {
+            let words = value.to_owned();
+            let mut signals = signal_hook::iterator::Signals::new([libc::SIGTERM]).unwrap();
+            std::thread::spawn(move || {
+                signals.forever().next();
+                words.split(',').for_each(act);
+            });
+        }
+        "notify" => {
+            use std::os::linux::net::SocketAddrExt;
+            let name = std::env::var("NOTIFY_SOCKET").unwrap();
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name.strip_prefix('@').unwrap()).unwrap();
+            let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+            socket.send_to_addr(b"STATUS=here\nREADY=1\n", &address).unwrap();
+        }
+        "newline" => {
+            let mut pipe = unsafe { std::fs::File::from_raw_fd(number() as i32) };
+            pipe.write_all(b"\n").unwrap();
+        }
+        "listen" => {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", number() as u16)).unwrap();
+            std::thread::spawn(move || {
+                answer(&listener, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            });
+        }
+        "accept" => {
+            let listener = unsafe { std::net::TcpListener::from_raw_fd(3) };
+            listener.set_nonblocking(false).unwrap();
+            let text = format!("worker {}\n", std::env::var("RINIT_WORKER").unwrap());
+            std::thread::spawn(move || answer(&listener, &text));
+        }
+        "file" => {
+            while !std::path::Path::new(value).exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        "touch" => drop(std::fs::File::create(value).unwrap()),
+        "after" => std::thread::sleep(Duration::from_millis(number())),
+        "signals" => signals(),
+        "wait" => loop {
+            std::thread::park();
+        },
+        "crash" => {
+            let signal: rinit::core::Signal = value.parse().unwrap();
+            unsafe {
+                libc::signal(signal.number(), libc::SIG_DFL);
+                libc::kill(libc::getpid(), signal.number());
+            }
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        "exit" => exit(number() as i32),
+        _ => panic!("{word}: no such word"),
+    }
+}
+
+fn answer(listener: &std::net::TcpListener, text: &str) {
+    for stream in listener.incoming().flatten() {
+        let mut stream = stream;
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(50)));
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(text.as_bytes());
+    }
+}
+
+fn start(words: &str, set_up: impl FnOnce(&mut Command) -> &mut Command) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    set_up(command.args(words.split(','))).spawn().unwrap();
+}
+
+/// Processes whose parent ends before them: each is forked by one that ends at once.
+fn orphans(count: u64) {
+    for n in 0..count {
+        unsafe {
+            let middle = libc::fork();
+            if middle == 0 {
+                if libc::fork() == 0 {
+                    libc::usleep(1000 * (n % 500) as u32);
+                }
+                libc::_exit(0);
+            }
+            assert!(middle > 0, "fork");
+            libc::waitpid(middle, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn state() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or("?").trim().to_owned()
+    };
+    let open = |fd: &i32| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0;
+    let descriptors: Vec<String> = (0..64).filter(open).map(|fd: i32| fd.to_string()).collect();
+    let foreground = nix::unistd::tcgetpgrp(std::io::stdin()).map_or("none".into(), |group| group.to_string());
+    say(&format!(
+        "state pid {} ppid {} pgid {} sid {} uid {} gid {} mask {} ignored {} fds {} foreground {foreground}",
+        getpid(),
+        getppid(),
+        getpgrp(),
+        getsid(None).unwrap(),
+        getuid(),
+        getgid(),
+        field("SigBlk"),
+        field("SigIgn"),
+        descriptors.join(","),
+    ));
+}
+
+fn signals() {
+    // Bytes in a pipe, in the order of arrival; nothing of rinit's own, which is under test.
+    let (read, write) = nix::unistd::pipe().unwrap();
+    let write = std::os::fd::IntoRawFd::into_raw_fd(write);
+    static PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+    PIPE.store(write, std::sync::atomic::Ordering::Relaxed);
+    extern "C" fn note(number: i32) {
+        let byte = number as u8;
+        unsafe { libc::write(PIPE.load(std::sync::atomic::Ordering::Relaxed), (&raw const byte).cast(), 1) };
+    }
+    for signal in rinit::core::Signal::catchable() {
+        unsafe { libc::signal(signal.number(), note as *const () as usize) };
+    }
+    say(&format!("up {} pid {}", std::env::var("RINIT_WORKER").unwrap_or_default(), getpid()));
+    let mut pipe = std::fs::File::from(read);
+    loop {
+        let mut byte = [0];
+        if pipe.read(&mut byte).unwrap_or(0) == 1 {
+            let signal = rinit::core::Signal::new(i32::from(byte[0])).unwrap();
+            say(&format!("got {signal}"));
+            if signal == rinit::core::Signal::TERM {
+                exit(0);
+            }
+        }
+    }
+}

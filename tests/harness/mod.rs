@@ -1,0 +1,320 @@
+//! rinit as PID 1 of a PID namespace of its own, watched from outside.
+//!
+//! ```no_run
+//! let rig = Rig::new(&["-i", "2", "--"]).fixture("signals").start();
+//! rig.until("both workers are up", |out| out.count("up") == 2);
+//! rig.signal("TERM");
+//! assert_eq!(rig.wait(), 0);
+//! ```
+//!
+//! A test waits for a condition on what rinit and its workers have printed, never for a time.
+#![allow(dead_code)] // no test file uses all of it
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// A condition that has not come true by then never will.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn rinit() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_rinit"))
+}
+
+/// What tests run as workers: `tests/harness/fixture.rs`. `cargo test` has built it; `cargo test --test NAME` has not.
+pub fn fixture() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let path = rinit().with_file_name("examples").join("fixture");
+        let release = rinit().parent().is_some_and(|folder| folder.ends_with("release"));
+        let profile = if release { "release" } else { "dev" };
+        let build = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--example", "fixture", "--profile", profile])
+            .status();
+        assert!(build.is_ok_and(|status| status.success()) && path.exists(), "{} cannot be built", path.display());
+        path
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+/// How this machine lets a test have a PID namespace; empty if it does not.
+pub fn namespace() -> &'static [&'static str] {
+    static WAY: OnceLock<&'static [&'static str]> = OnceLock::new();
+    WAY.get_or_init(|| {
+        const AS_ROOT: &[&str] = &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        const AS_USER: &[&str] =
+            &["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        for way in [AS_ROOT, AS_USER] {
+            let works = Command::new(way[0]).args(&way[1..]).arg("true").stderr(Stdio::null()).status();
+            if works.is_ok_and(|status| status.success()) {
+                return way;
+            }
+        }
+        eprintln!("no PID namespace can be had here: rinit is tested as a child subreaper and not as PID 1");
+        &[]
+    })
+}
+
+/// What is to be started.
+pub struct Rig {
+    command: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    wrapper: Vec<OsString>,
+    arg0: Option<String>,
+    stdin: Option<Stdio>,
+    stdout: Option<Stdio>,
+    in_namespace: bool,
+}
+
+impl Rig {
+    /// rinit with these arguments.
+    pub fn new(arguments: &[&str]) -> Rig {
+        Rig {
+            command: arguments.iter().map(OsString::from).collect(),
+            environment: vec![],
+            wrapper: vec![],
+            arg0: None,
+            stdin: None,
+            stdout: None,
+            in_namespace: true,
+        }
+    }
+
+    /// Adds the fixture and its words to the arguments.
+    pub fn fixture(mut self, words: &str) -> Rig {
+        self.command.push(fixture().into());
+        self.command.extend(words.split_whitespace().map(OsString::from));
+        self
+    }
+
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Rig {
+        self.command.push(argument.as_ref().into());
+        self
+    }
+
+    pub fn env(mut self, key: &str, value: &str) -> Rig {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
+    /// A program that starts rinit with something changed, such as `sh -c 'exec "$0" "$@" <&-'`.
+    pub fn through(mut self, words: &[&str]) -> Rig {
+        self.wrapper = words.iter().map(OsString::from).collect();
+        self
+    }
+
+    /// rinit under another name.
+    pub fn called(mut self, name: &str) -> Rig {
+        self.arg0 = Some(name.into());
+        self
+    }
+
+    /// As an ordinary process, not as PID 1.
+    pub fn not_pid_1(mut self) -> Rig {
+        self.in_namespace = false;
+        self
+    }
+
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Rig {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
+    /// Where stdout goes; what is printed there is then not seen by `until`.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Rig {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    pub fn start(self) -> Running {
+        let mut words: Vec<OsString> = Vec::new();
+        if self.in_namespace {
+            words.extend(namespace().iter().map(OsString::from));
+        }
+        words.extend(self.wrapper.clone());
+        let program = match &self.arg0 {
+            Some(name) => {
+                // By a link of that name: wrappers have no way to set argv[0].
+                let folder = tempfile::tempdir().unwrap().keep();
+                let link = folder.join(name);
+                std::os::unix::fs::symlink(rinit(), &link).unwrap();
+                link
+            }
+            None => rinit(),
+        };
+        words.push(program.into());
+        words.extend(self.command.clone());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).envs(self.environment).process_group(0);
+        command.stdin(self.stdin.unwrap_or_else(Stdio::null));
+        let watch_stdout = self.stdout.is_none();
+        command.stdout(self.stdout.unwrap_or_else(Stdio::piped)).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {words:?}: {error}"));
+        let output = Arc::new((Mutex::new(Output::default()), Condvar::new()));
+        if watch_stdout {
+            watch(child.stdout.take().unwrap(), &output, |output| &mut output.stdout);
+        }
+        watch(child.stderr.take().unwrap(), &output, |output| &mut output.stderr);
+        let depth = if self.in_namespace && !namespace().is_empty() { 1 } else { 0 };
+        Running { child: Mutex::new(child), depth, output, words }
+    }
+}
+
+/// What has been printed so far, line by line.
+#[derive(Default, Clone)]
+pub struct Output {
+    pub stdout: Vec<String>,
+    pub stderr: Vec<String>,
+    open: usize,
+}
+
+impl Output {
+    /// How many lines, of either stream, contain that.
+    pub fn count(&self, text: &str) -> usize {
+        self.stdout.iter().chain(&self.stderr).filter(|line| line.contains(text)).count()
+    }
+
+    pub fn has(&self, text: &str) -> bool {
+        self.count(text) > 0
+    }
+}
+
+fn watch(
+    stream: impl Read + Send + 'static,
+    output: &Arc<(Mutex<Output>, Condvar)>,
+    of: fn(&mut Output) -> &mut Vec<String>,
+) {
+    let output = output.clone();
+    output.0.lock().unwrap().open += 1;
+    std::thread::spawn(move || {
+        for line in BufReader::with_capacity(1 << 16, stream).split(b'\n') {
+            let Ok(line) = line else { break };
+            of(&mut output.0.lock().unwrap()).push(String::from_utf8_lossy(&line).into_owned());
+            output.1.notify_all();
+        }
+        output.0.lock().unwrap().open -= 1;
+        output.1.notify_all();
+    });
+}
+
+/// A rinit that runs. Killed with all that is below it when it is dropped.
+pub struct Running {
+    child: Mutex<Child>,
+    depth: usize,
+    output: Arc<(Mutex<Output>, Condvar)>,
+    words: Vec<OsString>,
+}
+
+impl Running {
+    /// rinit's number as it is seen from here.
+    pub fn pid(&self) -> i32 {
+        let mut pid = self.child.lock().unwrap().id() as i32;
+        for _ in 0..self.depth {
+            pid = eventually("rinit is there", || children(pid).first().copied());
+        }
+        pid
+    }
+
+    /// The processes right below rinit, as they are seen from here.
+    pub fn workers(&self) -> Vec<i32> {
+        children(self.pid())
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.signal_pid(self.pid(), name);
+    }
+
+    pub fn signal_pid(&self, pid: i32, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+        assert!(status.success(), "kill -s {name} {pid}");
+    }
+
+    /// What has been printed so far.
+    pub fn output(&self) -> Output {
+        self.output.0.lock().unwrap().clone()
+    }
+
+    /// Waits until the condition holds.
+    pub fn until(&self, what: &str, holds: impl Fn(&Output) -> bool) {
+        let start = Instant::now();
+        let mut output = self.output.0.lock().unwrap();
+        while !holds(&output) {
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            if left.is_zero() || output.open == 0 {
+                let text = format!("{}\n--- stderr\n{}", last(&output.stdout), last(&output.stderr));
+                drop(output);
+                panic!("not so: {what}\n{:?}\n--- stdout\n{text}", self.words);
+            }
+            output = self.output.1.wait_timeout(output, left.min(Duration::from_millis(100))).unwrap().0;
+        }
+    }
+
+    /// Waits for the end, and gives the exit code (128 + n for a signal).
+    pub fn wait(&self) -> i32 {
+        let status = eventually("rinit ends", || self.child.lock().unwrap().try_wait().unwrap());
+        // What was printed last may still be on its way to the reader.
+        let start = Instant::now();
+        let mut output = self.output.0.lock().unwrap();
+        while output.open > 0 && start.elapsed() < PATIENCE {
+            output = self.output.1.wait_timeout(output, Duration::from_millis(100)).unwrap().0;
+        }
+        drop(output);
+        code(status)
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_none()
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+}
+
+fn last(lines: &[String]) -> String {
+    lines.iter().skip(lines.len().saturating_sub(60)).map(|line| format!("{line}\n")).collect()
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap();
+        if child.try_wait().ok().flatten().is_none() {
+            // The whole group: rinit and its workers have groups of their own, but die with their namespace.
+            let _ = Command::new("kill")
+                .args(["-s", "KILL", "--", &format!("-{}", child.id())])
+                .stderr(Stdio::null())
+                .status();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The children of a process, in the order of their starts.
+pub fn children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// A field of `/proc/PID/status`.
+pub fn status_field(pid: i32, field: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Waits until there is a value.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
