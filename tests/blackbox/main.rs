@@ -3,4 +3,16 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod environment;
+mod init;
+mod limits;
+mod listen;
+mod logs;
+mod ready;
+mod reaping;
+mod reload;
+mod restart;
+mod settings;
+mod signals;
 mod supervise;
+mod terminal;

@@ -157,7 +157,8 @@ fn answer(listener: &std::net::TcpListener, text: &str) {
 
 fn start(words: &str, set_up: impl FnOnce(&mut Command) -> &mut Command) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    set_up(command.args(words.split(','))).spawn().unwrap();
+    // Whoever started it goes on; rinit collects it.
+    std::mem::forget(set_up(command.args(words.split(','))).spawn().unwrap());
 }
 
 /// Processes whose parent ends before them: each is forked by one that ends at once.
