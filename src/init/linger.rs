@@ -3,14 +3,12 @@
 use crate::core::Signal;
 use crate::sys::process::kill;
 use crate::sys::reap;
-use crate::sys::signals::Signals;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::sys::signals;
 use nix::unistd::Pid;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Waits until nothing is left, the time is up, or a signal asks to end. The child has ended and is not collected.
-pub(super) fn wait(child: Pid, signals: &Signals, patience: Duration, is_pid_1: bool) {
+pub(super) fn wait(child: Pid, patience: Duration, is_pid_1: bool) {
     if patience.is_zero() {
         return;
     }
@@ -27,13 +25,8 @@ pub(super) fn wait(child: Pid, signals: &Signals, patience: Duration, is_pid_1: 
         if left.is_zero() || !reap::has_children() {
             break;
         }
-        // Rounded up, so that the last millisecond is not waited for in a circle.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], timeout);
-        while let Ok(signal) = signals.next() {
-            if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
-                return;
-            }
+        if let Some(Signal::TERM | Signal::INT | Signal::QUIT) = signals::wait(Some(left)) {
+            return;
         }
     }
     if !is_pid_1 && reap::has_children() {

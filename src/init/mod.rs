@@ -10,12 +10,10 @@ pub use options::{Codes, Options, Subreaper, Verbosity};
 
 use crate::core::{Exit, Signal};
 use crate::sys::process::{Child, LISTEN_PID_ROOM, Program, Session, Setup, exec_result, kill, spawn};
-use crate::sys::signals::{Inherited, Signals, discard, ignore};
+use crate::sys::signals::{self, Inherited};
 use crate::sys::{adopt_orphans, die_with_parent, reap, tty};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 
 /// Runs the command as the only child and returns its exit code, or the code of what went wrong.
 pub fn run(options: &Options, inherited: Inherited) -> u8 {
@@ -27,18 +25,14 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
     }
     take_orphans(options, is_pid_1);
 
+    signals::keep_zombies();
     // A session of its own needs the terminal that rinit's has. Giving it up raises these two, here: not to be passed on.
     let gives_terminal = options.session && tty::give_up_terminal();
     if gives_terminal {
-        discard(Signal::HUP);
-        discard(Signal::CONT);
+        signals::discard(Signal::HUP);
+        signals::discard(Signal::CONT);
     }
     let foreground = !options.session && tty::owns_foreground();
-    options.ignored.iter().for_each(|signal| ignore(*signal));
-    let signals = match Signals::catch(Signal::catchable().filter(|signal| options.catches(*signal))) {
-        Ok(signals) => signals,
-        Err(error) => return options.fail(&format!("cannot catch signals: {error}"), options.codes.internal),
-    };
     let setup = Setup {
         stdio: [None; 3],
         pass: &[],
@@ -56,11 +50,9 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
         Err(why) => return options.fail(&format!("cannot start {}: {why}", options.program()), options.codes.internal),
     };
     options.debug(&format!("started {} as process {}", options.program(), child.pid));
-    let exit = wait_for(&child, &signals, options, is_pid_1);
+    let exit = wait_for(&child, options, is_pid_1);
     if foreground && !is_pid_1 {
         // The shell that started rinit in the foreground expects it there.
-        drop(signals);
-        crate::sys::signals::block_all();
         tty::take_foreground();
     }
     match exec_result(&child.outcome) {
@@ -110,20 +102,15 @@ fn environment() -> Vec<OsString> {
 }
 
 /// The loop. Returns when the child has ended and what it leaves behind had its time.
-fn wait_for(child: &Child, signals: &Signals, options: &Options, is_pid_1: bool) -> Exit {
+fn wait_for(child: &Child, options: &Options, is_pid_1: bool) -> Exit {
     loop {
-        while let Ok(signal) = signals.next() {
-            if signal != Signal::CHLD {
-                forward(signal, child.pid, options);
-            }
-        }
         while let Some((pid, exit)) = reap::peek() {
             if pid == child.pid {
                 // Until it is collected, its group's number is its own.
                 if options.terminate_group {
                     let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::TERM);
                 }
-                linger::wait(child.pid, signals, options.linger, is_pid_1);
+                linger::wait(child.pid, options.linger, is_pid_1);
                 reap::collect(pid);
                 return exit;
             }
@@ -132,13 +119,15 @@ fn wait_for(child: &Child, signals: &Signals, options: &Options, is_pid_1: bool)
                 options.warn(&format!("Reaped zombie process with pid={pid}"));
             }
         }
-        let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut ready, PollTimeout::NONE);
+        match signals::wait(None) {
+            Some(Signal::CHLD) | None => {}
+            Some(signal) => forward(signal, child.pid, options),
+        }
     }
 }
 
 fn forward(signal: Signal, child: Pid, options: &Options) {
-    let Some(signal) = options.rewritten(signal) else { return };
+    let Some(signal) = options.passed_on_as(signal) else { return };
     let target = if options.group || options.session { Pid::from_raw(-child.as_raw()) } else { child };
     match kill(target, signal) {
         Ok(()) => options.debug(&format!("passed {signal} to {target}")),

@@ -1,6 +1,7 @@
 //! What init mode was asked for, under whichever name.
 
 use crate::core::Signal;
+use crate::sys::signals;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -30,7 +31,7 @@ pub struct Options {
     pub warn_reaped: bool,
     /// What is sent in the place of a signal.
     pub rewrite: BTreeMap<Signal, Option<Signal>>,
-    /// Signals that are ignored.
+    /// Signals that are not passed on.
     pub ignored: Vec<Signal>,
     /// Whether signals that stand for a fault (SIGSEGV…) are forwarded when a process sends them.
     pub forward_faults: bool,
@@ -145,12 +146,10 @@ impl Options {
         }
     }
 
-    pub(super) fn catches(&self, signal: Signal) -> bool {
-        !self.ignored.contains(&signal) && (self.forward_faults || !signal.is_fault())
-    }
-
-    pub(super) fn rewritten(&self, signal: Signal) -> Option<Signal> {
-        self.rewrite.get(&signal).copied().unwrap_or(Some(signal))
+    /// What the child gets for the signal, if anything.
+    pub(super) fn passed_on_as(&self, signal: Signal) -> Option<Signal> {
+        let kept_back = self.ignored.contains(&signal) || signal.is_fault() && !self.forward_faults;
+        if kept_back { None } else { self.rewrite.get(&signal).copied().unwrap_or(Some(signal)) }
     }
 
     pub(super) fn program(&self) -> Cow<'_, str> {
@@ -171,14 +170,18 @@ impl Options {
         self.say(3, message);
     }
 
-    /// A terminal or pipe that is gone is no reason to fail.
+    /// A terminal or pipe that is gone is no reason to fail, and its SIGPIPE is not the child's.
     fn say(&self, level: u32, message: &str) {
         let line = format!("{}: {message}\n", self.name);
-        if level > self.verbosity.level {
+        let written = if level > self.verbosity.level {
+            Ok(())
         } else if level > 1 && self.verbosity.to_stdout {
-            let _ = std::io::stdout().write_all(line.as_bytes());
+            std::io::stdout().write_all(line.as_bytes())
         } else {
-            let _ = std::io::stderr().write_all(line.as_bytes());
+            std::io::stderr().write_all(line.as_bytes())
+        };
+        if written.is_err() {
+            signals::discard(Signal::PIPE);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Signals as bytes in a pipe, in the order of their arrival, and the dispositions that rinit was started with.
+//! Signals: caught without losing one, and the dispositions that rinit was started with.
 //!
-//! The kernel drops a signal to PID 1 that has neither a handler nor is blocked (`signal(7)`, pid_namespaces(7)), so
-//! rinit blocks all of them first, then installs a handler for each, then lets them through.
+//! The kernel drops a signal to PID 1 that has neither a handler nor is blocked (pid_namespaces(7)), so rinit blocks all
+//! of them first thing. Init mode leaves them blocked and takes one after the other with [`wait`]; the supervisor, which
+//! waits for more than signals, gets them through a pipe, from [`Signals`].
 
 use crate::core::Signal;
 use nix::fcntl::OFlag;
@@ -10,6 +11,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A set of signals as the kernel has it, one bit each. The C libraries' own sets leave out the real-time signals that
 /// they keep for themselves (32 and 33, in musl 34 too), and so would lose what the child is to inherit.
@@ -103,19 +105,31 @@ pub fn set_mask(blocked: Blocked) -> Blocked {
     Blocked(before)
 }
 
-/// Ignores the signal from now on.
-pub fn ignore(signal: Signal) {
-    set_handler(signal, libc::SIG_IGN);
+/// Takes the next signal that is pending, of all that are blocked; waits for one until the time is up, or for ever.
+/// Signals of one number that were sent several times come once, real-time signals as often as they were sent.
+pub fn wait(timeout: Option<Duration>) -> Option<Signal> {
+    take(!0, timeout)
 }
 
-/// Forgets the signal if it is pending: setting it to be ignored throws it away (POSIX, sigaction).
+/// Forgets the signal if it is pending.
 pub fn discard(signal: Signal) {
-    set_handler(signal, libc::SIG_IGN);
-    set_handler(signal, libc::SIG_DFL);
+    while take(1 << (signal.number() - 1), Some(Duration::ZERO)).is_some() {}
 }
 
-fn set_handler(signal: Signal, handler: libc::sighandler_t) {
-    kernel_action(signal.number(), Some(&Action { handler, ..Action::default() }));
+fn take(which: Mask, timeout: Option<Duration>) -> Option<Signal> {
+    let time = timeout.map(|time| libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as _ });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: rt_sigtimedwait(2) reads a mask, of the size that it is told, and a time; it may be given no siginfo.
+    let number = unsafe {
+        let none = std::ptr::null_mut::<libc::siginfo_t>();
+        libc::syscall(libc::SYS_rt_sigtimedwait, &raw const which, none, time, size_of::<Mask>())
+    };
+    Signal::new(number as i32)
+}
+
+/// Makes sure that ended children wait to be collected: while SIGCHLD is ignored the kernel throws them away (wait(2)).
+pub fn keep_zombies() {
+    kernel_action(Signal::CHLD.number(), Some(&Action::default()));
 }
 
 /// The pipe's writing end for [`note`].
