@@ -31,20 +31,62 @@ pub struct Source {
     pub pid: i32,
 }
 
+/// One stream of one worker, with what stands in every line of it made once.
+#[derive(Debug)]
+pub(super) struct Voice {
+    /// `web-0 | `.
+    prefix: Vec<u8>,
+    /// What a JSON line says of its origin: key and value, already as JSON.
+    members: [(&'static str, Vec<u8>); 4],
+}
+
+/// The time as it is written, made once for all lines that are read together.
+#[derive(Debug)]
+pub(super) struct Stamp(String);
+
+impl Stamp {
+    pub(super) fn new(time: SystemTime) -> Stamp {
+        Stamp(humantime::format_rfc3339_millis(time).to_string())
+    }
+}
+
 impl Format {
-    /// Writes a piece of a worker's line.
-    pub(super) fn piece(&self, out: &mut Vec<u8>, source: &Source, stream: Stream, time: SystemTime, piece: Piece) {
+    pub(super) fn voice(&self, source: &Source, stream: Stream) -> Voice {
+        let Source { app, index, pid } = source;
+        let text = |text: &str| {
+            let mut out = Vec::new();
+            string(&mut out, text);
+            out
+        };
+        Voice {
+            prefix: self.prefix(&format!("{app}-{index}")),
+            members: [
+                ("app", text(app)),
+                ("worker", index.to_string().into_bytes()),
+                ("pid", pid.to_string().into_bytes()),
+                ("stream", text(stream.name())),
+            ],
+        }
+    }
+
+    fn prefix(&self, name: &str) -> Vec<u8> {
         match self.format {
-            LogFormat::Json => return self.object(out, source, stream, time, piece),
-            LogFormat::Prefix | LogFormat::Raw => {}
+            LogFormat::Prefix => format!("{name:width$} | ", width = self.width).into_bytes(),
+            LogFormat::Raw | LogFormat::Json => Vec::new(),
+        }
+    }
+
+    /// Writes a piece of a worker's line.
+    pub(super) fn piece(&self, out: &mut Vec<u8>, voice: &Voice, time: &Stamp, piece: Piece) {
+        if self.format == LogFormat::Json {
+            return object(out, voice, time, piece);
         }
         if piece.first {
-            self.front(
-                out,
-                time,
-                format_args!("{}-{}", source.app, source.index),
-                source.app.len() + digits(source.index) + 1,
-            );
+            if self.time {
+                out.extend_from_slice(time.0.as_bytes());
+                out.push(b' ');
+            }
+            out.extend_from_slice(&voice.prefix);
         }
         out.extend_from_slice(piece.bytes);
         if piece.last {
@@ -52,12 +94,13 @@ impl Format {
         }
     }
 
-    /// Writes one of rinit's own events: a line, or more when the message has more.
+    /// One of rinit's own events: a line, or in text more when the message has more.
     pub(super) fn own(&self, level: tracing::Level, message: &str, time: SystemTime) -> Vec<u8> {
         let mut out = Vec::new();
+        let stamp = Stamp::new(time);
         if self.format == LogFormat::Json {
-            let (time, level) = (humantime::format_rfc3339_millis(time), level.as_str().to_lowercase());
-            let _ = write!(out, "{{\"time\":\"{time}\",\"app\":\"rinit\",\"level\":\"{level}\",\"message\":");
+            let level = level.as_str().to_lowercase();
+            let _ = write!(out, "{{\"time\":\"{}\",\"app\":\"rinit\",\"level\":\"{level}\",\"message\":", stamp.0);
             string(&mut out, message);
             out.extend_from_slice(b"}\n");
             return out;
@@ -68,88 +111,56 @@ impl Format {
             tracing::Level::INFO => "",
             tracing::Level::DEBUG | tracing::Level::TRACE => "debug: ",
         };
+        let prefix = if self.format == LogFormat::Raw { b"rinit: ".to_vec() } else { self.prefix("rinit") };
+        let own = Voice { prefix, members: Default::default() };
         for (line, mark) in message.lines().zip(std::iter::once(mark).chain(std::iter::repeat(""))) {
-            match self.format {
-                LogFormat::Prefix => self.front(&mut out, time, format_args!("rinit"), "rinit".len()),
-                LogFormat::Raw | LogFormat::Json => {
-                    self.front(&mut out, time, format_args!(""), 0);
-                    out.extend_from_slice(b"rinit: ");
-                }
-            }
-            let _ = writeln!(out, "{mark}{line}");
+            let line = format!("{mark}{line}");
+            self.piece(&mut out, &own, &stamp, Piece { bytes: line.as_bytes(), first: true, last: true });
         }
         out
     }
-
-    fn front(&self, out: &mut Vec<u8>, time: SystemTime, name: fmt::Arguments, length: usize) {
-        if self.time {
-            let _ = write!(out, "{} ", humantime::format_rfc3339_millis(time));
-        }
-        if self.format == LogFormat::Prefix {
-            let padding = self.width.saturating_sub(length);
-            let _ = out.write_fmt(name);
-            out.extend(std::iter::repeat_n(b' ', padding));
-            out.extend_from_slice(b" | ");
-        }
-    }
-
-    /// An object a line; a line that is an object already keeps its own keys, and gets those of ours that it lacks.
-    /// Parts of a long line are objects of their own, all but the last marked as partial.
-    fn object(&self, out: &mut Vec<u8>, source: &Source, stream: Stream, time: SystemTime, piece: Piece) {
-        let Source { app, index, pid } = source;
-        let whole = piece.first && piece.last;
-        let inner = if whole { inner_of_object(piece.bytes) } else { None };
-        let taken = inner.as_ref().map_or(Keys::default(), |(_, keys)| *keys);
-        let start = out.len();
-        let mut comma = b'{';
-        let mut key = |out: &mut Vec<u8>, name: &str| {
-            out.push(std::mem::replace(&mut comma, b','));
-            let _ = write!(out, "\"{name}\":");
-        };
-        if !taken.time {
-            key(out, "time");
-            let _ = write!(out, "\"{}\"", humantime::format_rfc3339_millis(time));
-        }
-        if !taken.app {
-            key(out, "app");
-            string(out, app);
-        }
-        if !taken.worker {
-            key(out, "worker");
-            let _ = write!(out, "{index}");
-        }
-        if !taken.pid {
-            key(out, "pid");
-            let _ = write!(out, "{pid}");
-        }
-        if !taken.stream {
-            key(out, "stream");
-            string(out, stream.name());
-        }
-        match inner {
-            Some((inner, _)) => {
-                if out.len() == start {
-                    out.push(b'{');
-                } else if !inner.is_empty() {
-                    out.push(b',');
-                }
-                out.extend_from_slice(inner);
-            }
-            None => {
-                key(out, "message");
-                string(out, &text(piece.bytes));
-                if !piece.last {
-                    key(out, "partial");
-                    out.extend_from_slice(b"true");
-                }
-            }
-        }
-        out.extend_from_slice(b"}\n");
-    }
 }
 
-fn digits(number: u32) -> usize {
-    number.checked_ilog10().unwrap_or(0) as usize + 1
+/// An object a line; a line that is an object already keeps its own keys, and gets those of ours that it lacks. Parts of
+/// a long line are objects of their own, all but the last marked as partial.
+fn object(out: &mut Vec<u8>, voice: &Voice, time: &Stamp, piece: Piece) {
+    let inner = if piece.first && piece.last { inner_of_object(piece.bytes) } else { None };
+    let taken = inner.as_ref().map_or(Keys::default(), |(_, keys)| *keys);
+    let mut comma: &[u8] = b"{";
+    let mut key = |out: &mut Vec<u8>, name: &str| {
+        out.extend_from_slice(std::mem::replace(&mut comma, b","));
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+    };
+    if !taken.time {
+        key(out, "time");
+        out.push(b'"');
+        out.extend_from_slice(time.0.as_bytes());
+        out.push(b'"');
+    }
+    for ((name, value), taken) in voice.members.iter().zip([taken.app, taken.worker, taken.pid, taken.stream]) {
+        if !taken {
+            key(out, name);
+            out.extend_from_slice(value);
+        }
+    }
+    match inner {
+        Some((b"", _)) => out.extend_from_slice(if comma == b"{" { b"{" } else { b"" }),
+        Some((inner, _)) => {
+            out.extend_from_slice(comma);
+            out.extend_from_slice(inner);
+        }
+        None => {
+            key(out, "message");
+            string(out, &text(piece.bytes));
+            if !piece.last {
+                key(out, "partial");
+                out.extend_from_slice(b"true");
+            }
+        }
+    }
+    out.extend_from_slice(b"}\n");
 }
 
 /// Bytes that are not UTF-8 become the replacement character.
@@ -212,11 +223,11 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     fn written(format: LogFormat, time: bool, line: &[u8]) -> String {
-        let source = Source { app: "web".into(), index: 0, pid: 7 };
+        let format = Format { format, time, width: 6 };
+        let voice = format.voice(&Source { app: "web".into(), index: 0, pid: 7 }, Stream::Stdout);
+        let stamp = Stamp::new(UNIX_EPOCH + Duration::from_millis(1_000_000_000_123));
         let mut out = Vec::new();
-        let piece = Piece { bytes: line, first: true, last: true };
-        let at = UNIX_EPOCH + Duration::from_millis(1_000_000_000_123);
-        Format { format, time, width: 6 }.piece(&mut out, &source, Stream::Stdout, at, piece);
+        format.piece(&mut out, &voice, &stamp, Piece { bytes: line, first: true, last: true });
         String::from_utf8_lossy(&out).into_owned()
     }
 

@@ -5,7 +5,7 @@
 //! a pipe.
 
 use super::Stream;
-use super::format::{Format, Source};
+use super::format::{Format, Source, Stamp, Voice};
 use super::lines::{LONGEST, Lines, Piece};
 use super::sink::Sink;
 use super::tail::Tail;
@@ -139,7 +139,7 @@ impl Shared {
 /// One stream of one worker.
 struct Tap {
     worker: WorkerId,
-    source: Source,
+    voice: Voice,
     stream: Stream,
     pipe: OwnedFd,
     lines: Lines,
@@ -277,7 +277,7 @@ impl Hub {
                 Command::Add(worker, source, Pipes { stdout, stderr }) => {
                     let tap = |stream, pipe| Tap {
                         worker,
-                        source: source.clone(),
+                        voice: self.format.voice(&source, stream),
                         stream,
                         pipe,
                         lines: Lines::default(),
@@ -320,9 +320,9 @@ impl Hub {
         for lane in &mut self.sinks {
             moved |= lane.sink.flush();
         }
-        let time = SystemTime::now();
+        let time = Stamp::new(SystemTime::now());
         for index in 0..self.taps.len() {
-            moved |= self.read(index, time);
+            moved |= self.read(index, &time);
         }
         self.release_holders();
         for lane in &mut self.sinks {
@@ -341,7 +341,7 @@ impl Hub {
     }
 
     /// Reads one pipe once, if its sink has room. True if anything came.
-    fn read(&mut self, index: usize, time: SystemTime) -> bool {
+    fn read(&mut self, index: usize, time: &Stamp) -> bool {
         let Hub { format, taps, sinks: [stdout, stderr], chunk, .. } = self;
         let Some(tap) = taps.get_mut(index) else { return false };
         let lane = match tap.stream {
@@ -386,7 +386,7 @@ impl Hub {
                 let midway = taps.iter_mut().find(|tap| (tap.worker, tap.stream) == (holder, lane.stream));
                 lane.midway = None;
                 if let Some(tap) = midway {
-                    tap.pass_on(format, lane, b"", true, SystemTime::now());
+                    tap.pass_on(format, lane, b"", true, &Stamp::new(SystemTime::now()));
                 }
                 lane.sink.flush();
             }
@@ -430,10 +430,10 @@ impl Hub {
 
 impl Tap {
     /// Formats bytes of this stream into its sink's buffer; with `is_last`, an unfinished line is ended.
-    fn pass_on(&mut self, format: &Format, lane: &mut Lane, bytes: &[u8], is_last: bool, time: SystemTime) {
-        let Tap { source, stream, lines, .. } = self;
+    fn pass_on(&mut self, format: &Format, lane: &mut Lane, bytes: &[u8], is_last: bool, time: &Stamp) {
+        let Tap { voice, lines, .. } = self;
         let out = lane.sink.buffer();
-        let mut give = |piece: Piece| format.piece(out, source, *stream, time, piece);
+        let mut give = |piece: Piece| format.piece(out, voice, time, piece);
         lines.feed(bytes, &mut give);
         if is_last {
             lines.end(&mut give);

@@ -17,7 +17,6 @@ mod workers;
 
 use crate::cli::{Refusal, refuse};
 use crate::config::{Faults, LogFormat, Settings, read_env_file};
-use crate::core::Signal;
 use crate::logs::{self, Format};
 use crate::sys::adopt_orphans;
 use crate::sys::signals::{Inherited, Signals};
@@ -41,7 +40,7 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     let format = format_of(&settings);
     let logs = logs::start(format).map_err(|error| cannot("no thread for the log", error))?;
     logs::install(&logs, format, settings.log.level);
-    let signals = Signals::catch(Signal::catchable()).map_err(|error| cannot("no handler for signals", error))?;
+    let signals = Signals::catch_all().map_err(|error| cannot("no handler for signals", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

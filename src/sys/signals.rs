@@ -5,9 +5,10 @@
 //! waits for more than signals, gets them through a pipe, from [`Signals`].
 
 use crate::core::Signal;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -142,18 +143,18 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches these signals from now on, and lets every signal through.
+    /// Catches every signal that can be caught, and lets them through.
     ///
     /// # Errors
     /// When the kernel has no pipe left, or refuses a handler.
-    pub fn catch(which: impl Iterator<Item = Signal>) -> io::Result<Signals> {
+    pub fn catch_all() -> io::Result<Signals> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         NOTES_TO.store(write.as_raw_fd(), Ordering::Relaxed);
-        for signal in which {
+        for signal in Signal::catchable() {
             match signal {
-                _ if signal.is_fault() => catch_fault(signal)?,
+                _ if ACTED_ON.contains(&signal) => catch(signal, write.as_raw_fd())?,
                 KEPT_BY_MUSL => catch_kept()?,
-                _ => catch(signal, write.as_raw_fd())?,
+                _ => catch_to_pass_on(signal)?,
             }
         }
         set_mask(Blocked(0));
@@ -185,6 +186,10 @@ impl AsRawFd for Signals {
 
 const KEPT_BY_MUSL: Signal = Signal::RTMIN;
 
+/// The signals that mean something to the supervisor.
+const ACTED_ON: [Signal; 7] =
+    [Signal::CHLD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::TTIN, Signal::TTOU];
+
 fn catch(signal: Signal, to: RawFd) -> io::Result<()> {
     let number = signal.number();
     // SAFETY: the action makes one write(2) and touches nothing else. The descriptor lives as long as `Signals`, and
@@ -192,13 +197,13 @@ fn catch(signal: Signal, to: RawFd) -> io::Result<()> {
     unsafe { signal_hook::low_level::register(number, move || write_byte(to, number)) }.map(drop)
 }
 
-/// A fault signal can be sent by a process, or raised by the kernel because the program itself is broken; signal-hook
-/// refuses these, since returning from the latter would raise it again for ever.
-fn catch_fault(signal: Signal) -> io::Result<()> {
-    let number = nix::sys::signal::Signal::try_from(signal.number())?;
-    let action = SigAction::new(SigHandler::SigAction(note), SaFlags::SA_RESTART, SigSet::all());
-    // SAFETY: the handler makes only calls that `signal-safety(7)` allows.
-    unsafe { sigaction(number, &action) }?;
+/// The others are passed on. Not by signal-hook: it copies its whole table with each signal that is added, and refuses
+/// the signals of a fault, which can also be sent by a process and then mean no fault of rinit's.
+fn catch_to_pass_on(signal: Signal) -> io::Result<()> {
+    let action = SigAction::new(SigHandler::SigAction(note), SaFlags::SA_RESTART | SaFlags::SA_ONSTACK, SigSet::all());
+    let raw: libc::sigaction = action.into();
+    // SAFETY: the handler makes only calls that `signal-safety(7)` allows. Not nix's call, which has no real-time signals.
+    Errno::result(unsafe { libc::sigaction(signal.number(), &raw, std::ptr::null_mut()) })?;
     Ok(())
 }
 
@@ -208,7 +213,7 @@ fn catch_fault(signal: Signal) -> io::Result<()> {
 fn catch_kept() -> io::Result<()> {
     let lender = Signal::USR2.number();
     let before = kernel_action(lender, None);
-    catch_fault(Signal::USR2)?;
+    catch_to_pass_on(Signal::USR2)?;
     let made = kernel_action(lender, before.as_ref());
     let caught = made.and_then(|action| kernel_action(KEPT_BY_MUSL.number(), Some(&action)));
     caught.map(drop).ok_or_else(io::Error::last_os_error)
@@ -217,7 +222,8 @@ fn catch_kept() -> io::Result<()> {
 extern "C" fn note(number: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo to a handler installed with SA_SIGINFO.
     let from_a_process = unsafe { info.as_ref() }.is_some_and(|info| info.si_code <= 0);
-    if from_a_process {
+    let is_fault = Signal::new(number).is_some_and(Signal::is_fault);
+    if from_a_process || !is_fault {
         write_byte(NOTES_TO.load(Ordering::Relaxed), number);
     } else {
         // Back to the default; on return the faulting instruction runs again and ends the program.
