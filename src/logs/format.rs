@@ -169,8 +169,16 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
-    // Writing to memory cannot fail, and a string is always JSON.
-    let _ = serde_json::to_writer(out, text);
+    // Without an early end, so that many bytes are looked at at once.
+    let needs_escape = text.bytes().fold(false, |any, byte| any | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
+    if needs_escape {
+        // Writing to memory cannot fail, and a string is always JSON.
+        let _ = serde_json::to_writer(out, text);
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    }
 }
 
 /// Which of rinit's keys an object has already.

@@ -14,8 +14,8 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// What a sink keeps of its memory when it is idle.
-const KEPT: usize = 16 * 1024;
+/// What a sink keeps of its memory when it is empty: enough for what is read at once, and what is put in front of lines.
+const KEPT: usize = 128 * 1024;
 
 pub(super) struct Sink {
     stream: Stream,
