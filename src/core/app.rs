@@ -1,7 +1,8 @@
 //! One app: its slots, how many are wanted, and the reload in progress.
 
 use super::*;
-use slot::{Turn, Upshot};
+use slot::Upshot;
+use worker::Turn;
 
 /// One program and the places in which it runs.
 #[derive(Clone, Debug)]

@@ -27,6 +27,7 @@ mod report;
 mod rollout;
 mod signal;
 mod slot;
+mod worker;
 
 pub use app::App;
 pub use backoff::{Backoff, Dice};
@@ -35,7 +36,8 @@ pub use fleet::Fleet;
 pub use report::{Next, Report, Role, Trouble};
 pub use rollout::{Outcome, Rollout};
 pub use signal::Signal;
-pub use slot::{Phase, Place, Slot, Why, Wish, Worker};
+pub use slot::{Place, Slot, Wish};
+pub use worker::{Phase, Why, Worker};
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The reload in progress: which outdated slots may get their replacement now.
 
 use super::*;
-use slot::Turn;
+use worker::Turn;
 
 /// A reload in progress.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@
 //!
 //! The holder lives its life whatever the other two do: a crash in the middle of a reload is restarted as any other.
 
+use super::worker::Turn;
 use super::*;
 
 /// A numbered place for a worker.
@@ -63,52 +64,6 @@ pub enum Place {
     Failed,
 }
 
-/// A process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Worker {
-    /// Which.
-    pub id: WorkerId,
-    /// Of which generation.
-    pub generation: u32,
-    /// When it was forked.
-    pub started: Time,
-    /// Where in its life it is.
-    pub phase: Phase,
-}
-
-/// Where in its life a process is. The deadline is part of the state that waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Not ready yet; `until` then it is, or else it has failed to be.
-    Starting {
-        /// The end of the wait.
-        until: Time,
-    },
-    /// Serving.
-    Ready,
-    /// Sent the stop signal; killed at that time.
-    Draining {
-        /// What for.
-        why: Why,
-        /// When its patience ends.
-        kill_at: Time,
-    },
-    /// Sent SIGKILL; its exit is awaited.
-    Killing {
-        /// What for.
-        why: Why,
-    },
-}
-
-/// Why a process was asked to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It is not wanted any more: replaced, scaled down, or the container stops.
-    Unwanted,
-    /// It was not ready in time.
-    NotReady,
-}
-
 /// What came of an event for the rollout that watches the slot.
 #[derive(Debug, PartialEq)]
 pub(super) enum Upshot {
@@ -117,77 +72,8 @@ pub(super) enum Upshot {
     ReplacementFailed(Trouble),
 }
 
-/// What every step of the machine needs beside the slot's own state.
-pub(super) struct Turn<'a> {
-    pub(super) now: Time,
-    pub(super) policy: &'a Policy,
-    /// Whether a program of this app ever ran: if none did, a missing program is final.
-    pub(super) proven: bool,
-    pub(super) last_worker: &'a mut WorkerId,
-    pub(super) dice: &'a mut Dice,
-    pub(super) effects: &'a mut Vec<Effect>,
-}
-
 /// The longest wait after a fork that the kernel refused: a worker is back within a second of the shortage's end.
 const LONGEST_WAIT_FOR_ROOM: Time = Time::from_millis(800);
-
-impl Worker {
-    /// Whether it is on its way out.
-    pub fn is_leaving(&self) -> bool {
-        match self.phase {
-            Phase::Starting { .. } | Phase::Ready => false,
-            Phase::Draining { .. } | Phase::Killing { .. } => true,
-        }
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        match self.phase {
-            Phase::Starting { until } => Some(until),
-            Phase::Draining { kill_at, .. } => Some(kill_at),
-            Phase::Ready | Phase::Killing { .. } => None,
-        }
-    }
-
-    /// Asks it to stop, if it was not asked before.
-    fn stop(&mut self, slot: SlotId, why: Why, turn: &mut Turn) {
-        if !self.is_leaving() {
-            let (signal, timeout) = (turn.policy.stop_signal, turn.policy.stop_timeout);
-            self.phase = Phase::Draining { why, kill_at: turn.now + timeout };
-            turn.effects.push(Effect::Signal(self.id, signal));
-            turn.report(Report::Stopping { slot, worker: self.id, signal, timeout });
-        }
-    }
-
-    fn kill(&mut self, slot: SlotId, turn: &mut Turn) {
-        let why = match self.phase {
-            Phase::Starting { .. } | Phase::Ready => Why::Unwanted,
-            Phase::Draining { why, .. } => why,
-            Phase::Killing { .. } => return,
-        };
-        self.phase = Phase::Killing { why };
-        turn.effects.push(Effect::Kill(self.id));
-        turn.report(Report::Killed { slot, worker: self.id });
-    }
-}
-
-impl Turn<'_> {
-    pub(super) fn report(&mut self, report: Report) {
-        self.effects.push(Effect::Report(report));
-    }
-
-    /// A process for that slot, starting now.
-    fn spawn(&mut self, slot: SlotId, generation: u32, must_say: Option<Sign>) -> Worker {
-        let until = self.now
-            + match (self.policy.ready, must_say) {
-                (Readiness::Uptime, _) | (Readiness::Auto, None) => self.policy.min_uptime,
-                (Readiness::Spawn | Readiness::Told, _) | (Readiness::Auto, Some(_)) => self.policy.ready_timeout,
-            };
-        self.last_worker.0 += 1;
-        let worker = *self.last_worker;
-        self.effects.push(Effect::Spawn { worker, slot, generation });
-        Worker { id: worker, generation, started: self.now, phase: Phase::Starting { until } }
-    }
-}
 
 impl Slot {
     pub(super) fn new(id: SlotId, generation: u32) -> Slot {

@@ -5,61 +5,21 @@
 //! a pipe.
 
 use super::Stream;
-use super::format::{Format, Source, Stamp, Voice};
-use super::lines::{LONGEST, Lines, Piece};
-use super::sink::Sink;
+use super::format::{Format, Stamp};
+use super::handle::{Command, Pipes, Shared};
+use super::lines::{LONGEST, Lines};
 use super::tail::Tail;
+use super::tap::{Lane, Tap, now};
 use crate::config::LogFormat;
 use crate::core::WorkerId;
-use crate::sys::{bytes_waiting, signals};
+use crate::sys::bytes_waiting;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
-/// A worker's pipes, the ends that rinit reads. Non-blocking.
-pub struct Pipes {
-    /// Its descriptor 1.
-    pub stdout: OwnedFd,
-    /// Its descriptor 2.
-    pub stderr: OwnedFd,
-}
-
-/// The hub, for those who have something for it.
-#[derive(Clone)]
-pub struct Logs {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    queue: Mutex<Queue>,
-    /// Bytes of rinit's own lines that are not in a sink yet.
-    own: AtomicUsize,
-    bell: EventFd,
-}
-
-#[derive(Default)]
-struct Queue {
-    commands: VecDeque<Command>,
-    /// Own lines that found no room.
-    dropped: u64,
-}
-
-enum Command {
-    Add(WorkerId, Source, Pipes),
-    Drain(WorkerId, oneshot::Sender<Vec<String>>),
-    Own(Vec<u8>),
-    Finish(oneshot::Sender<()>),
-}
-
-/// More of rinit's own lines than this do not wait: the oldest stay, the newest are counted.
-const OWN_AT_MOST: usize = 256 * 1024;
 /// How long a worker may stay in the middle of a line longer than [`LONGEST`] while others wait for it.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a sink that takes nothing is waited for at the end.
@@ -67,94 +27,12 @@ const LAST_PATIENCE: Duration = Duration::from_secs(1);
 /// Pipes of dead workers that some descendant holds open: more than this, and the oldest is closed.
 const LEFT_OPEN: usize = 64;
 
-/// Starts the hub's thread.
-///
-/// # Errors
-/// When the kernel has no descriptor or no thread left.
-pub fn start(format: Format) -> io::Result<Logs> {
-    let shared = Arc::new(Shared {
-        queue: Mutex::default(),
-        own: AtomicUsize::new(0),
-        bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-    });
-    let mut hub = Hub::new(format, shared.clone());
-    // No signal is for this thread; above all not the SIGPIPE of a stdout that is gone.
-    let before = signals::block_all();
-    let thread = std::thread::Builder::new().name("logs".into()).stack_size(128 * 1024).spawn(move || {
-        // A fault in here loses what was being written, not the log.
-        while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
-            hub.recover();
-        }
-    });
-    signals::set_mask(before);
-    thread?;
-    Ok(Logs { shared })
-}
-
-impl Logs {
-    /// Reads these pipes from now on.
-    pub fn add(&self, worker: WorkerId, source: Source, pipes: Pipes) {
-        self.give(Command::Add(worker, source, pipes));
-    }
-
-    /// Waits until all that the worker wrote before this call is written, or at least read; gives its last lines.
-    /// Without an answer the hub has failed.
-    pub fn drain(&self, worker: WorkerId) -> oneshot::Receiver<Vec<String>> {
-        let (done, answer) = oneshot::channel();
-        self.give(Command::Drain(worker, done));
-        answer
-    }
-
-    /// Writes one of rinit's own lines, unless too many of them wait already.
-    pub(super) fn own(&self, line: Vec<u8>) {
-        let own = &self.shared.own;
-        if own.fetch_add(line.len(), Ordering::Relaxed) + line.len() > OWN_AT_MOST {
-            own.fetch_sub(line.len(), Ordering::Relaxed);
-            self.shared.queue().dropped += 1;
-            return;
-        }
-        self.give(Command::Own(line));
-    }
-
-    /// Writes all that is left in the pipes, and ends. Waits for a sink as long as it takes something every now and then.
-    pub fn finish(&self) -> oneshot::Receiver<()> {
-        let (done, answer) = oneshot::channel();
-        self.give(Command::Finish(done));
-        answer
-    }
-
-    fn give(&self, command: Command) {
-        self.shared.queue().commands.push_back(command);
-        // It fails only when it has been rung four billion times and not heard.
-        let _ = self.shared.bell.write(1);
-    }
-}
-
-impl Shared {
-    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One stream of one worker.
-struct Tap {
-    worker: WorkerId,
-    voice: Voice,
-    stream: Stream,
-    pipe: OwnedFd,
-    lines: Lines,
-    tail: Tail,
-    /// The worker is dead: so much of what it wrote is still in the pipe.
-    left: Option<usize>,
-    ended: bool,
-}
-
 struct Draining {
     worker: WorkerId,
     done: oneshot::Sender<Vec<String>>,
 }
 
-struct Hub {
+pub(super) struct Hub {
     format: Format,
     shared: Arc<Shared>,
     taps: Vec<Tap>,
@@ -164,26 +42,8 @@ struct Hub {
     chunk: Vec<u8>,
 }
 
-/// A sink, and which worker is in the middle of a line in it.
-struct Lane {
-    stream: Stream,
-    sink: Sink,
-    midway: Option<(WorkerId, Instant)>,
-    own: VecDeque<Vec<u8>>,
-}
-
-impl Lane {
-    fn new(stream: Stream) -> Lane {
-        Lane { stream, sink: Sink::new(stream), midway: None, own: VecDeque::new() }
-    }
-
-    fn takes(&self, worker: WorkerId) -> bool {
-        self.sink.is_empty() && self.midway.is_none_or(|(holder, _)| holder == worker)
-    }
-}
-
 impl Hub {
-    fn new(format: Format, shared: Arc<Shared>) -> Hub {
+    pub(super) fn new(format: Format, shared: Arc<Shared>) -> Hub {
         // A line of JSON may be many times as long as what it holds, so less is read at once.
         let chunk = if format.format == LogFormat::Json { LONGEST / 4 } else { LONGEST };
         Hub {
@@ -198,7 +58,7 @@ impl Hub {
     }
 
     /// Until it is asked to finish and has.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         let mut last_progress = now();
         loop {
             self.wait();
@@ -221,7 +81,7 @@ impl Hub {
     }
 
     /// After a panic: what was half written is given up, what was asked for stays.
-    fn recover(&mut self) {
+    pub(super) fn recover(&mut self) {
         self.sinks.iter_mut().for_each(|lane| {
             lane.sink.buffer().clear();
             lane.midway = None;
@@ -426,28 +286,4 @@ impl Hub {
         }
         self.close_ended();
     }
-}
-
-impl Tap {
-    /// Formats bytes of this stream into its sink's buffer; with `is_last`, an unfinished line is ended.
-    fn pass_on(&mut self, format: &Format, lane: &mut Lane, bytes: &[u8], is_last: bool, time: &Stamp) {
-        let Tap { voice, lines, .. } = self;
-        let out = lane.sink.buffer();
-        let mut give = |piece: Piece| format.piece(out, voice, time, piece);
-        lines.feed(bytes, &mut give);
-        if is_last {
-            lines.end(&mut give);
-        }
-        match (lines.is_midway(), lane.midway) {
-            (true, Some((holder, _))) if holder == self.worker && bytes.is_empty() => {}
-            (true, _) => lane.midway = Some((self.worker, now())),
-            (false, Some((holder, _))) if holder == self.worker => lane.midway = None,
-            (false, _) => {}
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the log's own clock: nothing is decided by it but patience")]
-fn now() -> Instant {
-    Instant::now()
 }

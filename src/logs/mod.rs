@@ -10,14 +10,16 @@
 //! ```
 
 mod format;
+mod handle;
 mod hub;
 mod lines;
 mod own;
 mod sink;
 mod tail;
+mod tap;
 
 pub use format::{Format, Source};
-pub use hub::{Logs, Pipes, start};
+pub use handle::{Logs, Pipes, start};
 pub use own::install;
 
 /// The two streams of a program.

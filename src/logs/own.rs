@@ -1,7 +1,7 @@
 //! rinit's own lines: tracing events, in the workers' format, on stderr.
 
 use super::format::Format;
-use super::hub::Logs;
+use super::handle::Logs;
 use std::fmt::{self, Write};
 use std::io;
 use std::time::SystemTime;

@@ -1,0 +1,109 @@
+//! What `ARCHITECTURE.md` promises of the source, held against the source.
+
+use rinit::config::{Mode, SETTINGS, Setting};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// The code without its tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap()
+}
+
+#[test]
+fn the_core_knows_nothing_but_std_and_itself() {
+    const FORBIDDEN: [&str; 14] = [
+        "nix::",
+        "libc::",
+        "tokio",
+        "tracing",
+        "serde",
+        "crate::",
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::thread",
+        "std::io",
+        "std::env",
+        "Instant",
+        "SystemTime",
+    ];
+    for (path, text) in sources("src/core") {
+        for line in code(&text).lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for word in FORBIDDEN {
+                assert!(!line.contains(word), "{}: {word} in {line:?}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_the_kernels_room_alone() {
+    for (path, text) in sources("src") {
+        let is_sys = path.starts_with("src/sys");
+        assert!(is_sys || !text.contains("allow(unsafe_code)"), "{}", path.display());
+    }
+}
+
+#[test]
+fn no_source_file_is_longer_than_a_reader_can_hold() {
+    for (path, text) in sources("src") {
+        let lines = code(&text).lines().count();
+        assert!(lines <= 400, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn the_readme_lists_every_setting_as_it_is() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let table = |mode| {
+        let rows = SETTINGS.iter().filter(|setting| setting.mode == mode).map(row);
+        rows.collect::<String>()
+    };
+    for mode in [Mode::Supervisor, Mode::Init] {
+        let table = table(mode);
+        assert!(readme.contains(&table), "README.md must hold this table:\n{table}");
+    }
+}
+
+fn row(setting: &Setting) -> String {
+    let cell = |text: &str| text.replace('|', "\\|");
+    let letter = setting.letter.map_or(String::new(), |letter| format!("-{letter}, "));
+    let value = if setting.value.is_empty() { String::new() } else { format!(" {}", cell(setting.value)) };
+    let repeats = if setting.repeats { " (repeats)" } else { "" };
+    let default = if setting.default == "–" { "–".into() } else { format!("`{}`", setting.default) };
+    format!("| `{letter}--{}{value}`{repeats} | {default} | {} |\n", setting.flag, cell(setting.help))
+}
+
+#[test]
+fn every_room_of_the_code_map_is_there() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for line in map.lines().filter(|line| line.starts_with("src/") || line.starts_with("tests/")) {
+        let place = line.split_whitespace().next().unwrap();
+        assert!(root().join(place).exists(), "{place} is on the map and not in the tree");
+    }
+    for (path, _) in sources("src") {
+        let folder = path.parent().unwrap().display().to_string() + "/";
+        let on_the_map = map.contains(&folder) || map.contains(&path.display().to_string());
+        assert!(on_the_map, "{} is in the tree and not on the map", path.display());
+    }
+}
