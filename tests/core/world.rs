@@ -160,7 +160,8 @@ impl World {
     pub fn give(&mut self, event: Event) {
         self.pending.push_back(event);
         while let Some(event) = self.pending.pop_front() {
-            let before = self.ready();
+            // A replacement that is ready serves beside the old worker, but goes when the reload fails.
+            let before = self.ready_holders();
             let may_lower = matches!(event, Event::Exited(..) | Event::Scale(_)) || self.fleet.is_stopping();
             if event == Event::Stop {
                 self.stop_asked.get_or_insert(self.now);
@@ -253,6 +254,11 @@ impl World {
                 "still running {patience:?} after the stop"
             );
         }
+    }
+
+    fn ready_holders(&self) -> usize {
+        let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
+        slots.filter(|slot| slot.holder().is_some_and(|worker| worker.phase == Phase::Ready)).count()
     }
 
     /// Slots with a worker that serves.
