@@ -34,6 +34,13 @@ pub enum Report {
     Stop { drain_delay: Time },
 }
 
+impl Report {
+    /// Whether it is of a worker that is there no more.
+    pub fn is_an_end(&self) -> bool {
+        matches!(self, Report::Exited { .. } | Report::StartFailed { .. })
+    }
+}
+
 /// What a worker was to its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

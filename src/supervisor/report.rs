@@ -1,8 +1,8 @@
 //! Reports in words, in rinit's own log.
 
 use super::launch::Launch;
-use super::workers::Workers;
 use crate::core::{Exit, How, Next, Report, Role, Sign, SlotId, Time, Trouble, WorkerId};
+use nix::unistd::Pid;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -89,10 +89,10 @@ impl Message {
     }
 
     /// A report in words.
-    pub(super) fn of(report: &Report, launches: &[Launch], workers: &Workers) -> Message {
+    pub(super) fn of(report: &Report, launches: &[Launch], pid_of: impl Fn(WorkerId) -> Option<Pid>) -> Message {
         let app = |app: &usize| launches.get(*app).map_or("?", |launch| &launch.app.name);
         let slot = |slot: &SlotId| format!("{}-{}", app(&slot.app), slot.index);
-        let pid = |worker: &WorkerId| workers.pid(*worker).map_or(String::new(), |pid| format!(" (pid {pid})"));
+        let pid = |worker: &WorkerId| pid_of(*worker).map_or(String::new(), |pid| format!(" (pid {pid})"));
         match report {
             Report::Started { slot: at, worker, role } => {
                 let what = match role {
@@ -115,7 +115,7 @@ impl Message {
                     format!("{}{} is ready after {} ({how})", slot(at), pid(worker), short(*took)),
                 )
             }
-            Report::StartFailed { slot: at, error, next, .. } => {
+            Report::StartFailed { slot: at, error, next, worker: _ } => {
                 let level = if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN };
                 Message::new(level, format!("{}: {error}{}", slot(at), following(next)))
             }
@@ -137,7 +137,9 @@ impl Message {
                 Level::WARN,
                 format!("{}{} did not end in time: killed with its group", slot(at), pid(worker)),
             ),
-            Report::Exited { slot: at, role, exit, lived, next, .. } => exited(&slot(at), *role, *exit, *lived, next),
+            Report::Exited { slot: at, worker, role, exit, lived, next } => {
+                exited(&(slot(at) + &pid(worker)), *role, *exit, *lived, next)
+            }
             Report::Reloading { app: id, generation } => {
                 Message::new(Level::INFO, format!("{}: reload {} begins", app(id), generation - 1))
             }

@@ -8,6 +8,7 @@ use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Report, Signal, SpawnE
 use crate::logs::Logs;
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{cgroup, reap};
+use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -41,8 +42,12 @@ pub(super) struct Supervisor {
     recorder: VecDeque<(Time, Event)>,
 }
 
-/// What the end of a worker left to be told: its last lines.
-type LastLines = Option<oneshot::Receiver<Vec<String>>>;
+/// What a worker leaves to be told of, when it has ended.
+struct Remains {
+    pid: Pid,
+    /// Its last lines, once all of them are written.
+    lines: oneshot::Receiver<Vec<String>>,
+}
 
 impl Supervisor {
     /// # Errors
@@ -163,12 +168,18 @@ impl Supervisor {
         }
     }
 
-    fn exec_news(&mut self, worker: WorkerId, news: Result<(), SpawnError>, lines: LastLines, reporter: &mut Reporter) {
+    fn exec_news(
+        &mut self,
+        worker: WorkerId,
+        news: Result<(), SpawnError>,
+        remains: Option<Remains>,
+        reporter: &mut Reporter,
+    ) {
         let event = match news {
             Ok(()) => Event::Spawned(worker),
             Err(error) => Event::SpawnFailed(worker, error),
         };
-        self.turn(event, lines, reporter);
+        self.turn(event, remains, reporter);
     }
 
     fn program_of(&self, worker: WorkerId) -> String {
@@ -189,17 +200,17 @@ impl Supervisor {
                     let program = self.program_of(worker);
                     // A program that could not be run tells so through its pipe, and ends; either may be seen first.
                     let exec = self.workers.exec_news(worker, &program);
-                    let lines = Some(self.logs.drain(worker));
+                    let remains = Some(Remains { pid, lines: self.logs.drain(worker) });
                     let killed = self.workers.ended(worker);
                     reap::collect(pid);
                     let exit = Exit { oom_killed: !killed && self.was_oom_kill(exit), ..exit };
                     match exec {
-                        Some(Err(error)) => self.exec_news(worker, Err(error), lines, reporter),
+                        Some(Err(error)) => self.exec_news(worker, Err(error), remains, reporter),
                         Some(Ok(())) => {
                             self.exec_news(worker, Ok(()), None, reporter);
-                            self.turn(Event::Exited(worker, exit), lines, reporter);
+                            self.turn(Event::Exited(worker, exit), remains, reporter);
                         }
-                        None => self.turn(Event::Exited(worker, exit), lines, reporter),
+                        None => self.turn(Event::Exited(worker, exit), remains, reporter),
                     }
                 }
                 None => {
@@ -231,9 +242,9 @@ impl Supervisor {
     }
 
     /// One event, and all that follows from it.
-    fn turn(&mut self, event: Event, lines: LastLines, reporter: &mut Reporter) {
+    fn turn(&mut self, event: Event, remains: Option<Remains>, reporter: &mut Reporter) {
         let now = self.now();
-        let mut lines = lines;
+        let mut remains = remains;
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
@@ -248,7 +259,7 @@ impl Supervisor {
                     &self.fleet,
                     &mut self.launches,
                     &mut self.workers,
-                    &mut lines,
+                    &mut remains,
                     reporter,
                 ));
             }
@@ -304,7 +315,7 @@ fn perform(
     fleet: &Fleet,
     launches: &mut [Launch],
     workers: &mut Workers,
-    lines: &mut LastLines,
+    remains: &mut Option<Remains>,
     reporter: &mut Reporter,
 ) -> Option<Event> {
     match effect {
@@ -332,10 +343,10 @@ fn perform(
             {
                 launch.forget_unless(|generation| app.uses(generation));
             }
-            let message = Message::of(&report, launches, workers);
-            let lines =
-                if matches!(report, Report::Exited { .. } | Report::StartFailed { .. }) { lines.take() } else { None };
-            reporter.tell(message, lines);
+            let remains = if report.is_an_end() { remains.take() } else { None };
+            let (dead, lines) = remains.map(|remains| (remains.pid, remains.lines)).unzip();
+            let pid = |worker| workers.pid(worker).or(dead);
+            reporter.tell(Message::of(&report, launches, pid), lines);
             None
         }
     }
