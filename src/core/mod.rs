@@ -27,6 +27,7 @@ mod report;
 mod rollout;
 mod signal;
 mod slot;
+mod tally;
 mod worker;
 
 pub use app::App;
@@ -37,6 +38,7 @@ pub use report::{Next, Report, Role, Trouble};
 pub use rollout::{Outcome, Rollout};
 pub use signal::Signal;
 pub use slot::{Place, Slot, Wish};
+pub use tally::Tally;
 pub use worker::{Phase, Why, Worker};
 
 use std::time::Duration;

@@ -28,14 +28,10 @@ pub struct Slot {
     pub incoming: Option<Worker>,
     /// The replaced one on its way out.
     pub outgoing: Option<Worker>,
-    /// How often it was started again.
-    pub restarts: u64,
+    /// How its workers have fared.
+    pub tally: Tally,
     /// How its holder ended last.
     pub last_exit: Option<Exit>,
-    /// Crashes in a row since the last stable life.
-    crashes: u32,
-    /// Forks in a row that the kernel refused.
-    refusals: u32,
     /// The word by which a worker here last said that it is ready: its successor must say it too (`--ready auto`).
     word: Option<Sign>,
 }
@@ -72,8 +68,18 @@ pub(super) enum Upshot {
     ReplacementFailed(Trouble),
 }
 
-/// The longest wait after a fork that the kernel refused: a worker is back within a second of the shortage's end.
-const LONGEST_WAIT_FOR_ROOM: Time = Time::from_millis(800);
+impl Place {
+    /// What becomes of the place when its holder has ended.
+    fn after(next: Next, now: Time) -> Place {
+        match next {
+            Next::Restart => Place::Backoff(now),
+            Next::Backoff { wait, .. } => Place::Backoff(now + wait),
+            Next::GiveUp { .. } => Place::Failed,
+            Next::Finished => Place::Stopped,
+            Next::Gone => Place::Vacant,
+        }
+    }
+}
 
 impl Slot {
     pub(super) fn new(id: SlotId, generation: u32) -> Slot {
@@ -84,10 +90,8 @@ impl Slot {
             place: Place::Vacant,
             incoming: None,
             outgoing: None,
-            restarts: 0,
+            tally: Tally::default(),
             last_exit: None,
-            crashes: 0,
-            refusals: 0,
             word: None,
         }
     }
@@ -205,7 +209,7 @@ impl Slot {
 
     /// The worker's program runs.
     pub(super) fn spawned(&mut self, id: WorkerId, turn: &mut Turn) {
-        self.refusals = 0;
+        self.tally.has_room();
         let role = self.role(id);
         turn.report(Report::Started { slot: self.id, worker: id, role });
         if turn.policy.ready == Readiness::Spawn {
@@ -278,7 +282,7 @@ impl Slot {
             && let Some(worker) = self.incoming.take_if(due)
         {
             self.generation = worker.generation;
-            self.crashes = 0;
+            self.tally.is_stable();
             match std::mem::replace(&mut self.place, Place::Held(worker)) {
                 Place::Held(mut old) => {
                     old.stop(self.id, Why::Unwanted, turn);
@@ -312,56 +316,17 @@ impl Slot {
         if let Some(worker) = self.holder().filter(|worker| worker.id == id).cloned() {
             self.last_exit = Some(exit);
             let next = match worker.phase {
-                Phase::Starting { .. } => self.after_exit(exit, false, turn),
-                Phase::Ready => self.after_exit(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
+                Phase::Starting { .. } => self.tally.exited(exit, false, turn),
+                Phase::Ready => self.tally.exited(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
                 Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady } => {
-                    self.after_crash(false, turn)
+                    self.tally.crashed(false, turn)
                 }
-                Phase::Draining { why: Why::Unwanted, .. } | Phase::Killing { why: Why::Unwanted } => {
-                    self.place = Place::Vacant;
-                    Next::Gone
-                }
+                Phase::Draining { why: Why::Unwanted, .. } | Phase::Killing { why: Why::Unwanted } => Next::Gone,
             };
+            self.place = Place::after(next, turn.now);
             report(worker.started, next, turn);
         }
         Upshot::Nothing
-    }
-
-    /// What becomes of the place after its holder exited by itself.
-    fn after_exit(&mut self, exit: Exit, stable: bool, turn: &mut Turn) -> Next {
-        let policy = turn.policy;
-        let again = match policy.restart {
-            Restart::Always => true,
-            Restart::OnFailure => exit.how != How::Code(0),
-            Restart::Never => false,
-        };
-        let told_not_to = matches!(exit.how, How::Code(code) if policy.stop_exit_codes.contains(&code));
-        match again && !told_not_to {
-            true => self.after_crash(stable, turn),
-            false => {
-                self.place = Place::Stopped;
-                Next::Finished
-            }
-        }
-    }
-
-    fn after_crash(&mut self, stable: bool, turn: &mut Turn) -> Next {
-        if stable {
-            self.crashes = 0;
-            self.restarts += 1;
-            self.place = Place::Backoff(turn.now);
-            return Next::Restart;
-        }
-        let Policy { max_restarts, backoff, .. } = turn.policy;
-        if *max_restarts > 0 && self.crashes >= *max_restarts {
-            self.place = Place::Failed;
-            return Next::GiveUp { crashes: self.crashes + 1 };
-        }
-        let wait = backoff.delay(self.crashes, turn.dice.throw());
-        self.crashes = self.crashes.saturating_add(1);
-        self.restarts += 1;
-        self.place = Place::Backoff(turn.now + wait);
-        Next::Backoff { wait, crashes: self.crashes }
     }
 
     /// One of its processes could not be started.
@@ -376,34 +341,20 @@ impl Slot {
                 false => Upshot::ReplacementFailed(Trouble::Start { slot, error: message }),
             };
         }
-        let leaving = match self.find(id) {
-            Some(worker) => worker.is_leaving(),
-            None => return Upshot::Nothing,
-        };
         if self.outgoing.take_if(|worker| worker.id == id).is_some() {
             return Upshot::Nothing;
         }
+        let Some(holder) = self.holder().filter(|worker| worker.id == id) else { return Upshot::Nothing };
+        let leaving = holder.is_leaving();
         let next = match error {
-            _ if leaving => {
-                self.place = Place::Vacant;
-                Next::Gone
-            }
-            SpawnError::NoRoom(_) => {
-                let wait = turn.policy.backoff.delay(self.refusals, turn.dice.throw()).min(LONGEST_WAIT_FOR_ROOM);
-                self.refusals = self.refusals.saturating_add(1);
-                self.place = Place::Backoff(turn.now + wait);
-                Next::Backoff { wait, crashes: self.crashes }
-            }
+            _ if leaving => Next::Gone,
+            SpawnError::NoRoom(_) => self.tally.refused(turn),
             SpawnError::Program { status, .. } => {
                 self.last_exit = Some(Exit::code(status));
-                if turn.proven {
-                    self.after_crash(false, turn)
-                } else {
-                    self.place = Place::Failed;
-                    Next::GiveUp { crashes: 1 }
-                }
+                if turn.proven { self.tally.crashed(false, turn) } else { Next::GiveUp { crashes: 1 } }
             }
         };
+        self.place = Place::after(next, turn.now);
         turn.report(Report::StartFailed { slot, worker: id, error: message, next });
         Upshot::Nothing
     }

@@ -4,7 +4,7 @@ use super::launch::{Launch, Seat, read_again};
 use super::report::{self, Message, Reporter};
 use super::workers::{Notice, Workers};
 use crate::config::Settings;
-use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Report, Signal, SpawnError, Time, WorkerId};
+use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Report, Signal, Time, WorkerId};
 use crate::logs::Logs;
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{cgroup, reap};
@@ -152,9 +152,12 @@ impl Supervisor {
         match notice {
             Notice::Exec(worker) => {
                 let program = self.program_of(worker);
-                if let Some(news) = self.workers.exec_news(worker, &program) {
-                    self.exec_news(worker, news, None, reporter);
-                }
+                let event = match self.workers.exec_news(worker, &program) {
+                    Some(Ok(())) => Event::Spawned(worker),
+                    Some(Err(error)) => Event::SpawnFailed(worker, error),
+                    None => return,
+                };
+                self.turn(event, None, reporter);
             }
             Notice::Ready(worker, sign) => self.turn(Event::Ready(worker, sign), None, reporter),
             Notice::Prepared(app, generation, read) => {
@@ -166,20 +169,6 @@ impl Supervisor {
                 self.turn(Event::Prepared(app, generation, result), None, reporter);
             }
         }
-    }
-
-    fn exec_news(
-        &mut self,
-        worker: WorkerId,
-        news: Result<(), SpawnError>,
-        remains: Option<Remains>,
-        reporter: &mut Reporter,
-    ) {
-        let event = match news {
-            Ok(()) => Event::Spawned(worker),
-            Err(error) => Event::SpawnFailed(worker, error),
-        };
-        self.turn(event, remains, reporter);
     }
 
     fn program_of(&self, worker: WorkerId) -> String {
@@ -200,18 +189,20 @@ impl Supervisor {
                     let program = self.program_of(worker);
                     // A program that could not be run tells so through its pipe, and ends; either may be seen first.
                     let exec = self.workers.exec_news(worker, &program);
+                    if let Some(Ok(())) = exec {
+                        self.turn(Event::Spawned(worker), None, reporter);
+                    }
                     let remains = Some(Remains { pid, lines: self.logs.drain(worker) });
                     let killed = self.workers.ended(worker);
                     reap::collect(pid);
-                    let exit = Exit { oom_killed: !killed && self.was_oom_kill(exit), ..exit };
-                    match exec {
-                        Some(Err(error)) => self.exec_news(worker, Err(error), remains, reporter),
-                        Some(Ok(())) => {
-                            self.exec_news(worker, Ok(()), None, reporter);
-                            self.turn(Event::Exited(worker, exit), remains, reporter);
+                    let event = match exec {
+                        Some(Err(error)) => Event::SpawnFailed(worker, error),
+                        Some(Ok(())) | None => {
+                            let oom_killed = !killed && self.was_oom_kill(exit);
+                            Event::Exited(worker, Exit { oom_killed, ..exit })
                         }
-                        None => self.turn(Event::Exited(worker, exit), remains, reporter),
-                    }
+                    };
+                    self.turn(event, remains, reporter);
                 }
                 None => {
                     reap::collect(pid);
