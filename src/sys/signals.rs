@@ -136,7 +136,10 @@ pub fn keep_zombies() {
 /// The pipe's writing end for [`note`].
 static NOTES_TO: AtomicI32 = AtomicI32::new(-1);
 
-/// The signals that reach rinit. A burst longer than the pipe (64 KiB) is cut; SIGCHLD needs no count.
+/// The signals that found the pipe full, one bit each: none is lost, however many others there are.
+static MISSED: AtomicU64 = AtomicU64::new(0);
+
+/// The signals that reach rinit.
 pub struct Signals {
     read: OwnedFd,
     _write: OwnedFd,
@@ -166,6 +169,11 @@ impl Signals {
     /// # Errors
     /// `WouldBlock`: none has.
     pub fn next(&self) -> io::Result<Signal> {
+        let missed = MISSED.load(Ordering::Relaxed);
+        if missed != 0 {
+            MISSED.fetch_and(!(1 << missed.trailing_zeros()), Ordering::Relaxed);
+            return Signal::new(missed.trailing_zeros() as i32 + 1).ok_or_else(|| io::ErrorKind::InvalidData.into());
+        }
         let mut number = [0u8];
         nix::unistd::read(&self.read, &mut number)?;
         Signal::new(i32::from(number[0])).ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -231,14 +239,16 @@ extern "C" fn note(number: i32, info: *mut libc::siginfo_t, _context: *mut libc:
     }
 }
 
-/// For a signal handler: writes the number and leaves `errno` as it was.
+/// For a signal handler: writes the number, or notes that it could not, and leaves `errno` as it was.
 fn write_byte(to: RawFd, number: i32) {
     let byte = number as u8;
     // SAFETY: `errno` is this thread's own, and one byte is readable at that address.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
-        libc::write(to, (&raw const byte).cast(), 1);
+        if libc::write(to, (&raw const byte).cast(), 1) != 1 {
+            MISSED.fetch_or(1 << (number - 1), Ordering::Relaxed);
+        }
         *errno = before;
     }
 }
