@@ -39,9 +39,10 @@ impl Lines {
         }
         self.kept.extend_from_slice(bytes);
         if self.kept.len() >= LONGEST {
-            give(Piece { bytes: &self.kept, first: !self.midway, last: false });
+            let (part, rest) = self.kept.split_at(whole_characters(&self.kept));
+            give(Piece { bytes: part, first: !self.midway, last: false });
             self.midway = true;
-            self.kept.clear();
+            self.kept = rest.to_vec();
         }
     }
 
@@ -57,6 +58,21 @@ impl Lines {
     /// Whether part of a line is passed on, and the rest is not.
     pub(super) fn is_midway(&self) -> bool {
         self.midway
+    }
+}
+
+/// Where to cut, so that a character of UTF-8 at the end is not cut in two.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let length = |lead: u8| match lead {
+        0xC0..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF7 => 4,
+        _ => 1,
+    };
+    let lead = bytes.iter().rev().take(4).position(|byte| byte & 0xC0 != 0x80);
+    match lead.map(|behind| (behind + 1, bytes.len() - behind - 1)) {
+        Some((there, at)) if bytes.get(at).is_some_and(|lead| length(*lead) > there) => at,
+        _ => bytes.len(),
     }
 }
 
@@ -88,6 +104,16 @@ mod tests {
         let pieces = run(&[&part, &part, b"end\nnext\n"]);
         let shape: Vec<_> = pieces.iter().map(|(bytes, first, last)| (bytes.len(), *first, *last)).collect();
         assert_eq!(shape, [(LONGEST, true, false), (LONGEST, false, false), (3, false, true), (4, true, true)]);
+    }
+
+    #[test]
+    fn a_long_line_is_not_cut_inside_a_character() {
+        for shift in 0..4 {
+            let text = "x".repeat(shift) + &"€".repeat(LONGEST / 2);
+            let pieces = run(&[text.as_bytes()]);
+            assert!(pieces.iter().all(|(bytes, ..)| std::str::from_utf8(bytes).is_ok()), "shifted by {shift}");
+        }
+        assert_eq!(whole_characters(&[b'x', 0x80, 0x80, 0x80, 0x80]), 5, "no UTF-8 at all");
     }
 
     proptest! {

@@ -12,6 +12,7 @@
 mod format;
 mod handle;
 mod hub;
+mod lane;
 mod lines;
 mod own;
 mod sink;

@@ -35,6 +35,13 @@ enum Way {
     Gone,
 }
 
+/// Whether rinit's stdout and stderr are one and the same: a terminal, or a pipe after `2>&1`.
+pub(super) fn are_one_file() -> bool {
+    let id = |fd: BorrowedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino, stat.st_rdev)).ok();
+    let (stdout, stderr) = (id(crate::sys::stdout()), id(crate::sys::stderr()));
+    stdout.is_some() && stdout == stderr
+}
+
 impl Sink {
     pub(super) fn new(stream: Stream) -> Sink {
         let mut sink = Sink { stream, way: Way::Shared, pending: Vec::new(), written: 0 };
@@ -71,6 +78,8 @@ impl Sink {
                 Ok(count) => self.written += count,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return self.written > before,
+                // The disk is full: what cannot be kept is lost, and the next lines may find room again.
+                Err(Errno::ENOSPC | Errno::EDQUOT) => break,
                 Err(_) => {
                     self.way = Way::Gone;
                     break;

@@ -10,19 +10,25 @@ const LONGEST: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     lines: VecDeque<Vec<u8>>,
+    /// The last line goes on.
+    open: bool,
 }
 
 impl Tail {
-    /// Takes whole lines, with their newlines, as they were read. Costs the same for any number of them.
+    /// Takes bytes as they were read. Costs the same for any number of lines.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         let end = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let mut start = end.len();
         let newlines = memchr::memrchr_iter(b'\n', end).map(|at| at + 1).chain([0]);
-        if let Some(last) = newlines.take(LINES).last() {
-            start = last;
-        }
+        let start = newlines.take(LINES).last().unwrap_or(0);
+        let mut goes_on = self.open && start == 0;
         for line in end.get(start..).unwrap_or_default().split(|byte| *byte == b'\n') {
-            self.push(line);
+            match self.lines.back_mut().filter(|_| std::mem::take(&mut goes_on)) {
+                Some(last) => append(last, line),
+                None => self.push(line),
+            }
+        }
+        if !bytes.is_empty() {
+            self.open = end.len() == bytes.len();
         }
     }
 
@@ -32,7 +38,7 @@ impl Tail {
         }
         let mut kept = if self.lines.len() == LINES { self.lines.pop_front() } else { None }.unwrap_or_default();
         kept.clear();
-        kept.extend_from_slice(line.get(..LONGEST).unwrap_or(line));
+        append(&mut kept, line);
         self.lines.push_back(kept);
     }
 
@@ -40,6 +46,11 @@ impl Tail {
     pub(super) fn text(&self) -> Vec<String> {
         self.lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
     }
+}
+
+fn append(kept: &mut Vec<u8>, line: &[u8]) {
+    let room = LONGEST.saturating_sub(kept.len());
+    kept.extend_from_slice(line.get(..room).unwrap_or(line));
 }
 
 #[cfg(test)]
@@ -57,7 +68,11 @@ mod tests {
         assert_eq!(tail.text().len(), 10);
         tail.take(&[b'x'; 5000]);
         assert_eq!(tail.text().last().map(String::len), Some(LONGEST));
+        tail.take(b"\n");
         tail.take(b"");
         assert_eq!(tail.text().len(), 10);
+        tail.take(b"ha");
+        tail.take(b"lf\nwhole\n");
+        assert_eq!(tail.text().split_off(8), ["half", "whole"]);
     }
 }

@@ -1,0 +1,128 @@
+//! A lane: one of rinit's two streams, and whose turn it is in it.
+
+use super::Stream;
+use super::sink::{Sink, are_one_file};
+use super::tap::TapId;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long others wait for a stream in the middle of a line longer than it is passed on in one piece.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// A stream that moves so many bytes within that time keeps its turn…
+const BRISK: usize = 64 * 1024;
+/// …up to so many in all: a line that never ends is no line.
+const LONGEST_TURN: usize = 16 * 1024 * 1024;
+
+/// One way out, shared by all workers.
+pub(super) struct Lane {
+    pub(super) sink: Sink,
+    turn: Option<Turn>,
+    /// rinit's own lines that wait for the end of a turn.
+    pub(super) own: VecDeque<Vec<u8>>,
+}
+
+/// A stream stands in the middle of a line: nobody else may write.
+struct Turn {
+    of: TapId,
+    since: Instant,
+    /// Bytes moved since then.
+    moved: usize,
+    /// And from the beginning.
+    total: usize,
+}
+
+impl Lane {
+    fn new(stream: Stream) -> Lane {
+        Lane { sink: Sink::new(stream), turn: None, own: VecDeque::new() }
+    }
+
+    /// Whether that stream may write now.
+    pub(super) fn takes(&self, tap: TapId) -> bool {
+        self.sink.is_empty() && self.turn.as_ref().is_none_or(|turn| turn.of == tap)
+    }
+
+    /// Whether rinit's own lines may be written now.
+    pub(super) fn takes_own(&self) -> bool {
+        self.sink.is_empty() && self.turn.is_none()
+    }
+
+    /// Notes that a stream has written, and whether it stands in the middle of a line.
+    pub(super) fn wrote(&mut self, tap: TapId, midway: bool, bytes: usize) {
+        match &mut self.turn {
+            Some(turn) if turn.of == tap && midway => {
+                turn.moved += bytes;
+                turn.total += bytes;
+            }
+            Some(turn) if turn.of == tap => self.turn = None,
+            _ if midway => self.turn = Some(Turn { of: tap, since: now(), moved: bytes, total: bytes }),
+            _ => {}
+        }
+    }
+
+    /// Whether a stream is in the middle of a line.
+    pub(super) fn is_held(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// The stream whose line is to be ended, since others wait and it goes on too slowly, or for ever.
+    pub(super) fn overdue(&mut self, others_wait: impl FnOnce(TapId) -> bool) -> Option<TapId> {
+        let turn = self.turn.as_mut().filter(|turn| now().saturating_duration_since(turn.since) >= PATIENCE)?;
+        let keeps_it =
+            turn.moved >= BRISK && turn.total < LONGEST_TURN || !self.sink.is_empty() || !others_wait(turn.of);
+        if keeps_it {
+            (turn.since, turn.moved) = (now(), 0);
+            return None;
+        }
+        Some(turn.of)
+    }
+
+    /// Ends the turn, whoever's it is.
+    pub(super) fn free(&mut self) {
+        self.turn = None;
+    }
+}
+
+/// rinit's stdout and stderr; one lane when they are one file, as in a container with a terminal.
+pub(super) struct Lanes {
+    stdout: Lane,
+    stderr: Option<Lane>,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Lanes {
+        let stderr = if are_one_file() { None } else { Some(Lane::new(Stream::Stderr)) };
+        Lanes { stdout: Lane::new(Stream::Stdout), stderr }
+    }
+
+    pub(super) fn of(&mut self, stream: Stream) -> &mut Lane {
+        match (stream, &mut self.stderr) {
+            (Stream::Stderr, Some(lane)) => lane,
+            (Stream::Stdout | Stream::Stderr, _) => &mut self.stdout,
+        }
+    }
+
+    pub(super) fn look(&self, stream: Stream) -> &Lane {
+        match (stream, &self.stderr) {
+            (Stream::Stderr, Some(lane)) => lane,
+            (Stream::Stdout | Stream::Stderr, _) => &self.stdout,
+        }
+    }
+
+    /// Whether both streams go the same way.
+    pub(super) fn are_shared(&self, one: Stream, other: Stream) -> bool {
+        one == other || self.stderr.is_none()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Lane> {
+        std::iter::once(&self.stdout).chain(&self.stderr)
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        std::iter::once(&mut self.stdout).chain(&mut self.stderr)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the log's own clock: nothing is decided by it but patience")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
