@@ -146,13 +146,13 @@ impl Slot {
             Place::Held(_) | Place::Stopped | Place::Failed => false,
         };
         if due {
-            self.place = Place::Held(turn.spawn(self.id, self.generation, self.word));
+            self.place = Place::Held(turn.spawn(self.id, self.generation));
         }
     }
 
     /// Starts a replacement. The place is vacant, or its holder goes on serving.
     pub(super) fn start_replacement(&mut self, generation: u32, turn: &mut Turn) {
-        self.incoming = Some(turn.spawn(self.id, generation, self.word));
+        self.incoming = Some(turn.spawn(self.id, generation));
     }
 
     /// Asks the holder to make room, or takes the place from a wait that has no process.
@@ -212,23 +212,35 @@ impl Slot {
         self.tally.has_room();
         let role = self.role(id);
         turn.report(Report::Started { slot: self.id, worker: id, role });
+        let must_say = self.must_say(turn);
+        if let Some(worker) = self.find(id)
+            && let Phase::Forked { until } = worker.phase
+        {
+            let by_uptime = matches!((turn.policy.ready, must_say), (Readiness::Uptime, _) | (Readiness::Auto, None));
+            worker.phase = Phase::Starting { until: if by_uptime { turn.now + turn.policy.min_uptime } else { until } };
+        }
         if turn.policy.ready == Readiness::Spawn {
             self.ready(id, Sign::Spawned, turn);
         }
     }
 
+    /// The word that a worker here must say to be ready: the one that its predecessor said.
+    fn must_say(&self, turn: &Turn) -> Option<Sign> {
+        self.word.filter(|_| turn.policy.ready == Readiness::Auto)
+    }
+
     /// The worker showed that it is ready.
     pub(super) fn ready(&mut self, id: WorkerId, sign: Sign, turn: &mut Turn) {
-        let (slot, must_say) = (self.id, self.word.filter(|_| turn.policy.ready == Readiness::Auto));
+        let (slot, must_say) = (self.id, self.must_say(turn));
         let Some(worker) = self.find(id) else { return };
         let is_ready = match worker.phase {
-            Phase::Starting { .. } if must_say.is_none_or(|word| word == sign) => {
+            Phase::Forked { .. } | Phase::Starting { .. } if must_say.is_none_or(|word| word == sign) => {
                 worker.phase = Phase::Ready;
                 turn.report(Report::Ready { slot, worker: id, sign, took: turn.now - worker.started });
                 true
             }
             Phase::Ready => true,
-            Phase::Starting { .. } | Phase::Draining { .. } | Phase::Killing { .. } => false,
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Draining { .. } | Phase::Killing { .. } => false,
         };
         // A worker that was taken for ready by its uptime may find its word later.
         if is_ready && sign.is_a_word() {
@@ -253,14 +265,14 @@ impl Slot {
     /// The deadline in the worker's state has come. Tells what is wrong when that is the end of a replacement.
     fn time_is_up(&mut self, id: WorkerId, turn: &mut Turn) -> Option<Trouble> {
         let (slot, role, ready) = (self.id, self.role(id), turn.policy.ready);
-        let missing = self.word.filter(|_| ready == Readiness::Auto);
+        let missing = self.must_say(turn);
         let worker = self.find(id)?;
         match (worker.phase, ready, missing) {
             (Phase::Starting { .. }, Readiness::Uptime, _) | (Phase::Starting { .. }, Readiness::Auto, None) => {
                 self.ready(id, Sign::Uptime, turn);
                 None
             }
-            (Phase::Starting { .. }, Readiness::Spawn | Readiness::Told | Readiness::Auto, _) => {
+            (Phase::Forked { .. } | Phase::Starting { .. }, ..) => {
                 let after = turn.now - worker.started;
                 turn.report(Report::NotReady { slot, worker: id, after, missing });
                 worker.stop(slot, Why::NotReady, turn);
@@ -316,7 +328,7 @@ impl Slot {
         if let Some(worker) = self.holder().filter(|worker| worker.id == id).cloned() {
             self.last_exit = Some(exit);
             let next = match worker.phase {
-                Phase::Starting { .. } => self.tally.exited(exit, false, turn),
+                Phase::Forked { .. } | Phase::Starting { .. } => self.tally.exited(exit, false, turn),
                 Phase::Ready => self.tally.exited(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
                 Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady } => {
                     self.tally.crashed(false, turn)

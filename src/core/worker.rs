@@ -18,6 +18,11 @@ pub struct Worker {
 /// Where in its life a process is. The deadline is part of the state that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Its program does not run yet; if it does not `until` then, it has failed to start.
+    Forked {
+        /// The end of the wait.
+        until: Time,
+    },
     /// Not ready yet; `until` then it is, or else it has failed to be.
     Starting {
         /// The end of the wait.
@@ -63,14 +68,14 @@ impl Worker {
     /// Whether it is on its way out.
     pub fn is_leaving(&self) -> bool {
         match self.phase {
-            Phase::Starting { .. } | Phase::Ready => false,
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready => false,
             Phase::Draining { .. } | Phase::Killing { .. } => true,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
         match self.phase {
-            Phase::Starting { until } => Some(until),
+            Phase::Forked { until } | Phase::Starting { until } => Some(until),
             Phase::Draining { kill_at, .. } => Some(kill_at),
             Phase::Ready | Phase::Killing { .. } => None,
         }
@@ -88,7 +93,7 @@ impl Worker {
 
     pub(super) fn kill(&mut self, slot: SlotId, turn: &mut Turn) {
         let why = match self.phase {
-            Phase::Starting { .. } | Phase::Ready => Why::Unwanted,
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready => Why::Unwanted,
             Phase::Draining { why, .. } => why,
             Phase::Killing { .. } => return,
         };
@@ -103,16 +108,12 @@ impl Turn<'_> {
         self.effects.push(Effect::Report(report));
     }
 
-    /// A process for that slot, starting now.
-    pub(super) fn spawn(&mut self, slot: SlotId, generation: u32, must_say: Option<Sign>) -> Worker {
-        let until = self.now
-            + match (self.policy.ready, must_say) {
-                (Readiness::Uptime, _) | (Readiness::Auto, None) => self.policy.min_uptime,
-                (Readiness::Spawn | Readiness::Told, _) | (Readiness::Auto, Some(_)) => self.policy.ready_timeout,
-            };
+    /// A process for that slot, forked now.
+    pub(super) fn spawn(&mut self, slot: SlotId, generation: u32) -> Worker {
         self.last_worker.0 += 1;
         let worker = *self.last_worker;
         self.effects.push(Effect::Spawn { worker, slot, generation });
-        Worker { id: worker, generation, started: self.now, phase: Phase::Starting { until } }
+        let until = self.now + self.policy.ready_timeout;
+        Worker { id: worker, generation, started: self.now, phase: Phase::Forked { until } }
     }
 }

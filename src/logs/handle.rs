@@ -3,7 +3,7 @@
 use super::format::{Format, Source};
 use super::hub::Hub;
 use crate::core::WorkerId;
-use crate::sys::signals;
+use crate::sys::spawn_thread;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
 use std::io;
@@ -64,16 +64,12 @@ pub fn start(format: Format) -> io::Result<Logs> {
         bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
     });
     let mut hub = Hub::new(format, shared.clone());
-    // No signal is for this thread; above all not the SIGPIPE of a stdout that is gone.
-    let before = signals::block_all();
-    let thread = std::thread::Builder::new().name("logs".into()).stack_size(128 * 1024).spawn(move || {
+    spawn_thread("logs", move || {
         // A fault in here loses what was being written, not the log.
         while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
             hub.recover();
         }
-    });
-    signals::set_mask(before);
-    thread?;
+    })?;
     Ok(Logs { shared })
 }
 

@@ -18,10 +18,11 @@ mod workers;
 use crate::cli::{Refusal, refuse};
 use crate::config::{Faults, LogFormat, Settings, read_env_file};
 use crate::logs::{self, Format};
-use crate::sys::adopt_orphans;
 use crate::sys::signals::{Inherited, Signals};
+use crate::sys::{adopt_orphans, spawn_thread};
 use launch::Launch;
 use std::io;
+use tokio::sync::oneshot;
 use turn::Supervisor;
 
 /// What [`run`] returns when something of rinit itself failed.
@@ -44,8 +45,6 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(4)
-        .thread_keep_alive(std::time::Duration::from_millis(100))
         .build()
         .map_err(|error| cannot("no event loop", error))?;
 
@@ -58,10 +57,7 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     }
     let mut supervisor =
         Supervisor::new(launches, logs, inherited, &settings).map_err(|error| cannot("no descriptors", error))?;
-    let code = crash::guard(&mut supervisor, &runtime, signals);
-    // A file that is still being read must not hold up the end.
-    runtime.shutdown_background();
-    Ok(code)
+    Ok(crash::guard(&mut supervisor, &runtime, signals))
 }
 
 /// Opens the sockets and reads the files of every app, or tells everything that cannot be.
@@ -94,4 +90,12 @@ fn format_of(settings: &Settings) -> Format {
     let width = settings.apps.iter().map(name_of_last).chain(["rinit".len()]).max().unwrap_or_default();
     let Settings { log, .. } = settings;
     Format { format: log.format, time: log.time, width: if log.format == LogFormat::Prefix { width } else { 0 } }
+}
+
+/// Does what may take as long as a file system or a name server takes, away from the loop. Not by the event loop's own pool
+/// of threads, which ends the task when the kernel has no room for one.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, answer) = oneshot::channel();
+    spawn_thread("files", move || drop(done.send(work())))?;
+    answer.await.map_err(io::Error::other)
 }

@@ -1,5 +1,6 @@
 //! How a worker says that it is ready, or how it is asked. Each way is a small task that ends with one word.
 
+use super::on_a_thread;
 use super::workers::Notice;
 use crate::config::Ready;
 use crate::core::{Exit, Sign, WorkerId};
@@ -16,6 +17,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::rc::Rc;
@@ -113,7 +115,7 @@ pub(super) async fn watch(
         (_, Channel::Notify(socket)) => wait_for_notify(socket, uid).await.map(|()| Sign::Notify),
         (_, Channel::Newline(pipe)) => wait_for_newline(pipe).await.map(|()| Sign::Probe),
         (Ready::Tcp(address), Channel::None) => {
-            until(async || TcpStream::connect(address).await.map(drop)).await;
+            until(async || connect(address).await.map(drop)).await;
             Ok(Sign::Probe)
         }
         (Ready::Http { host, path }, Channel::None) => {
@@ -187,9 +189,21 @@ async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Connects to `HOST:PORT`, by the first of its addresses that answers.
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let addresses = match address.parse() {
+        Ok(address) => vec![address],
+        Err(_) => {
+            let name = address.to_owned();
+            on_a_thread(move || name.to_socket_addrs().map(|found| found.collect::<Vec<SocketAddr>>())).await??
+        }
+    };
+    TcpStream::connect(&addresses[..]).await
+}
+
 /// `GET`: 200 to 399 is ready, as for a Kubernetes probe.
 async fn get(host: &str, path: &str) -> io::Result<()> {
-    let mut stream = TcpStream::connect(host).await?;
+    let mut stream = connect(host).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rinit\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     // "HTTP/1.1 200": nothing more is needed.

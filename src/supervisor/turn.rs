@@ -1,6 +1,7 @@
 //! The loop: wait for what happens next, read the clock once, tell the fleet, do what it says.
 
 use super::launch::{Launch, Seat, read_again};
+use super::on_a_thread;
 use super::report::{self, Message, Reporter};
 use super::workers::{Notice, Workers};
 use crate::config::Settings;
@@ -226,7 +227,8 @@ impl Supervisor {
                 true
             }
             _ => {
-                self.oom_kills = now;
+                // Where it cannot be read just now (no descriptors), what is known stays.
+                self.oom_kills = now.or(self.oom_kills);
                 false
             }
         }
@@ -343,7 +345,7 @@ fn perform(
     }
 }
 
-/// Reads a new generation's files, on a thread of its own: a file system may be slow.
+/// Reads a new generation's files.
 fn prepare(app: AppId, generation: u32, launch: &mut Launch, notices: mpsc::Sender<Notice>) -> Option<Event> {
     let paths = launch.app.env_files.clone();
     if paths.is_empty() {
@@ -351,10 +353,9 @@ fn prepare(app: AppId, generation: u32, launch: &mut Launch, notices: mpsc::Send
         return Some(Event::Prepared(app, generation, Ok(())));
     }
     tokio::task::spawn_local(async move {
-        let reading = tokio::task::spawn_blocking(move || read_again(&paths));
-        let read = match timeout(READING, reading).await {
+        let read = match timeout(READING, on_a_thread(move || read_again(&paths))).await {
             Ok(Ok(read)) => read,
-            Ok(Err(failed)) => Err(format!("reading --env-file failed: {failed}")),
+            Ok(Err(failed)) => Err(format!("cannot read --env-file: {failed}")),
             Err(_) => Err(format!("reading --env-file took longer than {READING:?}")),
         };
         let _ = notices.send(Notice::Prepared(app, generation, read)).await;

@@ -5,7 +5,7 @@ use super::ready::{self, ProbeSetup, Probes};
 use crate::config::{Log, LogFormat};
 use crate::core::{Sign, Signal, SlotId, SpawnError, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
-use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::process::{Program, Session, Setup, advice_for_no_room, exec_result, kill, spawn};
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -92,17 +92,11 @@ impl Workers {
         launch: &Launch,
         seat: &Seat,
     ) -> Result<(), SpawnError> {
-        let no_room = |errno: Errno| {
-            let advice = match errno {
-                Errno::EAGAIN => ": the limit on processes is reached (docker run --pids-limit, ulimit -u)",
-                Errno::EMFILE | Errno::ENFILE => ": the limit on open files is reached (ulimit -n)",
-                Errno::ENOMEM => ": raise the container's memory limit",
-                _ => "",
-            };
-            SpawnError::NoRoom(format!("{}{advice}", errno.desc()))
-        };
+        let no_room = |errno| SpawnError::NoRoom(advice_for_no_room(errno).unwrap_or(errno.desc()).to_owned());
         let (channel, handed) = ready::open(&launch.app.ready).map_err(no_room)?;
-        let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time;
+        let user = launch.app.user.as_ref().filter(|user| !user.is_current());
+        // rinit's own streams could not be opened again by another user, as /dev/stdout.
+        let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();
         let output = if alone { None } else { Some(Output::open(launch).map_err(no_room)?) };
 
         let mut pass = launch.sockets();
@@ -111,7 +105,6 @@ impl Workers {
         let environment = launch.environment(seat, extra.as_slice());
         let mut program = Program::new(&launch.app.command, &environment)
             .map_err(|message| SpawnError::Program { status: 126, message })?;
-        let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         let [stdout, stderr] = output.as_ref().map_or([None; 2], Output::ends);
         let setup = Setup {
             stdio: [Some(self.null.as_raw_fd()), stdout, stderr],
@@ -187,7 +180,10 @@ impl Workers {
         let running = self.running.get_mut(&worker)?;
         let news = exec_result(running.exec.as_ref()?)?;
         running.exec = None;
-        Some(news.map_err(|error| SpawnError::Program { status: error.status(), message: error.explain(program) }))
+        Some(news.map_err(|error| match error.no_room() {
+            Some(advice) => SpawnError::NoRoom(advice.to_owned()),
+            None => SpawnError::Program { status: error.status(), message: error.explain(program) },
+        }))
     }
 
     /// The worker whose process that is.

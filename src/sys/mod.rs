@@ -8,6 +8,9 @@ pub mod signals;
 pub mod tty;
 pub mod user;
 
+/// Threads of rinit's do little, and no deep calls.
+const THREAD_STACK: usize = 128 * 1024;
+
 use crate::core::Signal;
 use nix::libc;
 use std::io;
@@ -32,6 +35,17 @@ pub fn die_with_parent(signal: Signal) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Starts a thread that no signal is for; above all not the SIGPIPE of a stdout that is gone.
+///
+/// # Errors
+/// The limit on processes is reached.
+pub fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let before = signals::block_all();
+    let thread = std::thread::Builder::new().name(name.into()).stack_size(THREAD_STACK).spawn(work);
+    signals::set_mask(before);
+    thread.map(drop)
 }
 
 /// Descriptor 1, which rinit never closes.

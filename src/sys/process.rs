@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Where programs are looked for when the child has no `PATH`, as Docker sets it.
@@ -117,7 +117,7 @@ impl Program {
 /// # Errors
 /// The kernel has no room: `EAGAIN` (process limit), `ENOMEM`, `EMFILE`, `ENFILE`.
 pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
-    let (outcome, report) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let (outcome, mut report) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let null = std::ptr::null();
     let arguments: Vec<_> = program.arguments.iter().map(|word| word.as_ptr()).chain([null]).collect();
     // A file without `#!` is run by the shell, as execvp(3) does: sh FILE ARGUMENTS.
@@ -129,9 +129,14 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
         program.environment.iter_mut().map(|pair| pair.as_mut_ptr()).chain([std::ptr::null_mut()]).collect();
     let stdio = setup.stdio.iter().zip(0..).filter_map(|(from, to)| from.map(|from| (from, to)));
     let descriptors: Vec<(RawFd, RawFd)> = stdio.chain(setup.pass.iter().copied()).collect();
+    let above_all = descriptors.iter().map(|(_, to)| to + 1).fold(3, i32::max);
+    if report.as_raw_fd() < above_all {
+        // Out of the way of what the child is to have; here, where a failure can still be told.
+        report = move_up(report.as_raw_fd(), above_all)?;
+    }
     let mut ready = Ready {
         candidates: program.candidates.iter().map(|path| path.as_ptr()).collect(),
-        above_all: descriptors.iter().map(|(_, to)| to + 1).fold(3, i32::max),
+        above_all,
         descriptors,
         oom_score_adj: setup.oom_score_adj.map(|score| score.to_string()),
         arguments,
@@ -189,7 +194,23 @@ pub fn kill(target: Pid, signal: Signal) -> nix::Result<()> {
     Errno::result(unsafe { libc::kill(target.as_raw(), signal.number()) }).map(drop)
 }
 
+/// What to do when the kernel has no room for a process: a limit of the container or the user, named; or `None` when the
+/// error is of another kind.
+pub fn advice_for_no_room(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EAGAIN => Some("the limit on processes is reached (docker run --pids-limit, ulimit -u)"),
+        Errno::EMFILE | Errno::ENFILE => Some("the limit on open files is reached (ulimit -n)"),
+        Errno::ENOMEM => Some("there is no memory left for a process (docker run --memory)"),
+        _ => None,
+    }
+}
+
 impl ExecError {
+    /// Why the kernel had no room for it, if that is what failed.
+    pub fn no_room(&self) -> Option<&'static str> {
+        advice_for_no_room(self.errno)
+    }
+
     /// What a shell would give: 127 when there is no such program, else 126.
     pub fn status(&self) -> u8 {
         if self.is_missing() { 127 } else { 126 }
@@ -238,8 +259,6 @@ struct Ready {
 
 /// The child, from fork to exec.
 fn run(setup: &Setup, ready: &mut Ready, report: RawFd) -> ! {
-    // SAFETY: no memory is passed.
-    let report = unsafe { libc::fcntl(report, libc::F_DUPFD_CLOEXEC, ready.above_all) };
     let (stage, errno) = become_program(setup, ready);
     let [a, b, c, d] = (errno as i32).to_ne_bytes();
     let word = [stage as u8, a, b, c, d];
@@ -291,17 +310,31 @@ fn become_program(setup: &Setup, ready: &mut Ready) -> (Stage, Errno) {
     (Stage::Exec, exec(ready))
 }
 
-/// First all of them away from the numbers that others are to have, then each to its own.
+/// First those away that are in another's place, then each to its own.
 fn place_descriptors(ready: &mut Ready) -> Result<(), Errno> {
-    for (from, _) in &mut ready.descriptors {
-        // SAFETY: no memory is passed.
-        *from = Errno::result(unsafe { libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, ready.above_all) })?;
+    for at in 0..ready.descriptors.len() {
+        let places = &ready.descriptors;
+        let Some((from, _)) = places.get(at).copied() else { break };
+        if places.iter().any(|(_, to)| *to == from) {
+            // SAFETY: no memory is passed.
+            let moved = Errno::result(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, ready.above_all) })?;
+            ready.descriptors.iter_mut().filter(|(other, _)| *other == from).for_each(|(other, _)| *other = moved);
+        }
     }
     for (from, to) in &ready.descriptors {
         // SAFETY: no memory is passed; what `to` was is not used by this process any more.
         Errno::result(unsafe { libc::dup2(*from, *to) })?;
     }
     Ok(())
+}
+
+/// A copy of the descriptor with a number from `least` on.
+fn move_up(descriptor: RawFd, least: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed; the new descriptor is nobody else's.
+    unsafe {
+        let moved = Errno::result(libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, least))?;
+        Ok(OwnedFd::from_raw_fd(moved))
+    }
 }
 
 /// A process may raise its own score without a privilege. Without /proc it stays.
