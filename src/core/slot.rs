@@ -212,11 +212,10 @@ impl Slot {
         self.tally.has_room();
         let role = self.role(id);
         turn.report(Report::Started { slot: self.id, worker: id, role });
-        let must_say = self.must_say(turn);
+        let by_uptime = self.is_ready_by_uptime(turn);
         if let Some(worker) = self.find(id)
             && let Phase::Forked { until } = worker.phase
         {
-            let by_uptime = matches!((turn.policy.ready, must_say), (Readiness::Uptime, _) | (Readiness::Auto, None));
             worker.phase = Phase::Starting { until: if by_uptime { turn.now + turn.policy.min_uptime } else { until } };
         }
         if turn.policy.ready == Readiness::Spawn {
@@ -227,6 +226,11 @@ impl Slot {
     /// The word that a worker here must say to be ready: the one that its predecessor said.
     fn must_say(&self, turn: &Turn) -> Option<Sign> {
         self.word.filter(|_| turn.policy.ready == Readiness::Auto)
+    }
+
+    /// Whether to live long enough is all that a worker here must do to be ready.
+    fn is_ready_by_uptime(&self, turn: &Turn) -> bool {
+        matches!((turn.policy.ready, self.must_say(turn)), (Readiness::Uptime, _) | (Readiness::Auto, None))
     }
 
     /// The worker showed that it is ready.
@@ -264,25 +268,25 @@ impl Slot {
 
     /// The deadline in the worker's state has come. Tells what is wrong when that is the end of a replacement.
     fn time_is_up(&mut self, id: WorkerId, turn: &mut Turn) -> Option<Trouble> {
-        let (slot, role, ready) = (self.id, self.role(id), turn.policy.ready);
-        let missing = self.must_say(turn);
+        let (slot, role, missing, by_uptime) =
+            (self.id, self.role(id), self.must_say(turn), self.is_ready_by_uptime(turn));
         let worker = self.find(id)?;
-        match (worker.phase, ready, missing) {
-            (Phase::Starting { .. }, Readiness::Uptime, _) | (Phase::Starting { .. }, Readiness::Auto, None) => {
+        match worker.phase {
+            Phase::Starting { .. } if by_uptime => {
                 self.ready(id, Sign::Uptime, turn);
                 None
             }
-            (Phase::Forked { .. } | Phase::Starting { .. }, ..) => {
+            Phase::Forked { .. } | Phase::Starting { .. } => {
                 let after = turn.now - worker.started;
                 turn.report(Report::NotReady { slot, worker: id, after, missing });
                 worker.stop(slot, Why::NotReady, turn);
                 (role == Role::Replacement).then_some(Trouble::NotReady { slot, worker: id, after, missing })
             }
-            (Phase::Draining { .. }, ..) => {
+            Phase::Draining { .. } => {
                 worker.kill(slot, turn);
                 None
             }
-            (Phase::Ready | Phase::Killing { .. }, ..) => None,
+            Phase::Ready | Phase::Killing { .. } => None,
         }
     }
 
@@ -307,6 +311,11 @@ impl Slot {
 
     /// One of its processes ended.
     pub(super) fn exited(&mut self, id: WorkerId, exit: Exit, turn: &mut Turn) -> Upshot {
+        // It may have been ready already, and its end be heard of first: the loop was busy, or the machine.
+        let grown_up = |phase| matches!(phase, Phase::Starting { until } if until <= turn.now);
+        if self.is_ready_by_uptime(turn) && self.find(id).is_some_and(|worker| grown_up(worker.phase)) {
+            self.ready(id, Sign::Uptime, turn);
+        }
         let (slot, role) = (self.id, self.role(id));
         let is = |worker: &mut Worker| worker.id == id;
         let report = |started: Time, next: Next, turn: &mut Turn| {
