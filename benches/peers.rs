@@ -34,7 +34,7 @@ fn main() {
     bench.start();
     bench.restart();
     bench.stop();
-    bench.memory();
+    bench.memory(&folder);
     bench.lines();
     fs::remove_dir_all(&folder).unwrap();
 }
@@ -118,20 +118,24 @@ impl Bench {
     }
 
     /// Resident memory and threads, at rest.
-    fn memory(&self) {
-        println!("\nmemory at rest");
-        let mut one =
-            Command::new(&self.rinit).arg("--").arg(&self.stamp).arg("wait").stdout(Stdio::null()).spawn().unwrap();
-        let mut four = self.supervisor(&["-i", "4"], &["wait"]);
-        let mut peers = vec![("rinit", &mut one), ("rinit -i 4", &mut four)];
-        let mut tini = find("tini-static").map(|tini| {
-            Command::new(tini).arg("--").arg(&self.stamp).arg("wait").stdout(Stdio::null()).spawn().unwrap()
-        });
-        if let Some(tini) = &mut tini {
-            peers.push(("tini-static", tini));
-        }
-        std::thread::sleep(Duration::from_millis(1500));
-        for (name, child) in peers {
+    fn memory(&self, folder: &Path) {
+        println!("\nmemory of the init itself, at rest");
+        let start = |program: &Path, words: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(words).env("PM2_HOME", folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let stamp = self.stamp.to_str().unwrap();
+        let app = folder.join("app.js");
+        fs::write(&app, "setInterval(() => {}, 1e6)").unwrap();
+        let app = app.to_str().unwrap();
+        let mut inits = vec![
+            ("rinit", start(&self.rinit, &["--", stamp, "wait"])),
+            ("rinit -i 4", start(&self.rinit, &["-i", "4", "--", stamp, "wait"])),
+        ];
+        inits.extend(find("tini-static").map(|tini| ("tini-static", start(&tini, &["--", stamp, "wait"]))));
+        inits.extend(find("pm2-runtime").map(|pm2| ("pm2 -i 4", start(&pm2, &["start", app, "-i", "4"]))));
+        std::thread::sleep(Duration::from_secs(4));
+        for (name, mut child) in inits {
             let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
             let field =
                 |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("?").trim().to_owned();
@@ -141,7 +145,7 @@ impl Bench {
                 field("RssAnon:"),
                 field("Threads:")
             );
-            stop(child);
+            stop(&mut child);
         }
     }
 
@@ -151,7 +155,8 @@ impl Bench {
         println!("\n{LINES} lines of 100 bytes through the log (ms, median of 5, in turn)");
         let program = format!("i=0; yes {} | head -n {LINES}", "x".repeat(99));
         let shell = ["sh", "-c", &program];
-        let mut ways: Vec<(&str, Vec<&str>)> = vec![("no init", vec![])];
+        let mut ways: Vec<(&str, Vec<&str>)> =
+            vec![("no init", vec![]), ("| cat", vec!["sh", "-c", r#""$@" | cat"#, "-"])];
         let rinit = self.rinit.to_str().unwrap();
         for (name, format) in [("rinit prefix", "prefix"), ("rinit json", "json"), ("rinit raw", "raw")] {
             ways.push((name, vec![rinit, "-i", "1", "--restart", "never", "--log", format, "--"]));

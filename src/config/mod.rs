@@ -242,15 +242,17 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
 
 /// The command's base name; for an interpreter its script's stem: `node dist/server.js` is `server`.
 fn name_of(command: &[OsString]) -> String {
-    let stem = |word: &OsString| Path::new(word).file_stem().and_then(OsStr::to_str).map(str::to_owned);
     let base = |word: &OsString| Path::new(word).file_name().and_then(OsStr::to_str).map(str::to_owned);
     let program = command.first().and_then(base).unwrap_or_default();
     let is_interpreter = INTERPRETERS
         .iter()
         .any(|known| program.strip_prefix(known).is_some_and(|version| !version.contains(char::is_alphabetic)));
-    let script = command.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
-    let looks_like_a_file = |word: &&OsString| Path::new(word).extension().is_some();
-    let name = script.filter(|_| is_interpreter).filter(looks_like_a_file).and_then(stem).unwrap_or(program);
+    // What follows -c or -e is a program and not its name.
+    let words = || command.iter().skip(1).filter_map(|word| word.to_str());
+    let is_inline = words().take_while(|word| word.starts_with('-')).any(|word| matches!(word, "-c" | "-e" | "--eval"));
+    let script = words().find(|word| !word.starts_with('-')).filter(|_| is_interpreter && !is_inline);
+    let file = script.map(Path::new).filter(|file| file.extension().is_some());
+    let name = file.and_then(Path::file_stem).and_then(OsStr::to_str).map_or(program, str::to_owned);
     let fits: String =
         name.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@')).take(64).collect();
     if fits.is_empty() { "app".into() } else { fits }
@@ -326,7 +328,7 @@ mod tests {
             ("gunicorn app:app", "gunicorn"),
             ("./run.sh", "run.sh"),
             ("shellac x.js", "shellac"),
-            ("sh -c server", "sh"),
+            ("sh -c ./server.sh;true", "sh"),
         ];
         for (command, name) in names {
             assert_eq!(name_of(&words(command)), name, "{command}");

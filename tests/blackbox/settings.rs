@@ -1,1 +1,457 @@
-//! settings
+//! Settings of the supervisor: each as a flag and as a variable, and what is said of those that cannot be used.
+
+use crate::harness::{Flag, Output, Rig, Running, free_port, namespace};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// rinit with these settings, once by flags and once by variables; `check` is given both. An empty value is a switch.
+fn both_ways(settings: &[(&str, &str)], words: &str, check: impl Fn(&Running)) {
+    let flags: Vec<String> = settings
+        .iter()
+        .map(|(name, value)| if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") })
+        .collect();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let by_flags = Rig::new(&flags).fixture(words).start();
+    let variables = Rig::new(&["--"]).fixture(words);
+    let variables = settings.iter().fold(variables, |rig, (name, value)| {
+        let name = format!("RINIT_{}", name.replace('-', "_").to_uppercase());
+        rig.env(&name, if value.is_empty() { "true" } else { value })
+    });
+    let by_variables = variables.start();
+    for rig in [by_flags, by_variables] {
+        check(&rig);
+    }
+}
+
+/// How many started.
+fn starts(out: &Output) -> usize {
+    out.count("| up ")
+}
+
+/// What rinit says of settings that it refuses. Nothing is started.
+fn refused(rig: Rig) -> String {
+    let started = Flag::new();
+    let rig = rig.fixture(&format!("touch={}", started.path())).start();
+    assert_eq!(rig.wait(), 64);
+    assert!(!std::path::Path::new(&started.path()).exists(), "something was started");
+    assert!(rig.output().stdout.is_empty());
+    rig.output().stderr.join("\n")
+}
+
+#[test]
+fn instances_and_name() {
+    both_ways(&[("instances", "2"), ("name", "api")], "env=RINIT_APP up wait", |rig| {
+        rig.until("two are up", |out| starts(out) == 2);
+        assert!(rig.output().has("api-1 | RINIT_APP=api"));
+        assert_eq!(rig.workers().len(), 2);
+    });
+}
+
+#[test]
+fn restart() {
+    both_ways(&[("instances", "1"), ("restart", "never")], "up exit=5", |rig| {
+        assert_eq!((rig.wait(), starts(&rig.output())), (5, 1));
+    });
+}
+
+#[test]
+fn stop_exit_codes() {
+    both_ways(&[("instances", "1"), ("stop-exit-codes", "3,4")], "up exit=4", |rig| {
+        assert_eq!((rig.wait(), starts(&rig.output())), (4, 1));
+    });
+}
+
+#[test]
+fn min_uptime() {
+    // Longer than the default of a second, with what it is counted from.
+    both_ways(&[("instances", "1"), ("min-uptime", "1300ms")], "wait", |rig| {
+        let start = Instant::now();
+        rig.until("it is ready", |out| out.has("by its uptime"));
+        let out = rig.output();
+        let line = out.stderr.iter().find(|line| line.contains("is ready after")).unwrap();
+        let took = line.split("after ").nth(1).and_then(|text| text.split('s').next()).unwrap();
+        assert!(took.parse::<f64>().unwrap() >= 1.3, "{line} {:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn max_restarts_and_backoff() {
+    let settings = [("instances", "1"), ("max-restarts", "2"), ("backoff", "7ms..7ms")];
+    both_ways(&settings, "up exit=6", |rig| {
+        assert_eq!((rig.wait(), starts(&rig.output())), (6, 3));
+        assert!(rig.output().has("started again in 6ms") || rig.output().has("started again in 7ms"));
+    });
+}
+
+#[test]
+fn ready_and_ready_timeout() {
+    let settings = [("instances", "1"), ("ready", "notify"), ("ready-timeout", "40ms")];
+    both_ways(&settings, "wait", |rig| {
+        rig.until("it was not ready in time", |out| out.has("was not ready within"));
+        assert!(!rig.output().has("within 30s"));
+    });
+}
+
+#[test]
+fn stop_signal_and_stop_timeout() {
+    let settings = [("instances", "1"), ("stop-signal", "USR1"), ("stop-timeout", "500ms")];
+    both_ways(&settings, "signals", |rig| {
+        rig.until("it is up", |out| starts(out) == 1);
+        rig.signal("TERM");
+        assert_eq!(rig.wait(), 137);
+        assert!(rig.output().has("got SIGUSR1"));
+    });
+}
+
+#[test]
+fn drain_delay() {
+    both_ways(&[("instances", "1"), ("drain-delay", "150ms")], "up wait", |rig| {
+        rig.until("it is up", |out| starts(out) == 1);
+        let start = Instant::now();
+        rig.signal("TERM");
+        assert_eq!(rig.wait(), 0);
+        assert!(start.elapsed() >= Duration::from_millis(150));
+    });
+}
+
+#[test]
+fn reload() {
+    let settings = [("instances", "1"), ("reload", "restart"), ("min-uptime", "10ms"), ("ready", "notify")];
+    both_ways(&settings, "notify up wait", |rig| {
+        rig.until("it is up", |out| starts(out) == 1);
+        rig.signal("HUP");
+        rig.until("it is reloaded", |out| out.has("reload 1 done"));
+        let out = rig.output();
+        let place = |text: &str| out.stderr.iter().position(|line| line.contains(text)).unwrap();
+        assert!(place("is gone") < place("started as a replacement"), "{:#?}", out.stderr);
+    });
+}
+
+#[test]
+fn listen() {
+    let folder = tempfile::tempdir().unwrap();
+    // The second takes over what the first has left; both are alive at the same time only when ports differ.
+    for name in ["flag", "variable"] {
+        let path = folder.path().join(name).display().to_string();
+        let rig = match name {
+            "flag" => Rig::new(&["-i", "1", "--listen", &path]),
+            _ => Rig::new(&["-i", "1"]).env("RINIT_LISTEN", &path),
+        };
+        let rig = rig.fixture("env=LISTEN_FDNAMES wait").start();
+        rig.until("it has its socket", |out| out.has(&format!("LISTEN_FDNAMES={name}")));
+    }
+}
+
+#[test]
+fn increment_env() {
+    let settings = [("instances", "2"), ("increment-env", "PORT=3000")];
+    both_ways(&settings, "env=PORT wait", |rig| {
+        rig.until("both have a port", |out| out.has("fixture-0 | PORT=3000") && out.has("fixture-1 | PORT=3001"));
+    });
+    let rig = Rig::new(&["-i", "2"]).env("RINIT_INCREMENT_ENV", "PORT=3000,ADMIN=9");
+    let rig = rig.fixture("env=PORT env=ADMIN wait").start();
+    rig.until("both have both", |out| out.has("fixture-1 | PORT=3001") && out.has("fixture-1 | ADMIN=10"));
+}
+
+#[test]
+fn log_and_log_time() {
+    both_ways(&[("instances", "2"), ("log", "json")], "say=hello wait", |rig| {
+        rig.until("both spoke", |out| out.count("\"message\":\"hello\"") == 2);
+    });
+    both_ways(&[("instances", "2"), ("log", "raw"), ("log-time", "")], "say=hello wait", |rig| {
+        rig.until("both spoke", |out| out.count("hello") == 2);
+        for line in rig.output().stdout {
+            // 2026-01-01T00:00:00.000Z hello
+            let is_time = line.len() == 30 && line.as_bytes()[10] == b'T' && line.ends_with("Z hello");
+            assert!(is_time, "{line}");
+        }
+    });
+}
+
+#[test]
+fn log_level() {
+    both_ways(&[("instances", "1"), ("log-level", "debug"), ("ready", "spawn")], "up wait", |rig| {
+        rig.until("it is told in detail", |out| out.has("debug: "));
+    });
+    let settings = [("instances", "1"), ("log-level", "error"), ("max-restarts", "1"), ("backoff", "1ms..1ms")];
+    both_ways(&settings, "exit=3", |rig| {
+        assert_eq!(rig.wait(), 3);
+        let out = rig.output();
+        assert!(out.stderr.iter().all(|line| line.contains("error: ")), "{:?}", out.stderr);
+        assert!(out.has("it has failed"));
+    });
+}
+
+#[test]
+fn env_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# for tests\nCOLOUR=light blue\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    both_ways(&[("instances", "1"), ("env-file", path)], "env=COLOUR wait", |rig| {
+        rig.until("it is blue", |out| out.has("COLOUR=light blue"));
+    });
+}
+
+#[test]
+fn user() {
+    let is_root = nix::unistd::getuid().is_root() && !namespace().contains(&"--user");
+    if !is_root {
+        eprintln!("skipped: only root can start workers as somebody else");
+        return;
+    }
+    both_ways(&[("instances", "1"), ("user", "65534:65533"), ("ready", "uptime")], "state wait", |rig| {
+        rig.until("it is somebody else", |out| out.has("uid 65534 gid 65533"));
+        assert_eq!(crate::harness::status_field(rig.pid(), "Uid").split('\t').next(), Some("0"));
+    });
+}
+
+#[test]
+fn a_flag_goes_before_its_variable() {
+    let rig = Rig::new(&["-i", "1", "--name", "flag"]).env("RINIT_NAME", "variable").env("RINIT_INSTANCES", "9");
+    let rig = rig.fixture("env=RINIT_APP env=RINIT_WORKERS wait").start();
+    rig.until("it told", |out| out.has("RINIT_APP=flag") && out.has("RINIT_WORKERS=1"));
+}
+
+#[test]
+fn apps_are_named_after_their_program_or_their_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("hello.sh");
+    std::fs::write(&script, "#!/bin/sh\necho here\nexec sleep 1000\n").unwrap();
+    let rig = Rig::new(&["-i", "1", "sh"]).arg(&script).start();
+    rig.until("its name is the script's", |out| out.has("hello-0 | here"));
+    let rig = Rig::new(&["-i", "1"]).fixture("say=here wait").start();
+    rig.until("its name is the program's", |out| out.has("fixture-0 | here"));
+}
+
+#[test]
+fn all_faults_are_told_at_once_under_the_names_that_were_written() {
+    let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = refused(
+        Rig::new(&["-i", "two", "--stop-timeout", "10", "--ready=soon", "--max-restart", "3"])
+            .env("RINIT_BACKOFF", "5s")
+            .env("RINIT_LOG", "pretty")
+            .env("RINIT_LISTEN", &used.local_addr().unwrap().ip().to_string()),
+    );
+    for part in [
+        "for 7 reasons",
+        "-i=\"two\"",
+        "--stop-timeout=\"10\"",
+        "10s",
+        "--ready=\"soon\"",
+        "auto, spawn, uptime",
+        "--max-restart",
+        "did you mean --max-restarts?",
+        "RINIT_BACKOFF=\"5s\"",
+        "MIN..MAX",
+        "RINIT_LOG=\"pretty\"",
+        "prefix, raw, json",
+        "RINIT_LISTEN=\"127.0.0.1\"",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn files_and_addresses_that_cannot_be_used_are_faults_too_all_at_once() {
+    let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = used.local_addr().unwrap().to_string();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "A=1\nno pair\n").unwrap();
+    let broken = file.path().to_str().unwrap();
+    let free = format!("127.0.0.1:{}", free_port());
+    let text = refused(Rig::new(&[
+        "-i",
+        "2",
+        "--listen",
+        &free,
+        "--listen",
+        &address,
+        "--env-file",
+        "/no/such/file",
+        "--env-file",
+        broken,
+    ]));
+    let expected = ["for 3 reasons", &address, "in use", "/no/such/file", broken, "line 2: not KEY=VALUE"];
+    for part in expected {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn one_bad_value_is_enough_and_is_named() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["-i", "1025"], "1 to 1024"),
+        (&["-i", "1", "--restart", "sometimes"], "always, on-failure, never"),
+        (&["-i", "1", "--stop-exit-codes", "0,256"], "0 to 255"),
+        (&["-i", "1", "--min-uptime", "1"], "did you mean 1s or 1ms?"),
+        (&["-i", "1", "--max-restarts", "-1"], "--max-restarts"),
+        (&["-i", "1", "--backoff", "2s..1s"], "longer than the longest"),
+        (&["-i", "1", "--ready", "fd:1"], "fd:3"),
+        (&["-i", "1", "--ready", "fd:3", "--listen", "127.0.0.1:0"], "the sockets of --listen"),
+        (&["-i", "1", "--stop-signal", "SIGNAL"], "no signal"),
+        (&["-i", "1", "--reload", "parallel:0"], "parallel:K"),
+        (&["-i", "1", "--increment-env", "PORT"], "NAME=NUMBER"),
+        (&["-i", "1", "--log-level", "loud"], "error, warn, info, debug, trace"),
+        (&["-i", "1", "--user", "nobody-of-that-name"], "nobody-of-that-name"),
+        (&["-i", "1", "--name", "a b"], "--name=\"a b\""),
+        (&["-i", "1", "--frobnicate"], "--frobnicate: no such option"),
+        (&["--restart", "never"], "add -i N"),
+        (&["-i", "1", "-g"], "-g: means something only without -i"),
+    ];
+    for (arguments, part) in cases {
+        let text = refused(Rig::new(arguments));
+        assert!(text.contains(part), "{arguments:?}: {part} is not in {text}");
+        assert!(text.contains("cannot start:\n"), "there is one fault: {text}");
+    }
+    let rig = Rig::new(&["-i", "2", "--"]).start();
+    assert_eq!(rig.wait(), 64);
+    assert!(rig.output().has("no command is given"));
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning_and_kubernetes_ones_are_passed_over() {
+    let rig = Rig::new(&["-i", "1"])
+        .env("RINIT_INSTANCE", "3")
+        .env("RINIT_MAX_RESTART", "1")
+        .env("RINIT_SERVICE_HOST", "10.0.0.1")
+        .env("RINIT_SERVICE_PORT", "80")
+        .env("RINIT_SERVICE_PORT_HTTP", "80")
+        .env("RINIT_PORT", "tcp://10.0.0.1:80")
+        .env("RINIT_PORT_80_TCP", "tcp://10.0.0.1:80")
+        .env("RINIT_PORT_80_TCP_ADDR", "10.0.0.1")
+        .fixture("up signals")
+        .start();
+    rig.until("it is up", |out| starts(out) == 2);
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    let out = rig.output();
+    let warnings: Vec<&String> = out.stderr.iter().filter(|line| line.contains("warning: ")).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(out.has("RINIT_INSTANCE is no setting of rinit; did you mean RINIT_INSTANCES?"));
+    assert!(out.has("did you mean RINIT_MAX_RESTARTS?"));
+}
+
+#[test]
+fn rinits_settings_do_not_reach_the_workers() {
+    let rig = Rig::new(&[])
+        .env("RINIT_INSTANCES", "1")
+        .env("RINIT_STOP_TIMEOUT", "3s")
+        .env("RINIT_NAME", "web")
+        .env("RINIT_NO_SUCH_THING", "secret")
+        .env("OWN", "kept")
+        .env("RINIT_WORKER", "77")
+        .fixture("env=RINIT_INSTANCES env=RINIT_STOP_TIMEOUT env=RINIT_NAME env=RINIT_NO_SUCH_THING")
+        .arg("env=OWN")
+        .arg("env=RINIT_WORKER")
+        .arg("wait")
+        .start();
+    rig.until("it told all", |out| out.has("RINIT_WORKER=0"));
+    assert_eq!(rig.output().count(" unset"), 4, "{:?}", rig.output().stdout);
+    assert!(rig.output().has("OWN=kept"));
+}
+
+#[test]
+fn an_env_file_goes_before_the_containers_environment_and_a_later_one_before_an_earlier_one() {
+    let files = [0, 1].map(|_| tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(files[0].path(), "A=first\nB=first\n").unwrap();
+    std::fs::write(files[1].path(), "B=second\nRINIT_WORKER=99\n").unwrap();
+    let paths = [&files[0], &files[1]].map(|file| file.path().to_str().unwrap());
+    let rig = Rig::new(&["-i", "1", "--env-file", paths[0], "--env-file", paths[1]]);
+    let rig = rig.env("A", "outside").env("C", "outside").fixture("env=A env=B env=C env=RINIT_WORKER wait").start();
+    rig.until("it told all", |out| out.has("RINIT_WORKER=0"));
+    let out = rig.output();
+    assert!(out.has("A=first") && out.has("B=second") && out.has("C=outside"), "{:?}", out.stdout);
+}
+
+#[test]
+fn an_env_file_is_read_again_at_every_reload_and_not_at_a_crash() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    write("VERSION=1\n");
+    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms", "--env-file", file.path().to_str().unwrap()]);
+    let rig = rig.fixture("env=VERSION up wait").start();
+    rig.until("it is stable", |out| out.has("is ready after") && starts(out) == 1);
+    write("VERSION=2\n");
+    rig.signal_pid(rig.workers()[0], "KILL");
+    rig.until("it is back, and stable", |out| out.count("is ready after") == 2 && starts(out) == 2);
+    assert_eq!(rig.output().count("VERSION=1"), 2);
+    rig.signal("HUP");
+    rig.until("it is reloaded", |out| out.has("reload 1 done") && starts(out) == 3);
+    assert_eq!(rig.output().count("VERSION=2"), 1);
+}
+
+#[test]
+fn a_reload_with_a_broken_env_file_is_refused_and_the_old_workers_stay() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    write("VERSION=1\n");
+    let rig = Rig::new(&["-i", "2", "--min-uptime", "20ms", "--env-file", file.path().to_str().unwrap()]);
+    let rig = rig.fixture("env=VERSION signals").start();
+    rig.until("both are ready", |out| out.count("is ready after") == 2 && starts(out) == 2);
+    let old = rig.workers();
+    write("VERSION=2\nbroken\n");
+    rig.signal("HUP");
+    rig.until("the reload is refused", |out| out.has("reload 1 stopped"));
+    assert!(rig.output().has("line 2: not KEY=VALUE"), "{:?}", rig.output().stderr);
+    std::fs::remove_file(file.path()).unwrap();
+    rig.signal("HUP");
+    rig.until("the reload is refused again", |out| out.has("reload 2 stopped"));
+    assert!(rig.output().has("No such file"), "{:?}", rig.output().stderr);
+    assert_eq!(rig.workers(), old);
+    // A crash now brings back what ran.
+    rig.signal_pid(old[0], "KILL");
+    rig.until("it is back", |out| starts(out) == 3);
+    assert_eq!(rig.output().count("VERSION=1"), 3);
+    write("VERSION=3\n");
+    rig.signal("HUP");
+    rig.until("it is reloaded", |out| out.has("reload 3 done") && out.count("VERSION=3") == 2);
+    assert!(!rig.output().has("got SIGHUP"));
+}
+
+#[test]
+fn a_secret_is_read_from_its_file_and_again_at_a_reload() {
+    if namespace().is_empty() {
+        eprintln!("skipped: no mount namespace to be had for /run/secrets");
+        return;
+    }
+    let secrets = tempfile::tempdir().unwrap();
+    std::fs::write(secrets.path().join("password"), "tulip\n").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "PASSWORD_FILE=/run/secrets/password\nLOG_FILE=/tmp/x\n").unwrap();
+    let mount = format!(
+        "mount -t tmpfs none /run && mkdir /run/secrets && mount --bind {} /run/secrets && exec \"$0\" \"$@\"",
+        secrets.path().display()
+    );
+    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms", "--env-file", file.path().to_str().unwrap()])
+        .through(&["sh", "-c", &mount])
+        .fixture("env=PASSWORD env=PASSWORD_FILE env=LOG env=LOG_FILE up wait")
+        .start();
+    rig.until("it is stable", |out| out.has("is ready after") && starts(out) == 1);
+    for part in ["PASSWORD=tulip", "PASSWORD_FILE=/run/secrets/password", "LOG unset", "LOG_FILE=/tmp/x"] {
+        assert!(rig.output().has(part), "{part}: {:?}", rig.output().stdout);
+    }
+    std::fs::write(secrets.path().join("password"), "crocus\n").unwrap();
+    rig.signal("HUP");
+    rig.until("it has the new one", |out| out.has("reload 1 done") && out.has("PASSWORD=crocus"));
+    std::fs::remove_file(secrets.path().join("password")).unwrap();
+    rig.signal("HUP");
+    rig.until("a missing secret is a reason to stay", |out| out.has("reload 2 stopped"));
+    assert!(rig.output().has("/run/secrets/password"), "{:?}", rig.output().stderr);
+    assert_eq!(rig.workers().len(), 1);
+}
+
+#[test]
+fn an_env_file_that_never_ends_does_not_hold_up_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("env");
+    std::fs::write(&path, "VERSION=1\n").unwrap();
+    let rig = Rig::new(&["-i", "1", "--env-file", path.to_str().unwrap()]).fixture("signals").start();
+    rig.until("it is up", |out| starts(out) == 1);
+    std::fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    rig.signal("HUP");
+    rig.until("the reload begins", |out| out.has("reload 1 begins"));
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    assert!(rig.output().has("got SIGTERM"));
+}

@@ -9,16 +9,19 @@
 //! | `state` | prints `state pid P ppid P pgid G sid S uid U gid G mask M ignored I fds N,N,… foreground F` |
 //! | `lines=N` | prints N lines `line I` on stdout; `err-lines=N` on stderr |
 //! | `long=N` | prints a line of N letters x |
+//! | `shout=N` | prints N lines `I ccc…` of up to 20,000 letters, the letter its worker's: a, b, … |
 //! | `flood` | prints lines for ever |
 //! | `orphans=N` | leaves N processes behind that end within a second |
 //! | `child=WORD,WORD` | starts a process in its own group that does these words, and goes on |
 //! | `daemon=WORD,WORD` | the same in a session of its own |
 //! | `deaf=SIG` | ignores the signal from now on |
+//! | `block=SIG`, `raise=SIG` | blocks the signal from now on; sends it to itself |
+//! | `exec` | becomes the program that the words behind it name |
 //! | `on-term=WORD,WORD` | does these words at SIGTERM |
-//! | `notify` | says READY=1 to NOTIFY_SOCKET |
+//! | `notify`, `notify=TEXT` | says READY=1, or something else, to NOTIFY_SOCKET |
 //! | `newline=FD` | writes a newline to that descriptor |
 //! | `listen=PORT` | listens there and answers every connection with 200, in a thread |
-//! | `accept` | answers every connection on descriptor 3 with `worker K`, in a thread |
+//! | `accept`, `accept=FD` | answers every connection on descriptor 3, or that one, with `worker K`, in a thread |
 //! | `file=PATH` | waits until that file exists |
 //! | `touch=PATH` | makes it |
 //! | `unless=PATH` | does the next word only if that file does not exist |
@@ -44,6 +47,12 @@ fn main() {
                 words.next();
             }
             continue;
+        }
+        if word == "exec" {
+            let words: Vec<_> = words.map(|word| std::ffi::CString::new(word).unwrap()).collect();
+            // Rust's runtime ignores it, and the program is to find what the words before have left.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            panic!("{word}: {:?}", nix::unistd::execvp(&words[0], &words));
         }
         act(&word);
     }
@@ -79,6 +88,12 @@ fn act(word: &str) {
             (0..number()).for_each(|n| writeln!(out, "line {n}").unwrap());
         }
         "long" => say(&"x".repeat(number() as usize)),
+        "shout" => {
+            let letter = b'a' + std::env::var("RINIT_WORKER").map_or(0, |index| index.parse::<u8>().unwrap());
+            for n in 0..number() as usize {
+                say(&format!("{n} {}", char::from(letter).to_string().repeat(n * 7919 % 20_000 + 1)));
+            }
+        }
         "flood" => loop {
             say("flood flood flood flood flood flood flood flood");
         },
@@ -90,6 +105,16 @@ fn act(word: &str) {
         "deaf" => {
             let signal: rinit::core::Signal = value.parse().unwrap();
             unsafe { libc::signal(signal.number(), libc::SIG_IGN) };
+        }
+        "block" => {
+            let mask = 1u64 << (value.parse::<rinit::core::Signal>().unwrap().number() - 1);
+            // The kernel's call: the C libraries leave out signals of their own.
+            let none = std::ptr::null_mut::<u64>();
+            unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const mask, none, 8) };
+        }
+        "raise" => {
+            let signal: rinit::core::Signal = value.parse().unwrap();
+            unsafe { libc::kill(libc::getpid(), signal.number()) };
         }
         "on-term" => {
             let words = value.to_owned();
@@ -104,7 +129,8 @@ fn act(word: &str) {
             let name = std::env::var("NOTIFY_SOCKET").unwrap();
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name.strip_prefix('@').unwrap()).unwrap();
             let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
-            socket.send_to_addr(b"STATUS=here\nREADY=1\n", &address).unwrap();
+            let text = if value.is_empty() { "STATUS=here\nREADY=1\n" } else { value };
+            socket.send_to_addr(text.as_bytes(), &address).unwrap();
         }
         "newline" => {
             let mut pipe = unsafe { std::fs::File::from_raw_fd(number() as i32) };
@@ -117,10 +143,17 @@ fn act(word: &str) {
             });
         }
         "accept" => {
-            let listener = unsafe { std::net::TcpListener::from_raw_fd(3) };
-            listener.set_nonblocking(false).unwrap();
+            let listener = if value.is_empty() { 3 } else { number() as i32 };
+            unsafe { libc::fcntl(listener, libc::F_SETFL, 0) };
             let text = format!("worker {}\n", std::env::var("RINIT_WORKER").unwrap());
-            std::thread::spawn(move || answer(&listener, &text));
+            // Not by the standard library's listener, which is for TCP or for unix sockets.
+            std::thread::spawn(move || {
+                loop {
+                    let stream = unsafe { libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) };
+                    assert!(stream >= 0, "accept");
+                    let _ = unsafe { std::fs::File::from_raw_fd(stream) }.write_all(text.as_bytes());
+                }
+            });
         }
         "file" => {
             while !std::path::Path::new(value).exists() {

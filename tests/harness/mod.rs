@@ -97,6 +97,10 @@ impl Rig {
         self
     }
 
+    pub fn args(self, arguments: &[&str]) -> Rig {
+        arguments.iter().fold(self, |rig, argument| rig.arg(argument))
+    }
+
     pub fn env(mut self, key: &str, value: &str) -> Rig {
         self.environment.push((key.into(), value.into()));
         self
@@ -166,7 +170,7 @@ impl Rig {
 }
 
 /// What has been printed so far, line by line.
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct Output {
     pub stdout: Vec<String>,
     pub stderr: Vec<String>,
@@ -181,6 +185,12 @@ impl Output {
 
     pub fn has(&self, text: &str) -> bool {
         self.count(text) > 0
+    }
+
+    /// Whether rinit has told that of the worker, such as `told("web-0", "is gone")`.
+    pub fn told(&self, worker: &str, what: &str) -> bool {
+        let is_about = |line: &String| line.split(' ').any(|word| word == worker) && line.contains(what);
+        self.stderr.iter().any(is_about)
     }
 }
 
@@ -305,6 +315,35 @@ pub fn status_field(pid: i32, field: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     line.unwrap_or_default().trim().to_owned()
+}
+
+/// A TCP port of this machine that nobody listens on.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A file that is there or not, by which a test tells workers what to do: the fixture's `file=` and `unless=`.
+pub struct Flag {
+    folder: tempfile::TempDir,
+}
+
+impl Flag {
+    /// Not there yet.
+    pub fn new() -> Flag {
+        Flag { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> String {
+        self.folder.path().join("flag").display().to_string()
+    }
+
+    pub fn set(&self) {
+        std::fs::write(self.path(), "").unwrap();
+    }
+
+    pub fn clear(&self) {
+        std::fs::remove_file(self.path()).unwrap();
+    }
 }
 
 /// Waits until there is a value.

@@ -1,0 +1,24 @@
+# The static rinit in an image that holds nothing else, for other images to copy:
+#   docker build -t rinit .
+#   COPY --from=rinit /rinit /usr/local/bin/rinit
+# The same file serves x86_64 and aarch64: the binary is built for the machine that builds the image.
+FROM rust:1-slim-bookworm AS build
+WORKDIR /source
+COPY Cargo.toml Cargo.lock ./
+# The dependencies alone, with nothing of rinit's own, so that a changed source builds only rinit again. Benchmarks are
+# not here, and Cargo would ask for their files.
+RUN set -eu; target="$(uname -m)-unknown-linux-musl"; \
+    sed -i '/^\[\[bench\]\]/,/^$/d' Cargo.toml; \
+    rustup target list --installed | grep -qx "$target" || rustup target add "$target"; \
+    mkdir src; echo 'fn main() {}' >src/main.rs; : >src/lib.rs; \
+    cargo build --locked --release --bin rinit --target "$target"
+COPY src src
+# Cargo goes by the times of files, and these may be older than the empty ones that were built above.
+RUN set -eu; target="$(uname -m)-unknown-linux-musl"; \
+    touch src/main.rs src/lib.rs; \
+    cargo build --locked --release --bin rinit --target "$target"; \
+    cp "target/$target/release/rinit" /
+
+FROM scratch
+COPY --from=build /rinit /rinit
+ENTRYPOINT ["/rinit"]
