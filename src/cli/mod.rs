@@ -72,7 +72,7 @@ fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
     environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
 }
 
-/// What tini's variables say. They count when set at all, even empty; the level must be a number.
+/// What tini's variables say. They count when set at all, even empty.
 fn apply_tini_variables(options: &mut init::Options, environment: &Environment) {
     if variable(environment, "TINI_SUBREAPER").is_some() {
         options.subreaper = init::Subreaper::Always;
@@ -80,10 +80,9 @@ fn apply_tini_variables(options: &mut init::Options, environment: &Environment) 
     if variable(environment, "TINI_KILL_PROCESS_GROUP").is_some() {
         options.group = true;
     }
-    if let Some(level) =
-        variable(environment, "TINI_VERBOSITY").and_then(OsStr::to_str).and_then(|text| text.parse().ok())
-    {
-        options.verbosity.level = level;
+    if let Some(level) = variable(environment, "TINI_VERBOSITY") {
+        // What is no number counts as 0, as atoi(3) has it.
+        options.verbosity.level = level.to_str().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     }
 }
 

@@ -27,8 +27,7 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
 
     signals::keep_zombies();
     // A session of its own needs the terminal that rinit's has. Giving it up raises these two, here: not to be passed on.
-    let gives_terminal = options.session && tty::give_up_terminal();
-    if gives_terminal {
+    if options.session && tty::give_up_terminal() {
         signals::discard(Signal::HUP);
         signals::discard(Signal::CONT);
     }
@@ -36,7 +35,7 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
     let setup = Setup {
         stdio: [None; 3],
         pass: &[],
-        session: if options.session { Session::New { terminal: gives_terminal } } else { Session::Group },
+        session: if options.session { Session::New } else { Session::Group },
         user: None,
         signals: if options.reset_signals { Inherited::clean() } else { inherited },
         foreground,
@@ -49,22 +48,26 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
         Ok(child) => child,
         Err(why) => return options.fail(&format!("cannot start {}: {why}", options.program()), options.codes.internal),
     };
-    options.debug(&format!("started {} as process {}", options.program(), child.pid));
+    options.info(&format!("started {} as process {}", options.program(), child.pid));
+    if !options.forward_faults {
+        signals::leave_faults_to_the_kernel();
+    }
     let exit = wait_for(&child, options, is_pid_1);
     if foreground && !is_pid_1 {
         // The shell that started rinit in the foreground expects it there.
         tty::take_foreground();
     }
-    match exec_result(&child.outcome) {
+    let code = match exec_result(&child.outcome) {
         Some(Err(error)) => {
             let code = if error.status() == 127 { options.codes.not_found } else { options.codes.not_executable };
             options.fail(&error.explain(&options.program()), code)
         }
         Some(Ok(())) | None => {
-            options.debug(&format!("{} ended: {exit}", options.program()));
-            if options.success.contains(&exit.status()) { 0 } else { exit.status() }
+            options.info(&format!("{} ended: {exit}", options.program()));
+            exit.status()
         }
-    }
+    };
+    if options.success.contains(&code) { 0 } else { code }
 }
 
 fn take_orphans(options: &Options, is_pid_1: bool) {
@@ -107,8 +110,10 @@ fn wait_for(child: &Child, options: &Options, is_pid_1: bool) -> Exit {
         while let Some((pid, exit)) = reap::peek() {
             if pid == child.pid {
                 // Until it is collected, its group's number is its own.
-                if options.terminate_group {
-                    let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::TERM);
+                if options.terminate_group
+                    && let Some(signal) = options.passed_on_as(Signal::TERM)
+                {
+                    let _ = kill(Pid::from_raw(-pid.as_raw()), signal);
                 }
                 linger::wait(child.pid, options.linger, is_pid_1);
                 reap::collect(pid);
@@ -127,13 +132,14 @@ fn wait_for(child: &Child, options: &Options, is_pid_1: bool) -> Exit {
 }
 
 fn forward(signal: Signal, child: Pid, options: &Options) {
-    let Some(signal) = options.passed_on_as(signal) else { return };
-    let target = if options.group || options.session { Pid::from_raw(-child.as_raw()) } else { child };
-    match kill(target, signal) {
-        Ok(()) => options.debug(&format!("passed {signal} to {target}")),
-        Err(errno) => options.debug(&format!("cannot pass {signal} to {target}: {}", errno.desc())),
+    if let Some(sent) = options.passed_on_as(signal) {
+        let target = if options.group || options.session { Pid::from_raw(-child.as_raw()) } else { child };
+        match kill(target, sent) {
+            Ok(()) => options.debug(&format!("passed {sent} to {target}")),
+            Err(errno) => options.debug(&format!("cannot pass {sent} to {target}: {}", errno.desc())),
+        }
     }
-    if options.session && signal == Signal::STOP {
+    if options.session && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
         // As the terminal would stop the whole job; PID 1 cannot be stopped and goes on.
         let _ = kill(nix::unistd::getpid(), Signal::STOP);
     }

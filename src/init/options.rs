@@ -166,6 +166,10 @@ impl Options {
         self.say(1, message);
     }
 
+    pub(super) fn info(&self, message: &str) {
+        self.say(2, message);
+    }
+
     pub(super) fn debug(&self, message: &str) {
         self.say(3, message);
     }

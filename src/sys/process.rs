@@ -55,11 +55,8 @@ pub struct Setup<'a> {
 pub enum Session {
     /// A process group of its own.
     Group,
-    /// A session of its own, with standard input as its terminal if rinit had to give one up for it.
-    New {
-        /// Whether to take the terminal.
-        terminal: bool,
-    },
+    /// A session of its own, with standard input as its terminal if it is one and nobody else's.
+    New,
 }
 
 /// A child whose exec is under way.
@@ -96,7 +93,7 @@ impl Program {
         let word = |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| format!("{word:?} has a NUL byte"));
         let name = arguments.first().ok_or("no command")?;
         let path = environment.iter().find_map(|pair| pair.as_bytes().strip_prefix(b"PATH="));
-        let candidates = match name.as_bytes().contains(&b'/') {
+        let candidates = match name.is_empty() || name.as_bytes().contains(&b'/') {
             true => vec![word(name)?],
             false => path
                 .unwrap_or(DEFAULT_PATH.as_bytes())
@@ -276,13 +273,11 @@ fn become_program(setup: &Setup, ready: &mut Ready) -> (Stage, Errno) {
             // It fails only where the parent has done it already.
             let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
         }
-        Session::New { terminal } => {
+        Session::New => {
             if let Err(errno) = nix::unistd::setsid() {
                 return (Stage::Session, errno);
             }
-            if terminal {
-                tty::take_terminal();
-            }
+            tty::take_terminal();
         }
     }
     if setup.foreground {

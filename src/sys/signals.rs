@@ -92,24 +92,21 @@ pub fn block_all() -> Blocked {
 
 /// Blocks exactly these, and returns what was blocked before. For the calling thread.
 pub fn set_mask(blocked: Blocked) -> Blocked {
+    change_mask(Some(blocked))
+}
+
+fn change_mask(new: Option<Blocked>) -> Blocked {
     let mut before: Mask = 0;
-    // SAFETY: rt_sigprocmask(2) reads one mask, writes the other, and is told their size.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const blocked.0,
-            &raw mut before,
-            size_of::<Mask>(),
-        )
-    };
+    let new = new.as_ref().map_or(std::ptr::null(), |blocked| &raw const blocked.0);
+    // SAFETY: rt_sigprocmask(2) reads one mask, if there is one, writes the other, and is told their size.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, &raw mut before, size_of::<Mask>()) };
     Blocked(before)
 }
 
 /// Takes the next signal that is pending, of all that are blocked; waits for one until the time is up, or for ever.
 /// Signals of one number that were sent several times come once, real-time signals as often as they were sent.
 pub fn wait(timeout: Option<Duration>) -> Option<Signal> {
-    take(!0, timeout)
+    take(change_mask(None).0, timeout)
 }
 
 /// Forgets the signal if it is pending.
@@ -126,6 +123,16 @@ fn take(which: Mask, timeout: Option<Duration>) -> Option<Signal> {
         libc::syscall(libc::SYS_rt_sigtimedwait, &raw const which, none, time, size_of::<Mask>())
     };
     Signal::new(number as i32)
+}
+
+/// Lets the signals of a fault end this process, whoever sends them: PID 1 never gets them.
+pub fn leave_faults_to_the_kernel() {
+    let faults = Signal::catchable().filter(|signal| signal.is_fault());
+    let unblocked = faults.fold(0, |mask: Mask, signal| {
+        kernel_action(signal.number(), Some(&Action::default()));
+        mask | 1 << (signal.number() - 1)
+    });
+    set_mask(Blocked(!unblocked));
 }
 
 /// Makes sure that ended children wait to be collected: while SIGCHLD is ignored the kernel throws them away (wait(2)).

@@ -188,8 +188,7 @@ fn exec_asks_in_the_environment_of_the_worker_that_it_asks_for() {
 #[test]
 fn a_probe_that_hangs_is_killed_with_its_worker() {
     let well = Flag::new();
-    let (program, path) = (fixture(), well.path());
-    let probe = format!("exec:{} unless={path} child=wait unless={path} wait", program.display());
+    let probe = format!("exec:sh -c 'test -e {} || {{ sleep 1000 & sleep 1000; }}'", well.path());
     let rig = Rig::new(&["-i", "1", "--ready", &probe, "--ready-timeout", "200ms"]);
     let rig = rig.arg("--backoff").arg("10ms..10ms").arg("--max-restarts").arg("0").fixture("up wait").start();
     rig.until("it was given up twice", |out| out.count("was not ready within") >= 2);

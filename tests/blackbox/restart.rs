@@ -38,7 +38,7 @@ fn a_life_was_stable_even_when_rinit_hears_of_its_length_and_its_end_at_once() {
     let go = Flag::new();
     let rig = Rig::new(&["-i", "1", "--min-uptime", "300ms", "--backoff", "1h..1h"]);
     let rig = rig.fixture(&format!("up file={} exit=1", go.path())).start();
-    rig.until("it is up", |out| out.has("| up "));
+    rig.until("it is up, and rinit knows", |out| out.has("| up ") && out.has(") started"));
     // A machine that is busy elsewhere: rinit does not run while the worker becomes stable, and ends.
     let worker = rig.workers()[0];
     rig.signal("STOP");
