@@ -7,6 +7,7 @@ use super::workers::{Notice, Workers};
 use crate::config::Settings;
 use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Report, Signal, Time, WorkerId};
 use crate::logs::Logs;
+use crate::sys::process::kill;
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{cgroup, reap};
 use nix::unistd::Pid;
@@ -206,10 +207,13 @@ impl Supervisor {
                     self.turn(event, remains, reporter);
                 }
                 None => {
-                    reap::collect(pid);
-                    if let Some(probe) = self.workers.probes.borrow_mut().remove(&pid) {
+                    let probe = self.workers.probes.borrow_mut().remove(&pid);
+                    if let Some(probe) = probe {
+                        // As with a worker: what it leaves in its group ends with it.
+                        let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::KILL);
                         let _ = probe.send(exit);
                     }
+                    reap::collect(pid);
                 }
             }
         }

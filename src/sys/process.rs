@@ -191,13 +191,14 @@ pub fn kill(target: Pid, signal: Signal) -> nix::Result<()> {
     Errno::result(unsafe { libc::kill(target.as_raw(), signal.number()) }).map(drop)
 }
 
-/// What to do when the kernel has no room for a process: a limit of the container or the user, named; or `None` when the
+/// Why a process cannot be had now, and may be later: a limit of the container or the user, named; or `None` when the
 /// error is of another kind.
 pub fn advice_for_no_room(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::EAGAIN => Some("the limit on processes is reached (docker run --pids-limit, ulimit -u)"),
         Errno::EMFILE | Errno::ENFILE => Some("the limit on open files is reached (ulimit -n)"),
         Errno::ENOMEM => Some("there is no memory left for a process (docker run --memory)"),
+        Errno::ETXTBSY => Some("the program's file is still being written"),
         _ => None,
     }
 }

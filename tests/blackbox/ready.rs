@@ -1,6 +1,6 @@
 //! `--ready`: when a worker counts as ready, and what happens when it never does.
 
-use crate::harness::{Flag, Rig, Running, eventually, fixture, free_port, namespace};
+use crate::harness::{Flag, Rig, Running, eventually, fixture, free_port, namespace, status_field};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
@@ -288,4 +288,16 @@ fn a_word_from_elsewhere_is_not_believed() {
         rig.until("it is forwarded", |out| out.has(&format!("got SIG{signal}")));
     }
     assert!(!rig.output().has("is ready"), "{:?}", rig.output().stderr);
+}
+
+#[test]
+fn what_a_probe_leaves_behind_ends_with_it() {
+    let tries = tempfile::NamedTempFile::new().unwrap();
+    let probe = format!("exec:sh -c 'echo try >>{}; sleep 1000 & exit 1'", tries.path().display());
+    let rig = Rig::new(&["-i", "1", "--ready", &probe]).fixture("up wait").start();
+    let tried = || std::fs::read_to_string(tries.path()).unwrap().lines().count();
+    eventually("the probe was tried several times", || (tried() >= 5).then_some(()));
+    let left = || rig.workers().into_iter().filter(|pid| status_field(*pid, "Name") == "sleep").count();
+    // The last one may just be about to be collected.
+    eventually("nothing but what the last probe left is there", || (left() <= 1).then_some(()));
 }
