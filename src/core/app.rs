@@ -17,8 +17,6 @@ pub struct App {
     wish: Wanted,
     /// The reload in progress.
     pub rollout: Option<Rollout>,
-    /// How the last reload ended.
-    pub last_reload: Option<Outcome>,
     /// A reload was asked for during the one in progress.
     queued: bool,
     /// The generation that last reached every slot: what new slots run.
@@ -54,18 +52,7 @@ const MOST_SLOTS: u32 = 1024;
 impl App {
     pub(super) fn new(id: AppId, policy: Policy) -> App {
         let slots = (0..policy.instances).map(|index| Slot::new(SlotId { app: id, index }, 1)).collect();
-        App {
-            id,
-            policy,
-            slots,
-            wish: Wanted::Up,
-            rollout: None,
-            last_reload: None,
-            queued: false,
-            settled: 1,
-            newest: 1,
-            proven: false,
-        }
+        App { id, policy, slots, wish: Wanted::Up, rollout: None, queued: false, settled: 1, newest: 1, proven: false }
     }
 
     /// The slots' number that is wanted.
@@ -176,15 +163,13 @@ impl App {
         if let Some(rollout) = self.rollout.take() {
             let mut turn = context.turn(&self.policy, self.proven);
             self.slots.iter_mut().for_each(|slot| slot.abandon_replacement(&mut turn));
-            context.report(Report::ReloadFailed { app: self.id, generation: rollout.target, trouble: trouble.clone() });
-            self.last_reload = Some(Outcome::Failed(rollout.target, trouble));
+            context.report(Report::ReloadFailed { app: self.id, generation: rollout.target, trouble });
         }
     }
 
     fn finish_reload(&mut self, context: &mut Context) {
         if let Some(Rollout { target, since, .. }) = self.rollout.take() {
             self.settled = target;
-            self.last_reload = Some(Outcome::Done(target));
             // Workers that have finished for good have nothing to replace; if ever, they start as what all others are.
             self.slots.iter_mut().for_each(|slot| slot.generation = target);
             context.report(Report::Reloaded { app: self.id, generation: target, took: context.now - since });

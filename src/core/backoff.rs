@@ -7,6 +7,9 @@ const GROWTH: f64 = 1.5;
 /// The part of the wait that chance adds or takes away, so that workers that fell together do not rise together.
 const JITTER: f64 = 0.1;
 
+/// Never no wait at all: what fails at once would be tried again at the same moment, for ever.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The wait before restart n: `min`·1.5ⁿ, at most `max`, give or take 10 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -21,7 +24,7 @@ impl Backoff {
     pub fn delay(&self, n: u32, chance: f64) -> Duration {
         let grown = self.min.as_secs_f64() * GROWTH.powi(n.min(200) as i32);
         let capped = grown.min(self.max.as_secs_f64());
-        Duration::from_secs_f64(capped * (1.0 + JITTER * chance.clamp(-1.0, 1.0)))
+        Duration::from_secs_f64(capped * (1.0 + JITTER * chance.clamp(-1.0, 1.0))).max(SHORTEST)
     }
 }
 
@@ -67,8 +70,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_of_nothing_stays_nothing() {
+    fn a_wait_of_nothing_is_still_a_moment() {
         let none = Backoff { min: Duration::ZERO, max: Duration::ZERO };
-        assert_eq!(none.delay(9, 1.0), Duration::ZERO);
+        assert_eq!(none.delay(9, 1.0), SHORTEST);
     }
 }

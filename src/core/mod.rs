@@ -35,10 +35,10 @@ pub use backoff::{Backoff, Dice};
 pub use exit::{Exit, How};
 pub use fleet::Fleet;
 pub use report::{Next, Report, Role, Trouble};
-pub use rollout::{Outcome, Rollout};
+pub use rollout::Rollout;
 pub use signal::Signal;
 pub use slot::{Place, Slot, Wish};
-pub use tally::Tally;
+use tally::Tally;
 pub use worker::{Phase, Why, Worker};
 
 use std::time::Duration;

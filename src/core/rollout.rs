@@ -14,15 +14,6 @@ pub struct Rollout {
     pub prepared: bool,
 }
 
-/// How the last reload ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every worker is of this generation.
-    Done(u32),
-    /// The old workers stayed.
-    Failed(u32, Trouble),
-}
-
 impl Rollout {
     /// Starts as many replacements as may be under way. Tells whether every slot is new and nothing is under way.
     pub(super) fn advance(&self, slots: &mut [Slot], turn: &mut Turn) -> bool {
@@ -33,9 +24,16 @@ impl Rollout {
             Reload::Rolling(width) => width as usize,
             Reload::Restart => 1,
         };
-        let under_way = slots.iter().filter(|slot| slot.incoming.is_some() || slot.outgoing.is_some()).count();
+        let is_emptied = |slot: &Slot| self.is_outdated(slot) && slot.holder().is_some_and(Worker::is_leaving);
+        let is_under_way = |slot: &&Slot| {
+            let overlaps = slot.incoming.is_some() || slot.outgoing.is_some();
+            overlaps || turn.policy.reload == Reload::Restart && is_emptied(slot)
+        };
+        let under_way = slots.iter().filter(is_under_way).count();
         let mut outdated: Vec<&mut Slot> = slots.iter_mut().filter(|slot| self.is_outdated(slot)).collect();
         let done = under_way == 0 && outdated.is_empty();
+        // A place that was emptied for its replacement comes before any other.
+        outdated.sort_by_key(|slot| slot.place != Place::Vacant);
         let may_begin = outdated.iter_mut().filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
         for slot in may_begin.take(width.saturating_sub(under_way)) {
             match turn.policy.reload {

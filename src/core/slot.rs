@@ -29,7 +29,7 @@ pub struct Slot {
     /// The replaced one on its way out.
     pub outgoing: Option<Worker>,
     /// How its workers have fared.
-    pub tally: Tally,
+    tally: Tally,
     /// How its holder ended last.
     pub last_exit: Option<Exit>,
     /// The word by which a worker here last said that it is ready: its successor must say it too (`--ready auto`).

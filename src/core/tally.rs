@@ -6,15 +6,14 @@ use worker::Turn;
 /// Crashes and starts, counted.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// How often a worker was started again.
-    pub restarts: u64,
     /// Crashes in a row since the last stable life.
     crashes: u32,
     /// Forks in a row that the kernel refused.
     refusals: u32,
 }
 
-/// The longest wait after a fork that the kernel refused: a worker is back within a second of the shortage's end.
+/// The shortest and the longest wait after a fork that the kernel refused: a worker is back within a second of the shortage's end.
+const SHORTEST_WAIT_FOR_ROOM: Time = Time::from_millis(10);
 const LONGEST_WAIT_FOR_ROOM: Time = Time::from_millis(800);
 
 impl Tally {
@@ -43,7 +42,6 @@ impl Tally {
     pub(super) fn crashed(&mut self, stable: bool, turn: &mut Turn) -> Next {
         if stable {
             self.crashes = 0;
-            self.restarts += 1;
             return Next::Restart;
         }
         let Policy { max_restarts, backoff, .. } = turn.policy;
@@ -52,13 +50,13 @@ impl Tally {
         }
         let wait = backoff.delay(self.crashes, turn.dice.throw());
         self.crashes = self.crashes.saturating_add(1);
-        self.restarts += 1;
         Next::Backoff { wait, crashes: self.crashes }
     }
 
     /// The kernel had no room for a process: nothing that the app could be blamed for.
     pub(super) fn refused(&mut self, turn: &mut Turn) -> Next {
-        let wait = turn.policy.backoff.delay(self.refusals, turn.dice.throw()).min(LONGEST_WAIT_FOR_ROOM);
+        let wait = turn.policy.backoff.delay(self.refusals, turn.dice.throw());
+        let wait = wait.clamp(SHORTEST_WAIT_FOR_ROOM, LONGEST_WAIT_FOR_ROOM);
         self.refusals = self.refusals.saturating_add(1);
         Next::Backoff { wait, crashes: 0 }
     }
