@@ -48,6 +48,8 @@ def main():
         server = Server(("", 0), Handler, bind_and_activate=False)
         server.socket.close()
         server.socket = socket.socket(fileno=3)
+        # Two workers may be woken for one connection: who comes second must not wait for the next.
+        server.socket.setblocking(False)
         where = "the socket that rinit keeps"
     else:
         # No socket was handed over: a port each.

@@ -24,7 +24,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
         Invocation::Supervise(for_supervisor(&raw, init.command, Path::new("/"), &mut faults), warnings)
     } else {
         let settings = for_init(&raw, &mut faults);
-        let mut options = init::Options { linger: settings.linger, ..init };
+        let mut options = init::Options { linger: settings.linger, warnings, ..init };
         apply_tini_variables(&mut options, environment);
         if !init_flags.iter().any(|flag| flag == "-c" || flag == "--single-child") {
             apply_dumb_init_variables(&mut options, environment);

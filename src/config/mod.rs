@@ -209,7 +209,7 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
             Ready::Uptime => Readiness::Uptime,
             Ready::Notify | Ready::Fd(_) | Ready::Tcp(_) | Ready::Http { .. } | Ready::Exec(_) => Readiness::Told,
         },
-        ready_timeout: faults.one("ready-timeout", &raw.ready_timeout, 30 * second, duration),
+        ready_timeout: faults.one("ready-timeout", &raw.ready_timeout, 30 * second, values::some_time),
         stop_signal: faults.one("stop-signal", &raw.stop_signal, Signal::TERM, values::stop_signal),
         stop_timeout: faults.one("stop-timeout", &raw.stop_timeout, 8 * second, duration),
         drain_delay: faults.one("drain-delay", &raw.drain_delay, Duration::ZERO, duration),

@@ -57,7 +57,7 @@ impl From<String> for Given {
 }
 
 /// Where a value of a setting goes.
-pub trait Slot {
+pub trait Field {
     /// Whether a second value is a second one, and not a better one.
     const REPEATS: bool;
     /// Takes a value.
@@ -66,7 +66,7 @@ pub trait Slot {
     fn or(self, below: Self) -> Self;
 }
 
-impl Slot for Option<Given> {
+impl Field for Option<Given> {
     const REPEATS: bool = false;
     fn put(&mut self, given: Given) {
         *self = Some(given);
@@ -76,7 +76,7 @@ impl Slot for Option<Given> {
     }
 }
 
-impl Slot for Vec<Given> {
+impl Field for Vec<Given> {
     const REPEATS: bool = true;
     fn put(&mut self, given: Given) {
         self.push(given);
@@ -104,7 +104,7 @@ macro_rules! settings {
             letter: { #[allow(unused_mut, unused_assignments)] let mut letter = None; $(letter = Some($letter);)? letter },
             value: $value,
             default: $default,
-            repeats: <$kind as Slot>::REPEATS,
+            repeats: <$kind as Field>::REPEATS,
             mode: Mode::$mode,
             help: $help,
         },)*];
@@ -113,7 +113,7 @@ macro_rules! settings {
             /// Takes a value for the setting of that flag; false if there is none.
             pub fn put(&mut self, flag: &str, given: Given) -> bool {
                 match flag {
-                    $($flag => Slot::put(&mut self.$field, given),)*
+                    $($flag => Field::put(&mut self.$field, given),)*
                     _ => return false,
                 }
                 true
@@ -121,7 +121,7 @@ macro_rules! settings {
 
             /// These settings, and where they are silent the ones below.
             pub fn or(self, below: Raw) -> Raw {
-                Raw { $($field: Slot::or(self.$field, below.$field),)* }
+                Raw { $($field: Field::or(self.$field, below.$field),)* }
             }
 
             /// The settings that are given, each with its first value.

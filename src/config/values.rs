@@ -117,6 +117,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration that is not nothing.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("no worker is ready in no time; allowed: more than 0, such as 30s".into()),
+        time => Ok(time),
+    }
+}
+
 pub(super) fn backoff(text: &str) -> Result<Backoff, String> {
     let (min, max) = text.split_once("..").ok_or("allowed: MIN..MAX, such as 100ms..15s")?;
     let backoff = Backoff { min: duration(min)?, max: duration(max)? };

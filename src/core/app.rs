@@ -90,10 +90,10 @@ impl App {
         slot.last_exit.map(|exit| exit.status())
     }
 
-    /// Whether the worker was sent SIGKILL.
-    pub(super) fn is_killing(&self, id: WorkerId) -> bool {
+    /// Whether a worker was sent SIGKILL.
+    pub(super) fn is_killing(&self) -> bool {
         let mut workers = self.slots.iter().flat_map(Slot::workers);
-        workers.any(|worker| worker.id == id && matches!(worker.phase, Phase::Killing { .. }))
+        workers.any(|worker| matches!(worker.phase, Phase::Killing { .. }))
     }
 
     /// Whether the worker is one of its own.

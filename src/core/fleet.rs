@@ -85,7 +85,6 @@ impl Fleet {
             }
             Event::Exited(id, exit) => {
                 if let Some((app, slot)) = find(apps, id) {
-                    *had_to_kill |= is_stopping && exit.how == How::Signal(Signal::KILL) && app.is_killing(id);
                     app.touch(slot, context, |slot, turn| slot.exited(id, exit, turn));
                     *last_failure = app.failure(slot).unwrap_or(*last_failure);
                 }
@@ -118,6 +117,7 @@ impl Fleet {
             Stage::Running | Stage::Stopping => apps.iter_mut().for_each(|app| app.reconcile(context)),
             Stage::Killing => apps.iter_mut().for_each(|app| app.kill(context)),
         }
+        *had_to_kill |= is_stopping && apps.iter().any(App::is_killing);
     }
 
     /// The next time at which something is due: a [`Event::Tick`] is to be given then.

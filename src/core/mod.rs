@@ -164,9 +164,9 @@ pub enum Event {
 /// Why a worker could not be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpawnError {
-    /// The kernel had no room for a process (`EAGAIN`, `ENOMEM`, `EMFILE`): it is tried again, and not held against
-    /// the app.
-    NoRoom(String),
+    /// The kernel cannot start a process now (`EAGAIN`, `ENOMEM`, `EMFILE`, `ETXTBSY`): it is tried again, and not held
+    /// against the app.
+    NotNow(String),
     /// The program could not be run; `status` is what a shell would give: 127 not found, 126 otherwise.
     Program {
         /// 126 or 127.

@@ -16,8 +16,10 @@ pub enum Report {
     NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<Sign> },
     /// It was sent its stop signal, and has this long.
     Stopping { slot: SlotId, worker: WorkerId, signal: Signal, timeout: Time },
-    /// Its time was up (or a second stop came): SIGKILL to its group.
-    Killed { slot: SlotId, worker: WorkerId },
+    /// SIGKILL to its group: its time was up (`late`), or a second stop came.
+    Killed { slot: SlotId, worker: WorkerId, late: bool },
+    /// It is there still, long after SIGKILL, and is waited for no longer.
+    GivenUp { slot: SlotId, worker: WorkerId },
     /// It ended.
     Exited { slot: SlotId, worker: WorkerId, role: Role, exit: Exit, lived: Time, next: Next },
     /// A reload began.
@@ -50,6 +52,8 @@ pub enum Role {
     Replacement,
     /// On its way out, because it was replaced or asked to stop.
     Leaving,
+    /// On its way out, because it was not ready in time.
+    Late,
 }
 
 /// What follows an exit or a failed start.

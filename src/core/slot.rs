@@ -179,7 +179,7 @@ impl Slot {
     /// Kills all of its processes.
     pub(super) fn kill(&mut self, turn: &mut Turn) {
         let id = self.id;
-        self.workers_mut().for_each(|worker| worker.kill(id, turn));
+        self.workers_mut().for_each(|worker| worker.kill(id, false, turn));
         if self.holder().is_none() {
             self.place = Place::Vacant;
         }
@@ -198,12 +198,12 @@ impl Slot {
     }
 
     fn role(&self, id: WorkerId) -> Role {
-        let is = |worker: &Worker| worker.id == id;
-        let leaving = self.workers().any(|worker| is(worker) && worker.is_leaving());
-        match &self.incoming {
-            _ if leaving => Role::Leaving,
-            Some(worker) if is(worker) => Role::Replacement,
-            Some(_) | None => Role::Holder,
+        let phase = self.workers().find(|worker| worker.id == id).map(|worker| worker.phase);
+        match phase {
+            Some(Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady, .. }) => Role::Late,
+            Some(Phase::Draining { .. } | Phase::Killing { .. }) => Role::Leaving,
+            _ if self.incoming.as_ref().is_some_and(|worker| worker.id == id) => Role::Replacement,
+            Some(Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready) | None => Role::Holder,
         }
     }
 
@@ -283,10 +283,15 @@ impl Slot {
                 (role == Role::Replacement).then_some(Trouble::NotReady { slot, worker: id, after, missing })
             }
             Phase::Draining { .. } => {
-                worker.kill(slot, turn);
+                worker.kill(slot, true, turn);
                 None
             }
-            Phase::Ready | Phase::Killing { .. } => None,
+            Phase::Killing { .. } => {
+                turn.report(Report::GivenUp { slot, worker: id });
+                self.exited(id, Exit::signal(Signal::KILL), turn);
+                None
+            }
+            Phase::Ready => None,
         }
     }
 
@@ -335,14 +340,16 @@ impl Slot {
             };
         }
         if let Some(worker) = self.holder().filter(|worker| worker.id == id).cloned() {
-            self.last_exit = Some(exit);
+            // Who is stopped for not being ready has failed, with whatever code it ends.
+            let succeeded = exit.how == How::Code(0) && role == Role::Late;
+            self.last_exit = Some(if succeeded { Exit::code(1) } else { exit });
             let next = match worker.phase {
                 Phase::Forked { .. } | Phase::Starting { .. } => self.tally.exited(exit, false, turn),
                 Phase::Ready => self.tally.exited(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
-                Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady } => {
+                Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady, .. } => {
                     self.tally.crashed(false, turn)
                 }
-                Phase::Draining { why: Why::Unwanted, .. } | Phase::Killing { why: Why::Unwanted } => Next::Gone,
+                Phase::Draining { why: Why::Unwanted, .. } | Phase::Killing { why: Why::Unwanted, .. } => Next::Gone,
             };
             self.place = Place::after(next, turn.now);
             report(worker.started, next, turn);
@@ -353,7 +360,7 @@ impl Slot {
     /// One of its processes could not be started.
     pub(super) fn spawn_failed(&mut self, id: WorkerId, error: SpawnError, turn: &mut Turn) -> Upshot {
         let slot = self.id;
-        let (SpawnError::NoRoom(message) | SpawnError::Program { message, .. }) = &error;
+        let (SpawnError::NotNow(message) | SpawnError::Program { message, .. }) = &error;
         let message = message.clone();
         if let Some(worker) = self.incoming.take_if(|worker| worker.id == id) {
             turn.report(Report::StartFailed { slot, worker: id, error: message.clone(), next: Next::Gone });
@@ -369,7 +376,7 @@ impl Slot {
         let leaving = holder.is_leaving();
         let next = match error {
             _ if leaving => Next::Gone,
-            SpawnError::NoRoom(_) => self.tally.refused(turn),
+            SpawnError::NotNow(_) => self.tally.refused(turn),
             SpawnError::Program { status, .. } => {
                 self.last_exit = Some(Exit::code(status));
                 if turn.proven { self.tally.crashed(false, turn) } else { Next::GiveUp { crashes: 1 } }

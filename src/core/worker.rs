@@ -37,10 +37,12 @@ pub enum Phase {
         /// When its patience ends.
         kill_at: Time,
     },
-    /// Sent SIGKILL; its exit is awaited.
+    /// Sent SIGKILL; at that time its exit is awaited no longer.
     Killing {
         /// What for.
         why: Why,
+        /// When it is given up.
+        until: Time,
     },
 }
 
@@ -64,6 +66,9 @@ pub(super) struct Turn<'a> {
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
+/// So long after SIGKILL a process is stuck in the kernel, or not rinit's to kill: it is waited for no longer.
+const GIVEN_UP_AFTER: Time = Time::from_secs(5);
+
 impl Worker {
     /// Whether it is on its way out.
     pub fn is_leaving(&self) -> bool {
@@ -77,7 +82,8 @@ impl Worker {
         match self.phase {
             Phase::Forked { until } | Phase::Starting { until } => Some(until),
             Phase::Draining { kill_at, .. } => Some(kill_at),
-            Phase::Ready | Phase::Killing { .. } => None,
+            Phase::Killing { until, .. } => Some(until),
+            Phase::Ready => None,
         }
     }
 
@@ -91,15 +97,15 @@ impl Worker {
         }
     }
 
-    pub(super) fn kill(&mut self, slot: SlotId, turn: &mut Turn) {
+    pub(super) fn kill(&mut self, slot: SlotId, late: bool, turn: &mut Turn) {
         let why = match self.phase {
             Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready => Why::Unwanted,
             Phase::Draining { why, .. } => why,
             Phase::Killing { .. } => return,
         };
-        self.phase = Phase::Killing { why };
+        self.phase = Phase::Killing { why, until: turn.now + GIVEN_UP_AFTER };
         turn.effects.push(Effect::Kill(self.id));
-        turn.report(Report::Killed { slot, worker: self.id });
+        turn.report(Report::Killed { slot, worker: self.id, late });
     }
 }
 

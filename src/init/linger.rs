@@ -7,7 +7,7 @@ use crate::sys::signals;
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
-/// Waits until nothing is left, the time is up, or a signal asks to end. The child has ended and is not collected.
+/// Waits until nothing is left that is this process' own to wait for, the time is up, or a signal asks to end. The child has ended and is not collected.
 pub(super) fn wait(child: Pid, patience: Duration, is_pid_1: bool) {
     if patience.is_zero() {
         return;

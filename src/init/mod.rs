@@ -17,6 +17,7 @@ use std::ffi::OsString;
 
 /// Runs the command as the only child and returns its exit code, or the code of what went wrong.
 pub fn run(options: &Options, inherited: Inherited) -> u8 {
+    options.warnings.iter().for_each(|warning| options.warn(warning));
     let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
     if let Some(signal) = options.parent_death
         && let Err(error) = die_with_parent(signal)
@@ -134,7 +135,8 @@ fn wait_for(child: &Child, options: &Options, is_pid_1: bool) -> Exit {
 fn forward(signal: Signal, child: Pid, options: &Options) {
     if let Some(sent) = options.passed_on_as(signal) {
         let target = if options.group || options.session { Pid::from_raw(-child.as_raw()) } else { child };
-        match kill(target, sent) {
+        // A child that has no session yet has no group of that number; it still gets what is sent to it alone.
+        match kill(target, sent).or_else(|_| kill(child, sent)) {
             Ok(()) => options.debug(&format!("passed {sent} to {target}")),
             Err(errno) => options.debug(&format!("cannot pass {sent} to {target}: {}", errno.desc())),
         }

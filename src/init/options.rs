@@ -43,6 +43,8 @@ pub struct Options {
     pub verbosity: Verbosity,
     /// Codes for what goes wrong.
     pub codes: Codes,
+    /// What is odd in the settings and no fault.
+    pub warnings: Vec<String>,
 }
 
 /// Whether orphans are taken in.
@@ -105,6 +107,7 @@ impl Options {
             linger: Duration::ZERO,
             verbosity: Verbosity { level: 1, to_stdout: false },
             codes: Codes { not_found: 127, not_executable: 126, internal: 70 },
+            warnings: vec![],
         }
     }
 

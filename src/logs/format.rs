@@ -194,7 +194,8 @@ struct Keys {
 /// What stands between the braces of a JSON object, and which of our keys are among its own. `None`: no valid object.
 fn inner_of_object(bytes: &[u8]) -> Option<(&[u8], Keys)> {
     let inner = bytes.trim_ascii().strip_prefix(b"{")?.strip_suffix(b"}")?;
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // What is passed over by the parser is not checked by it.
+    let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(bytes).ok()?);
     let keys = deserializer.deserialize_map(KeysOfObject).ok()?;
     deserializer.end().ok()?;
     Some((inner.trim_ascii(), keys))
@@ -262,6 +263,7 @@ mod tests {
         assert_eq!(written(LogFormat::Json, false, b"{}"), format!("{front}}}\n"));
         let own = r#"{"time":1,"app":{},"worker":[],"pid":null,"stream":"x","m":1}"#;
         assert_eq!(written(LogFormat::Json, false, own.as_bytes()), format!("{own}\n"));
+        assert!(written(LogFormat::Json, false, b"{\"a\":\"\xff\"}").contains("\"message\":"));
         for broken in ["{", "{\"a\"}", "{\"a\":1}}", "[1]", "{\"a\":1} x"] {
             assert!(written(LogFormat::Json, false, broken.as_bytes()).contains("\"message\":"), "{broken}");
         }

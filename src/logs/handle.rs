@@ -32,6 +32,8 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     /// Bytes of rinit's own lines that are not in a sink yet.
     pub(super) own: AtomicUsize,
+    /// Counts up whenever the hub has moved something.
+    pub(super) moves: AtomicUsize,
     /// Rings when there is something in the queue.
     pub(super) bell: EventFd,
 }
@@ -61,6 +63,7 @@ pub fn start(format: Format) -> io::Result<Logs> {
     let shared = Arc::new(Shared {
         queue: Mutex::default(),
         own: AtomicUsize::new(0),
+        moves: AtomicUsize::new(0),
         bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
     });
     let mut hub = Hub::new(format, shared.clone());
@@ -103,6 +106,11 @@ impl Logs {
         let (done, answer) = oneshot::channel();
         self.give(Command::Finish(done));
         answer
+    }
+
+    /// A number that goes on while bytes are moved.
+    pub fn moves(&self) -> usize {
+        self.shared.moves.load(Ordering::Relaxed)
     }
 
     fn give(&self, command: Command) {

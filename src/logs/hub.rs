@@ -33,6 +33,8 @@ pub(super) struct Hub {
     lanes: Lanes,
     draining: Vec<Draining>,
     finishing: Option<Finishing>,
+    /// Own lines that found no room, and are not told of yet.
+    dropped: u64,
     chunk: Vec<u8>,
 }
 
@@ -59,6 +61,7 @@ impl Hub {
             lanes: Lanes::new(),
             draining: Vec::new(),
             finishing: None,
+            dropped: 0,
             chunk: vec![0; chunk],
         }
     }
@@ -90,7 +93,7 @@ impl Hub {
     /// After a panic: what was half written is given up, what was asked for stays.
     pub(super) fn recover(&mut self) {
         for lane in self.lanes.all_mut() {
-            lane.sink.buffer().clear();
+            lane.sink.reset();
             lane.free();
         }
         self.own(tracing::Level::ERROR, "the log failed on a line, which is lost; it goes on");
@@ -147,9 +150,7 @@ impl Hub {
                 }
             }
         }
-        if dropped > 0 {
-            self.own(tracing::Level::WARN, &format!("{dropped} lines of rinit's own were lost: stderr was not read"));
-        }
+        self.dropped += dropped;
     }
 
     /// Moves what can be moved now. True if anything was.
@@ -177,6 +178,13 @@ impl Hub {
             lane.own.shrink_to(16);
             moved |= lane.sink.flush();
         }
+        if self.dropped > 0 && self.lanes.look(Stream::Stderr).takes_own() {
+            let dropped = std::mem::take(&mut self.dropped);
+            self.own(tracing::Level::WARN, &format!("{dropped} lines of rinit's own were lost: stderr was not read"));
+        }
+        if moved {
+            self.shared.moves.fetch_add(1, Ordering::Relaxed);
+        }
         moved
     }
 
@@ -192,13 +200,14 @@ impl Hub {
 
     /// Closes what is over and what nobody will ask about.
     fn close(&mut self) {
-        let Hub { taps, draining, finishing, .. } = self;
+        let Hub { format, taps, lanes, draining, finishing, .. } = self;
         let asked_for = |tap: &Tap| draining.iter().any(|draining| draining.worker == tap.id.worker);
         taps.retain(|tap| asked_for(tap) || !tap.is_over(finishing.is_some()));
         if taps.iter().filter(|tap| tap.is_left_over()).count() > LEFT_OPEN
             && let Some(oldest) = taps.iter().position(Tap::is_left_over)
         {
-            taps.remove(oldest);
+            let mut tap = taps.remove(oldest);
+            tap.end_line(format, lanes.of(tap.id.stream), &Stamp::new(SystemTime::now()));
         }
     }
 }

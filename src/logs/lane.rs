@@ -16,13 +16,13 @@ const LONGEST_TURN: usize = 16 * 1024 * 1024;
 /// One way out, shared by all workers.
 pub(super) struct Lane {
     pub(super) sink: Sink,
-    turn: Option<Turn>,
-    /// rinit's own lines that wait for the end of a turn.
+    held: Option<Hold>,
+    /// rinit's own lines that wait for the end of a hold.
     pub(super) own: VecDeque<Vec<u8>>,
 }
 
 /// A stream stands in the middle of a line: nobody else may write.
-struct Turn {
+struct Hold {
     of: TapId,
     since: Instant,
     /// Bytes moved since then.
@@ -33,52 +33,52 @@ struct Turn {
 
 impl Lane {
     fn new(stream: Stream) -> Lane {
-        Lane { sink: Sink::new(stream), turn: None, own: VecDeque::new() }
+        Lane { sink: Sink::new(stream), held: None, own: VecDeque::new() }
     }
 
     /// Whether that stream may write now.
     pub(super) fn takes(&self, tap: TapId) -> bool {
-        self.sink.is_empty() && self.turn.as_ref().is_none_or(|turn| turn.of == tap)
+        self.sink.is_empty() && self.held.as_ref().is_none_or(|hold| hold.of == tap)
     }
 
     /// Whether rinit's own lines may be written now.
     pub(super) fn takes_own(&self) -> bool {
-        self.sink.is_empty() && self.turn.is_none()
+        self.sink.is_empty() && self.held.is_none()
     }
 
     /// Notes that a stream has written, and whether it stands in the middle of a line.
     pub(super) fn wrote(&mut self, tap: TapId, midway: bool, bytes: usize) {
-        match &mut self.turn {
-            Some(turn) if turn.of == tap && midway => {
-                turn.moved += bytes;
-                turn.total += bytes;
+        match &mut self.held {
+            Some(hold) if hold.of == tap && midway => {
+                hold.moved += bytes;
+                hold.total += bytes;
             }
-            Some(turn) if turn.of == tap => self.turn = None,
-            _ if midway => self.turn = Some(Turn { of: tap, since: now(), moved: bytes, total: bytes }),
+            Some(hold) if hold.of == tap => self.held = None,
+            _ if midway => self.held = Some(Hold { of: tap, since: now(), moved: bytes, total: bytes }),
             _ => {}
         }
     }
 
     /// Whether a stream is in the middle of a line.
     pub(super) fn is_held(&self) -> bool {
-        self.turn.is_some()
+        self.held.is_some()
     }
 
     /// The stream whose line is to be ended, since others wait and it goes on too slowly, or for ever.
     pub(super) fn overdue(&mut self, others_wait: impl FnOnce(TapId) -> bool) -> Option<TapId> {
-        let turn = self.turn.as_mut().filter(|turn| now().saturating_duration_since(turn.since) >= PATIENCE)?;
+        let hold = self.held.as_mut().filter(|hold| now().saturating_duration_since(hold.since) >= PATIENCE)?;
         let keeps_it =
-            turn.moved >= BRISK && turn.total < LONGEST_TURN || !self.sink.is_empty() || !others_wait(turn.of);
+            hold.moved >= BRISK && hold.total < LONGEST_TURN || !self.sink.is_empty() || !others_wait(hold.of);
         if keeps_it {
-            (turn.since, turn.moved) = (now(), 0);
+            (hold.since, hold.moved) = (now(), 0);
             return None;
         }
-        Some(turn.of)
+        Some(hold.of)
     }
 
     /// Ends the turn, whoever's it is.
     pub(super) fn free(&mut self) {
-        self.turn = None;
+        self.held = None;
     }
 }
 

@@ -70,6 +70,12 @@ impl Sink {
         self.pending.is_empty()
     }
 
+    /// Gives up what is to be written.
+    pub(super) fn reset(&mut self) {
+        self.pending.clear();
+        self.written = 0;
+    }
+
     /// Writes as much as fits now. Tells whether anything was written.
     pub(super) fn flush(&mut self) -> bool {
         let before = self.written;
@@ -87,9 +93,8 @@ impl Sink {
             }
         }
         let progress = self.written > before;
-        self.pending.clear();
+        self.reset();
         self.pending.shrink_to(KEPT);
-        self.written = 0;
         progress
     }
 

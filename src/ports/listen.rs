@@ -1,4 +1,5 @@
-//! `--listen`: sockets handed over as `sd_listen_fds(3)` describes it.
+//! `--listen`: sockets handed over as `sd_listen_fds(3)` describes it, blocking as systemd's are by default: a program that
+//! wants them otherwise sets that itself.
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, listen, setsockopt,
@@ -121,7 +122,7 @@ impl Drop for Listener {
 
 fn open_tcp(address: SocketAddr) -> nix::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
@@ -131,7 +132,7 @@ fn open_tcp(address: SocketAddr) -> nix::Result<OwnedFd> {
 
 fn open_unix(path: &Path) -> nix::Result<OwnedFd> {
     let address = UnixAddr::new(path)?;
-    let new = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None);
+    let new = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
     match bind_and_listen(new()?, &address) {
         Err(nix::Error::EADDRINUSE) if is_left_over(path) => {
             let _ = std::fs::remove_file(path);

@@ -2,7 +2,6 @@
 
 use super::INTERNAL_ERROR;
 use super::turn::Supervisor;
-use super::workers::Workers;
 use crate::core::Signal;
 use crate::sys::process::kill;
 use crate::sys::reap;
@@ -11,11 +10,15 @@ use nix::poll::{PollTimeout, poll};
 use nix::unistd::Pid;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::LocalSet;
 
-/// How long workers have to end after rinit's own failure, in tenths of a second.
-const PATIENCE: u32 = 50;
+/// How long workers have to end after rinit's own failure.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// And the log, to write what they said.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the loop to its exit code, whatever happens in it.
 pub(super) fn guard(supervisor: &mut Supervisor, runtime: &Runtime, signals: Signals) -> u8 {
@@ -28,27 +31,35 @@ pub(super) fn guard(supervisor: &mut Supervisor, runtime: &Runtime, signals: Sig
     };
     // Not through the log, which may be part of what is broken.
     let _ = writeln!(std::io::stderr(), "rinit: {what}; stopping every worker\n{}", supervisor.history());
-    stop_all(supervisor.workers());
+    let (workers, logs) = supervisor.left();
+    stop_all(workers);
+    let mut done = logs.finish();
+    wait_until(LAST_PATIENCE, || done.try_recv() != Err(TryRecvError::Empty));
     INTERNAL_ERROR
 }
 
 /// SIGTERM, time to end, SIGKILL.
-fn stop_all(workers: &mut Workers) {
-    let mut left = workers.pids();
+fn stop_all(mut left: Vec<Pid>) {
     for pid in &left {
         let _ = kill(*pid, Signal::TERM);
     }
-    for _ in 0..PATIENCE {
+    wait_until(PATIENCE, || {
         while let Some((pid, _)) = reap::peek() {
             reap::collect(pid);
             left.retain(|other| *other != pid);
         }
-        if left.is_empty() {
-            return;
-        }
-        let _ = poll(&mut [], PollTimeout::from(100u8));
-    }
+        left.is_empty()
+    });
     for pid in left {
         let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::KILL);
+    }
+}
+
+/// Looks every now and then whether it is so, but not for longer than that.
+#[expect(clippy::disallowed_methods, reason = "the loop and its clock are gone")]
+fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while !is_so() && Instant::now() < end {
+        let _ = poll(&mut [], PollTimeout::from(20u8));
     }
 }

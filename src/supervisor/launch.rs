@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first descriptor of `LISTEN_FDS` (`sd_listen_fds(3)`).
 const FIRST_SOCKET: RawFd = 3;
@@ -14,9 +16,20 @@ const FIRST_SOCKET: RawFd = 3;
 /// An app as it is started, with what each generation of it has read.
 pub(super) struct Launch {
     pub(super) app: App,
+    /// A thread reads the files again. When their file system hangs it may do so for ever, and no second one is started.
+    is_being_read: Arc<AtomicBool>,
     listeners: Vec<Listener>,
     /// What the `--env-file`s held, by generation.
     variables: BTreeMap<u32, Vec<(String, String)>>,
+}
+
+/// Leave to read the files, given back when it is dropped.
+pub(super) struct Reading(Arc<AtomicBool>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Which worker an environment is for.
@@ -28,7 +41,13 @@ pub(super) struct Seat {
 
 impl Launch {
     pub(super) fn new(app: App, listeners: Vec<Listener>, variables: Vec<(String, String)>) -> Launch {
-        Launch { app, listeners, variables: BTreeMap::from([(1, variables)]) }
+        Launch { app, is_being_read: Arc::default(), listeners, variables: BTreeMap::from([(1, variables)]) }
+    }
+
+    /// Leave to read the files again, while nobody else has it.
+    pub(super) fn begin_reading(&self) -> Option<Reading> {
+        let taken = self.is_being_read.swap(true, Ordering::Relaxed);
+        (!taken).then(|| Reading(self.is_being_read.clone()))
     }
 
     /// Keeps what a new generation has read.

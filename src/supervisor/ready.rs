@@ -12,7 +12,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockname,
     recvmsg, setsockopt, socket, sockopt,
 };
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::{Pid, getpgid, pipe2};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -34,6 +34,8 @@ const RARELY: Duration = Duration::from_millis(500);
 const TRY: Duration = Duration::from_secs(5);
 /// The longest datagram that is read; sd_notify's are lines of a few words.
 const DATAGRAM: usize = 4096;
+/// So many descriptors can come with one at the most (`SCM_MAX_FD`, unix(7)).
+const SENT: usize = 253;
 
 /// rinit's end of the way by which a worker speaks.
 pub(super) enum Channel {
@@ -101,18 +103,32 @@ fn open_notify_socket() -> nix::Result<(OwnedFd, OsString)> {
     Ok((socket, OsString::from_vec(name)))
 }
 
+/// Whose word counts.
+#[derive(Clone, Copy)]
+pub(super) struct Identity {
+    pub(super) pid: Pid,
+    pub(super) uid: u32,
+}
+
+impl Identity {
+    fn is_believed(&self, sender: &UnixCredentials) -> bool {
+        let is_in_group = || getpgid(Some(Pid::from_raw(sender.pid()))) == Ok(self.pid);
+        sender.pid() > 0 && (sender.uid() == self.uid || sender.uid() == 0 || is_in_group())
+    }
+}
+
 /// Waits for the worker's word, or asks until it answers, and tells the loop. Ends without a word when there will be
 /// none: `--ready-timeout` is the fleet's.
 pub(super) async fn watch(
     worker: WorkerId,
-    uid: u32,
+    who: Identity,
     ready: Ready,
     channel: Channel,
     probe: ProbeSetup,
     notices: mpsc::Sender<Notice>,
 ) {
     let sign = match (&ready, channel) {
-        (_, Channel::Notify(socket)) => wait_for_notify(socket, uid).await.map(|()| Sign::Notify),
+        (_, Channel::Notify(socket)) => wait_for_notify(socket, who).await.map(|()| Sign::Notify),
         (_, Channel::Newline(pipe)) => wait_for_newline(pipe).await.map(|()| Sign::Probe),
         (Ready::Tcp(address), Channel::None) => {
             until(async || connect(address).await.map(drop)).await;
@@ -143,32 +159,44 @@ async fn until(attempt: impl AsyncFn() -> io::Result<()>) {
     }
 }
 
-/// `READY=1` from a process of the worker's user (or root) in this PID namespace: a process outside of it has no number
-/// here, and is not believed.
-async fn wait_for_notify(socket: OwnedFd, uid: u32) -> io::Result<()> {
+/// `READY=1` from the worker's process group, or from a process of its user or of root, in this PID namespace: a process
+/// outside of it has no number here, and is not believed.
+async fn wait_for_notify(socket: OwnedFd, who: Identity) -> io::Result<()> {
     let socket = crate::sys::watch(socket)?;
     loop {
         let mut guard = socket.readable().await?;
         let Ok(received) = guard.try_io(|socket| Ok(receive(socket.as_raw_fd())?)) else { continue };
         let (text, sender) = received?;
-        let is_known = sender.is_some_and(|sender| sender.pid() > 0 && (sender.uid() == uid || sender.uid() == 0));
-        if is_known && text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
-            return Ok(());
+        let is_known = sender.is_some_and(|sender| who.is_believed(&sender));
+        match text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            true if is_known => return Ok(()),
+            true => tracing::debug!("READY=1 for process {} from a stranger: {sender:?}", who.pid),
+            false => {}
         }
     }
 }
 
-/// A datagram and who sent it. Descriptors that come with it find no room and are closed by the kernel.
+/// A datagram and who sent it. Descriptors that come with it are closed.
 fn receive(socket: RawFd) -> nix::Result<(Vec<u8>, Option<UnixCredentials>)> {
     let mut text = vec![0; DATAGRAM];
-    let mut space = nix::cmsg_space!(UnixCredentials);
+    let mut space = nix::cmsg_space!(UnixCredentials, [RawFd; SENT]);
     let (count, sender) = {
         let mut parts = [IoSliceMut::new(&mut text)];
         let message = recvmsg::<()>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
-        let sender = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::ScmCredentials(sender) => Some(sender),
-            _ => None,
-        });
+        let mut sender = None;
+        // What did not fit is an error here, and makes it a datagram from nobody.
+        for control in message.cmsgs().into_iter().flatten() {
+            match control {
+                ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials),
+                // BARRIER=1 wants its descriptor closed.
+                ControlMessageOwned::ScmRights(sent) => {
+                    for descriptor in sent {
+                        let _ = nix::unistd::close(descriptor);
+                    }
+                }
+                _ => {}
+            }
+        }
         (message.bytes, sender)
     };
     text.truncate(count);
@@ -234,19 +262,19 @@ async fn run_probe(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
     let child = spawn(&mut program, &setup)?;
     let (ended, end) = oneshot::channel();
     probes.borrow_mut().insert(child.pid, ended);
-    let running = Running { pid: child.pid, probes: probes.clone() };
+    let running = UnderWay { pid: child.pid, probes: probes.clone() };
     let exit = end.await.map_err(io::Error::other)?;
     drop(running);
     if exit.status() == 0 { Ok(()) } else { Err(io::Error::other("not ready")) }
 }
 
 /// A probe that nobody waits for any more is killed, and forgotten; the loop collects it as any orphan.
-struct Running {
+struct UnderWay {
     pid: Pid,
     probes: Probes,
 }
 
-impl Drop for Running {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         if self.probes.borrow_mut().remove(&self.pid).is_some() {
             let _ = kill(Pid::from_raw(-self.pid.as_raw()), crate::core::Signal::KILL);

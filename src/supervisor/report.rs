@@ -41,9 +41,15 @@ impl Reporter {
     pub(super) fn start() -> Reporter {
         let (queue, mut items) = mpsc::channel::<Item>(WAITING);
         let task = tokio::task::spawn_local(async move {
+            let mut patience = LINES;
             while let Some(Item { message, lines }) = items.recv().await {
                 let lines = match lines {
-                    Some(lines) => timeout(LINES, lines).await.ok().and_then(Result::ok).unwrap_or_default(),
+                    Some(lines) => {
+                        let written = timeout(patience, lines).await;
+                        // Who has waited once in vain does not wait for each of many.
+                        patience = if written.is_ok() { LINES } else { Duration::ZERO };
+                        written.ok().and_then(Result::ok).unwrap_or_default()
+                    }
                     None => Vec::new(),
                 };
                 message.write(&lines);
@@ -96,7 +102,7 @@ impl Message {
         match report {
             Report::Started { slot: at, worker, role } => {
                 let what = match role {
-                    Role::Holder | Role::Leaving => "started",
+                    Role::Holder | Role::Leaving | Role::Late => "started",
                     Role::Replacement => "started as a replacement",
                 };
                 Message::new(Level::INFO, format!("{}{} {what}", slot(at), pid(worker)))
@@ -133,9 +139,17 @@ impl Message {
                 Level::INFO,
                 format!("{}{} gets {signal} and {} to end", slot(at), pid(worker), short(*timeout)),
             ),
-            Report::Killed { slot: at, worker } => Message::new(
-                Level::WARN,
-                format!("{}{} did not end in time: killed with its group", slot(at), pid(worker)),
+            Report::Killed { slot: at, worker, late } => {
+                let why = if *late { "did not end in time and" } else { "may not end by itself any more and" };
+                Message::new(Level::WARN, format!("{}{} {why} is killed with its group", slot(at), pid(worker)))
+            }
+            Report::GivenUp { slot: at, worker } => Message::new(
+                Level::ERROR,
+                format!(
+                    "{}{} is still there after SIGKILL: not waited for any longer; it may have become another user's, or hang in the kernel",
+                    slot(at),
+                    pid(worker)
+                ),
             ),
             Report::Exited { slot: at, worker, role, exit, lived, next } => {
                 exited(&(slot(at) + &pid(worker)), *role, *exit, *lived, next)
@@ -177,11 +191,11 @@ impl Message {
     }
 }
 
-/// The container ends because no worker will run again.
-pub(super) fn end(code: u8) -> Message {
-    match code {
-        0 => Message::new(Level::INFO, "every worker has finished; exit code 0".into()),
-        code => Message::new(Level::ERROR, format!("no worker is left to run; exit code {code}")),
+/// The container ends because no worker will run again: all have finished, or some have failed.
+pub(super) fn end(code: u8, has_failed: bool) -> Message {
+    match (code, has_failed) {
+        (0, false) => Message::new(Level::INFO, "every worker has finished; exit code 0".into()),
+        (code, _) => Message::new(Level::ERROR, format!("no worker is left to run; exit code {code}")),
     }
 }
 
@@ -191,15 +205,20 @@ fn exited(name: &str, role: Role, exit: Exit, lived: Time, next: &Next) -> Messa
     match (role, next) {
         (Role::Leaving, Next::Gone) => Message::new(Level::INFO, format!("{name} is gone: {exit} after {lived}")),
         (_, Next::Finished) => Message::new(Level::INFO, format!("{name} finished: {exit} after {lived}")),
+        (Role::Late, Next::Gone) => Message {
+            level: Level::WARN,
+            text: format!("{name}, which was not ready in time, ended: {exit} after {lived}"),
+            explained_by_stderr: true,
+        },
         (Role::Replacement, _) => Message {
             level: Level::WARN,
             text: format!("the new {name} ended: {exit} after {lived}{advice}"),
             explained_by_stderr: true,
         },
-        (Role::Holder | Role::Leaving, next) => Message {
+        (Role::Holder | Role::Leaving | Role::Late, next) => Message {
             level: if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN },
             text: format!("{name} ended: {exit} after {lived}{advice}{}", following(next)),
-            explained_by_stderr: exit.how != How::Code(0),
+            explained_by_stderr: exit.how != How::Code(0) || role == Role::Late,
         },
     }
 }

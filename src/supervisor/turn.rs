@@ -5,7 +5,7 @@ use super::on_a_thread;
 use super::report::{self, Message, Reporter};
 use super::workers::{Notice, Workers};
 use crate::config::Settings;
-use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Report, Signal, Time, WorkerId};
+use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Place, Report, Signal, Time, WorkerId};
 use crate::logs::Logs;
 use crate::sys::process::kill;
 use crate::sys::signals::{Inherited, Signals};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 /// So many of one kind are handled before the others have their turn.
 const AT_ONCE: usize = 1024;
@@ -26,6 +26,8 @@ const AT_ONCE: usize = 1024;
 const RECORDED: usize = 256;
 /// How long reading a new generation's files may take.
 const READING: Duration = Duration::from_secs(10);
+/// A log that has moved nothing for so long, and does not even say so, is stuck in a write that waits.
+const STUCK: Duration = Duration::from_secs(2);
 /// Tasks wait when the loop has so many of their notices to read.
 const NOTICES: usize = 64;
 
@@ -105,7 +107,9 @@ impl Supervisor {
             }
         };
         if !self.fleet.is_stopping() {
-            reporter.tell(report::end(code), None);
+            let has_failed =
+                self.fleet.apps().iter().flat_map(|app| &app.slots).any(|slot| slot.place == Place::Failed);
+            reporter.tell(report::end(code, has_failed), None);
         }
         reporter.finish().await;
         self.flush(&signals).await?;
@@ -221,12 +225,9 @@ impl Supervisor {
 
     /// Whether the out-of-memory killer did it: its counter has moved since it was last looked at.
     fn was_oom_kill(&mut self, exit: Exit) -> bool {
-        if exit.how != How::Signal(Signal::KILL) {
-            return false;
-        }
         let now = cgroup::oom_kills(Path::new("/"));
         match (self.oom_kills, now) {
-            (Some(known), Some(now)) if now > known => {
+            (Some(known), Some(now)) if now > known && exit.how == How::Signal(Signal::KILL) => {
                 self.oom_kills = Some(known + 1);
                 true
             }
@@ -263,14 +264,16 @@ impl Supervisor {
         }
     }
 
-    /// Waits until what the workers wrote is out; a signal to stop ends that too.
+    /// Waits until what the workers wrote is out, or nothing of it goes on; a signal to stop ends that too.
     async fn flush(&mut self, signals: &AsyncFd<Signals>) -> io::Result<()> {
         let mut done = self.logs.finish();
         loop {
+            let moves = self.logs.moves();
             tokio::select! {
                 biased;
                 _ = &mut done => return Ok(()),
                 ready = signals.readable() => drop(ready?),
+                () = sleep(STUCK) => if moves == self.logs.moves() { return Ok(()) },
             }
             while let Ok(signal) = signals.try_io(Interest::READABLE, Signals::next) {
                 if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
@@ -295,9 +298,9 @@ impl Supervisor {
         )
     }
 
-    /// For the end after a panic.
-    pub(super) fn workers(&mut self) -> &mut Workers {
-        &mut self.workers
+    /// For the end after a panic: who is still there, and the log.
+    pub(super) fn left(&self) -> (Vec<Pid>, &Logs) {
+        (self.workers.pids(), &self.logs)
     }
 
     /// The time since the start: the fleet's only clock, read once a turn.
@@ -356,8 +359,16 @@ fn prepare(app: AppId, generation: u32, launch: &mut Launch, notices: mpsc::Send
         launch.keep(generation, Vec::new());
         return Some(Event::Prepared(app, generation, Ok(())));
     }
+    let Some(reading) = launch.begin_reading() else {
+        let why = "the files of --env-file are still being read for the reload before".to_owned();
+        return Some(Event::Prepared(app, generation, Err(why)));
+    };
+    let read = move || {
+        let _until_done = reading;
+        read_again(&paths)
+    };
     tokio::task::spawn_local(async move {
-        let read = match timeout(READING, on_a_thread(move || read_again(&paths))).await {
+        let read = match timeout(READING, on_a_thread(read)).await {
             Ok(Ok(read)) => read,
             Ok(Err(failed)) => Err(format!("cannot read --env-file: {failed}")),
             Err(_) => Err(format!("reading --env-file took longer than {READING:?}")),

@@ -1,17 +1,18 @@
 //! The processes: starting them, and which number belongs to which worker.
 
 use super::launch::{Launch, Seat};
-use super::ready::{self, ProbeSetup, Probes};
+use super::ready::{self, Identity, ProbeSetup, Probes};
 use crate::config::{Log, LogFormat};
 use crate::core::{Sign, Signal, SlotId, SpawnError, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
-use crate::sys::process::{Program, Session, Setup, advice_for_no_room, exec_result, kill, spawn};
+use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_now};
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, fchown, pipe2};
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use tokio::sync::mpsc;
@@ -92,7 +93,7 @@ impl Workers {
         launch: &Launch,
         seat: &Seat,
     ) -> Result<(), SpawnError> {
-        let no_room = |errno| SpawnError::NoRoom(advice_for_no_room(errno).unwrap_or(errno.desc()).to_owned());
+        let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
         let (channel, handed) = ready::open(&launch.app.ready).map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
@@ -124,8 +125,9 @@ impl Workers {
         }
         let exec = Rc::new(child.outcome);
         let uid = launch.app.user.as_ref().map_or(nix::unistd::getuid(), |user| user.uid).as_raw();
+        let who = Identity { pid: child.pid, uid };
         let probe = ProbeSetup {
-            environment,
+            environment: environment.into_iter().filter(is_a_probes).collect(),
             user: user.cloned(),
             signals: self.inherited,
             null: self.null.clone(),
@@ -135,7 +137,7 @@ impl Workers {
             tokio::task::spawn_local(watch_exec(worker, exec.clone(), self.notices.clone())),
             tokio::task::spawn_local(ready::watch(
                 worker,
-                uid,
+                who,
                 launch.app.ready.clone(),
                 channel,
                 probe,
@@ -180,8 +182,8 @@ impl Workers {
         let running = self.running.get_mut(&worker)?;
         let news = exec_result(running.exec.as_ref()?)?;
         running.exec = None;
-        Some(news.map_err(|error| match error.no_room() {
-            Some(advice) => SpawnError::NoRoom(advice.to_owned()),
+        Some(news.map_err(|error| match error.not_now() {
+            Some(advice) => SpawnError::NotNow(advice.to_owned()),
             None => SpawnError::Program { status: error.status(), message: error.explain(program) },
         }))
     }
@@ -238,6 +240,12 @@ impl Output {
 fn open_null() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     open("/dev/null", flags, Mode::empty()).or_else(|_| pipe2(OFlag::O_CLOEXEC).map(|(read, _)| read))
+}
+
+/// A probe is handed no sockets.
+fn is_a_probes(pair: &OsString) -> bool {
+    let pair = pair.as_encoded_bytes();
+    !pair.starts_with(b"LISTEN_") && !pair.starts_with(b"NOTIFY_SOCKET=")
 }
 
 /// Rings when there is news of the exec.

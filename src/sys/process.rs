@@ -131,7 +131,7 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
         // Out of the way of what the child is to have; here, where a failure can still be told.
         report = move_up(report.as_raw_fd(), above_all)?;
     }
-    let mut ready = Ready {
+    let mut prepared = Prepared {
         candidates: program.candidates.iter().map(|path| path.as_ptr()).collect(),
         above_all,
         descriptors,
@@ -146,7 +146,7 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
     // SAFETY: the child calls nothing but `run`, which keeps to what `signal-safety(7)` allows.
     let forked = unsafe { fork() };
     if let Ok(ForkResult::Child) = forked {
-        run(setup, &mut ready, report.as_raw_fd());
+        run(setup, &mut prepared, report.as_raw_fd());
     }
     set_mask(before);
     match forked? {
@@ -193,7 +193,7 @@ pub fn kill(target: Pid, signal: Signal) -> nix::Result<()> {
 
 /// Why a process cannot be had now, and may be later: a limit of the container or the user, named; or `None` when the
 /// error is of another kind.
-pub fn advice_for_no_room(errno: Errno) -> Option<&'static str> {
+pub fn why_not_now(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::EAGAIN => Some("the limit on processes is reached (docker run --pids-limit, ulimit -u)"),
         Errno::EMFILE | Errno::ENFILE => Some("the limit on open files is reached (ulimit -n)"),
@@ -205,8 +205,8 @@ pub fn advice_for_no_room(errno: Errno) -> Option<&'static str> {
 
 impl ExecError {
     /// Why the kernel had no room for it, if that is what failed.
-    pub fn no_room(&self) -> Option<&'static str> {
-        advice_for_no_room(self.errno)
+    pub fn not_now(&self) -> Option<&'static str> {
+        why_not_now(self.errno)
     }
 
     /// What a shell would give: 127 when there is no such program, else 126.
@@ -242,7 +242,7 @@ impl ExecError {
 }
 
 /// All that the child needs and must not allocate.
-struct Ready {
+struct Prepared {
     candidates: Vec<*const libc::c_char>,
     arguments: Vec<*const libc::c_char>,
     script: Vec<*const libc::c_char>,
@@ -256,8 +256,8 @@ struct Ready {
 }
 
 /// The child, from fork to exec.
-fn run(setup: &Setup, ready: &mut Ready, report: RawFd) -> ! {
-    let (stage, errno) = become_program(setup, ready);
+fn run(setup: &Setup, prepared: &mut Prepared, report: RawFd) -> ! {
+    let (stage, errno) = become_program(setup, prepared);
     let [a, b, c, d] = (errno as i32).to_ne_bytes();
     let word = [stage as u8, a, b, c, d];
     // SAFETY: five bytes are readable there, and `_exit` runs nothing of the parent's.
@@ -268,7 +268,7 @@ fn run(setup: &Setup, ready: &mut Ready, report: RawFd) -> ! {
 }
 
 /// Makes the calling process what the set-up says; returns only when something failed, and says what.
-fn become_program(setup: &Setup, ready: &mut Ready) -> (Stage, Errno) {
+fn become_program(setup: &Setup, prepared: &mut Prepared) -> (Stage, Errno) {
     match setup.session {
         Session::Group => {
             // It fails only where the parent has done it already.
@@ -284,10 +284,10 @@ fn become_program(setup: &Setup, ready: &mut Ready) -> (Stage, Errno) {
     if setup.foreground {
         tty::give_foreground_to_self();
     }
-    if let Err(errno) = place_descriptors(ready) {
+    if let Err(errno) = place_descriptors(prepared) {
         return (Stage::Descriptors, errno);
     }
-    if let Some(score) = &ready.oom_score_adj {
+    if let Some(score) = &prepared.oom_score_adj {
         raise_oom_score(score);
     }
     if let Some(user) = setup.user
@@ -299,25 +299,25 @@ fn become_program(setup: &Setup, ready: &mut Ready) -> (Stage, Errno) {
         // SAFETY: prctl(2) with plain numbers. After the change of user, which would clear it.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) };
     }
-    if let Some(pair) = ready.listen_pid.and_then(|index| ready.environment.get(index)) {
+    if let Some(pair) = prepared.listen_pid.and_then(|index| prepared.environment.get(index)) {
         write_listen_pid(*pair);
     }
     setup.signals.restore();
-    (Stage::Exec, exec(ready))
+    (Stage::Exec, exec(prepared))
 }
 
 /// First those away that are in another's place, then each to its own.
-fn place_descriptors(ready: &mut Ready) -> Result<(), Errno> {
-    for at in 0..ready.descriptors.len() {
-        let places = &ready.descriptors;
+fn place_descriptors(prepared: &mut Prepared) -> Result<(), Errno> {
+    for at in 0..prepared.descriptors.len() {
+        let places = &prepared.descriptors;
         let Some((from, _)) = places.get(at).copied() else { break };
         if places.iter().any(|(_, to)| *to == from) {
             // SAFETY: no memory is passed.
-            let moved = Errno::result(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, ready.above_all) })?;
-            ready.descriptors.iter_mut().filter(|(other, _)| *other == from).for_each(|(other, _)| *other = moved);
+            let moved = Errno::result(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, prepared.above_all) })?;
+            prepared.descriptors.iter_mut().filter(|(other, _)| *other == from).for_each(|(other, _)| *other = moved);
         }
     }
-    for (from, to) in &ready.descriptors {
+    for (from, to) in &prepared.descriptors {
         // SAFETY: no memory is passed; what `to` was is not used by this process any more.
         Errno::result(unsafe { libc::dup2(*from, *to) })?;
     }
@@ -372,19 +372,19 @@ fn write_listen_pid(pair: *mut u8) {
 }
 
 /// Tries each place as `execvp(3)` does. Returns only when none will do.
-fn exec(ready: &mut Ready) -> Errno {
-    let environment = ready.environment.as_ptr().cast::<*const libc::c_char>();
+fn exec(prepared: &mut Prepared) -> Errno {
+    let environment = prepared.environment.as_ptr().cast::<*const libc::c_char>();
     let mut denied = false;
-    for candidate in &ready.candidates {
+    for candidate in &prepared.candidates {
         // SAFETY: the vectors end with a null pointer and point to strings that end with a NUL, all of them alive.
-        unsafe { libc::execve(*candidate, ready.arguments.as_ptr(), environment) };
+        unsafe { libc::execve(*candidate, prepared.arguments.as_ptr(), environment) };
         let mut errno = Errno::last();
         if errno == Errno::ENOEXEC
-            && let Some(file) = ready.script.get_mut(1)
+            && let Some(file) = prepared.script.get_mut(1)
         {
             *file = *candidate;
             // SAFETY: as above.
-            unsafe { libc::execve(c"/bin/sh".as_ptr(), ready.script.as_ptr(), environment) };
+            unsafe { libc::execve(c"/bin/sh".as_ptr(), prepared.script.as_ptr(), environment) };
             errno = Errno::ENOEXEC;
         }
         match errno {

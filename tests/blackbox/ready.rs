@@ -301,3 +301,20 @@ fn what_a_probe_leaves_behind_ends_with_it() {
     // The last one may just be about to be collected.
     eventually("nothing but what the last probe left is there", || (left() <= 1).then_some(()));
 }
+
+#[test]
+fn a_word_that_comes_with_descriptors_or_after_others_that_did_is_heard() {
+    // BARRIER=1 and FDSTORE=1 of sd_notify come with a descriptor; python sends them as the C library would.
+    let say = "import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(chr(0) + os.environ['NOTIFY_SOCKET'][1:])
+read, write = os.pipe()
+for text in (b'BARRIER=1', b'READY=1'):
+    socket.send_fds(s, [text], [write])
+os.close(write)
+os.read(read, 1)
+print('closed', flush=True)
+time.sleep(1000)";
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--", "python3", "-c", say]).start();
+    rig.until("its word is heard, and what it sent is closed", |out| out.has("(it said so)") && out.has("closed"));
+}

@@ -455,3 +455,10 @@ fn an_env_file_that_never_ends_does_not_hold_up_a_stop() {
     assert_eq!(rig.wait(), 0);
     assert!(rig.output().has("got SIGTERM"));
 }
+
+#[test]
+fn a_mistyped_variable_is_told_of_with_one_child_too() {
+    let rig = Rig::new(&["--"]).env("RINIT_INSTANCE", "4").fixture("exit=0").start();
+    assert_eq!(rig.wait(), 0);
+    assert!(rig.output().has("RINIT_INSTANCE is no setting of rinit; did you mean RINIT_INSTANCES?"));
+}

@@ -104,6 +104,43 @@ fn a_refused_fork_is_tried_again_within_a_second_and_costs_no_budget() {
 }
 
 #[test]
+fn a_backoff_of_nothing_does_not_try_again_in_the_same_moment() {
+    let nothing = Backoff { min: Time::ZERO, max: Time::ZERO };
+    let mut world = World::healthy(one(Policy { instances: 1, max_restarts: 0, backoff: nothing, ..policy() }));
+    world.play(&[Forks(false), Exits(0, 1), Pass(1000)]);
+    assert!(world.saw(|report| matches!(report, Report::StartFailed { .. })) <= 101);
+    world.play(&[Forks(true), Program(false), Pass(100), Program(true), Pass(100)]);
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn who_is_not_ready_in_time_has_failed_whatever_code_it_ends_with() {
+    let mut fleet = Fleet::new(one(Policy { instances: 1, max_restarts: 1, ..policy() }), 1);
+    let mut give = |second, event| fleet.handle(Time::from_secs(second), event, &mut vec![]);
+    give(0, Event::Boot);
+    for (second, worker) in [(30, WorkerId(1)), (70, WorkerId(2))] {
+        give(second - 30, Event::Spawned(worker));
+        give(second, Event::Tick);
+        give(second, Event::Exited(worker, Exit::code(0)));
+        give(second + 10, Event::Tick);
+    }
+    assert_eq!(fleet.finished(), Some(1));
+}
+
+#[test]
+fn a_process_that_cannot_be_killed_is_given_up() {
+    let mut fleet = Fleet::new(one(Policy { instances: 1, ..policy() }), 1);
+    let mut give = |second, event| fleet.handle(Time::from_secs(second), event, &mut vec![]);
+    give(0, Event::Boot);
+    give(0, Event::Spawned(WorkerId(1)));
+    give(1, Event::Stop);
+    give(9, Event::Tick);
+    give(13, Event::Tick);
+    give(14, Event::Tick);
+    assert_eq!(fleet.finished(), Some(137));
+}
+
+#[test]
 fn a_worker_that_is_not_ready_in_time_is_stopped_and_counts_as_crashed() {
     let mut world = World::new(one(Policy { instances: 1, max_restarts: 1, ..policy() }));
     world.play(&[Pass(70_000)]);
@@ -297,7 +334,7 @@ fn every_state_and_event_without_an_owner_is_survived() {
         for event in [
             Event::Tick,
             Event::Spawned(stranger),
-            Event::SpawnFailed(stranger, SpawnError::NoRoom("x".into())),
+            Event::SpawnFailed(stranger, SpawnError::NotNow("x".into())),
             Event::Ready(stranger, Sign::Notify),
             Event::Exited(stranger, Exit::code(0)),
             Event::Prepared(7, 7, Ok(())),

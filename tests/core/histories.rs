@@ -4,7 +4,7 @@
 use crate::world::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
-use rinit::core::{Policy, Readiness, Reload, Restart};
+use rinit::core::{Backoff, Policy, Readiness, Reload, Restart};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -38,8 +38,10 @@ fn policies() -> impl Strategy<Value = Policy> {
         1 => Just(Reload::Restart),
     ];
     let delays = prop_oneof![2 => Just(0u32), 1 => Just(5000)];
-    (1u32..5, ready, restart, reload, 0u32..4, delays, prop_oneof![Just(0u32), Just(1000)]).prop_map(
-        |(instances, ready, restart, reload, max_restarts, delay, uptime)| Policy {
+    let backoff = prop_oneof![15 => Just(100u32), 1 => Just(0)];
+    (1u32..5, ready, restart, reload, 0u32..4, delays, prop_oneof![Just(0u32), Just(1000)], backoff).prop_map(
+        |(instances, ready, restart, reload, max_restarts, delay, uptime, backoff)| Policy {
+            backoff: Backoff { min: backoff * MS, max: 15_000 * MS },
             instances,
             ready,
             restart,

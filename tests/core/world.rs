@@ -182,7 +182,7 @@ impl World {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { worker, .. } if !self.forks => {
-                self.pending.push_back(Event::SpawnFailed(worker, SpawnError::NoRoom("no room".into())));
+                self.pending.push_back(Event::SpawnFailed(worker, SpawnError::NotNow("no room".into())));
             }
             Effect::Spawn { worker, .. } if !self.program => {
                 let error = SpawnError::Program { status: 127, message: "not found".into() };

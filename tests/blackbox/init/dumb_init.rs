@@ -258,3 +258,16 @@ fn v_or_its_variable_say_what_is_done_on_stderr() {
     let rig = dumb_init(&[]).arg("true").env("DUMB_INIT_DEBUG", "0").start();
     assert_eq!((rig.wait(), rig.output().stderr.len()), (0, 0));
 }
+
+#[test]
+fn a_signal_before_the_child_has_its_session_reaches_it() {
+    for _ in 0..20 {
+        // Pending when it starts: passed on right after the fork.
+        let rig = dumb_init(&[]).fixture("wait").through(&[
+            "python3",
+            "-c",
+            "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [15]); os.kill(os.getpid(), 15); os.execv(sys.argv[1], sys.argv[1:])",
+        ]);
+        assert_eq!(rig.start().wait(), 143);
+    }
+}
