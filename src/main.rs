@@ -1,6 +1,7 @@
 //! rinit: see `ARCHITECTURE.md`.
 
-use rinit::cli::{Invocation, Refusal, parse};
+use rinit::cli::{Invocation, parse};
+use rinit::config::Refusal;
 use rinit::sys::signals::Inherited;
 use rinit::{init, supervisor};
 use std::io::Write;

@@ -5,7 +5,7 @@ mod help;
 mod rinit;
 mod tini;
 
-use crate::config::{Faults, Settings};
+use crate::config::{Refusal, Settings};
 use crate::init;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -23,23 +23,11 @@ pub enum Invocation {
     Refuse(Refusal),
 }
 
-/// Why nothing is started.
-#[derive(Debug)]
-pub struct Refusal {
-    /// The text for stderr.
-    pub text: String,
-    /// The exit code.
-    pub code: u8,
-}
-
 impl Invocation {
     fn refuse(text: impl Into<String>, code: u8) -> Invocation {
         Invocation::Refuse(Refusal { text: text.into(), code })
     }
 }
-
-/// Exit code for settings that cannot be used: `EX_USAGE` of sysexits.h.
-pub const BAD_SETTINGS: u8 = 64;
 
 /// The environment, as pairs.
 pub type Environment = [(OsString, OsString)];
@@ -55,16 +43,6 @@ pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation 
         "dumb-init" => dumb_init::parse(arguments, environment),
         _ => rinit::parse(arguments, environment),
     }
-}
-
-/// The text for a refusal: every fault, a line each.
-pub fn refuse(faults: &Faults) -> Refusal {
-    let mut text = match faults.0.len() {
-        1 => "rinit: cannot start:\n".to_owned(),
-        count => format!("rinit: cannot start, for {count} reasons:\n"),
-    };
-    faults.0.iter().for_each(|fault| text.push_str(&format!("  {fault}\n")));
-    Refusal { text, code: BAD_SETTINGS }
 }
 
 /// A variable's value, if it is set, even to nothing.

@@ -1,7 +1,7 @@
 //! Called as rinit: the settings' flags, and tini's and dumb-init's for init mode.
 
 use super::*;
-use crate::config::{self, Given, Raw, SETTINGS, Setting, exit_code, for_init, for_supervisor, nearest};
+use crate::config::{self, Faults, Given, Raw, SETTINGS, Setting, exit_code, for_init, for_supervisor, nearest};
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
@@ -32,7 +32,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
         options.rewrite.extend(settings.rewrite);
         Invocation::Init(options)
     };
-    if faults.0.is_empty() { invocation } else { Invocation::Refuse(refuse(&faults)) }
+    if faults.0.is_empty() { invocation } else { Invocation::Refuse(faults.refusal()) }
 }
 
 /// What the command line gives.
@@ -162,6 +162,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BAD_SETTINGS;
 
     fn parsed(line: &str, environment: &[(&str, &str)]) -> Invocation {
         let words = std::iter::once("rinit").chain(line.split_whitespace()).map(OsString::from).collect();

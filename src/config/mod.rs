@@ -82,6 +82,18 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Why nothing is started.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The text for stderr.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// Exit code for settings that cannot be used: `EX_USAGE` of sysexits.h.
+pub const BAD_SETTINGS: u8 = 64;
+
 /// Collects faults, so that one start reports all of them.
 #[derive(Debug, Default)]
 pub struct Faults(pub Vec<Fault>);
@@ -90,6 +102,16 @@ impl Faults {
     /// Notes one.
     pub fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.0.push(Fault { what: what.into(), why: why.into() });
+    }
+
+    /// All of them, a line each.
+    pub fn refusal(&self) -> Refusal {
+        let mut text = match self.0.len() {
+            1 => "rinit: cannot start:\n".to_owned(),
+            count => format!("rinit: cannot start, for {count} reasons:\n"),
+        };
+        self.0.iter().for_each(|fault| text.push_str(&format!("  {fault}\n")));
+        Refusal { text, code: BAD_SETTINGS }
     }
 
     /// The value, or a note of what is wrong with it.

@@ -1,14 +1,11 @@
 //! The hub's front desk: what the loop asks of the log, without ever waiting for it.
 
-use super::format::{Format, Source};
-use super::hub::Hub;
+use super::format::Source;
 use crate::core::WorkerId;
-use crate::sys::spawn_thread;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -24,7 +21,7 @@ pub struct Pipes {
 /// The hub, for those who have something for it.
 #[derive(Clone)]
 pub struct Logs {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What both sides see.
@@ -54,27 +51,6 @@ pub(super) enum Command {
 
 /// More of rinit's own lines than this do not wait: the oldest stay, the newest are counted.
 const OWN_AT_MOST: usize = 256 * 1024;
-
-/// Starts the hub's thread.
-///
-/// # Errors
-/// When the kernel has no descriptor or no thread left.
-pub fn start(format: Format) -> io::Result<Logs> {
-    let shared = Arc::new(Shared {
-        queue: Mutex::default(),
-        own: AtomicUsize::new(0),
-        moves: AtomicUsize::new(0),
-        bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-    });
-    let mut hub = Hub::new(format, shared.clone());
-    spawn_thread("logs", move || {
-        // A fault in here loses what was being written, not the log.
-        while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
-            hub.recover();
-        }
-    })?;
-    Ok(Logs { shared })
-}
 
 impl Logs {
     /// Reads these pipes from now on.
@@ -121,6 +97,17 @@ impl Logs {
 }
 
 impl Shared {
+    /// # Errors
+    /// The kernel has no descriptor left.
+    pub(super) fn new() -> io::Result<Shared> {
+        Ok(Shared {
+            queue: Mutex::default(),
+            own: AtomicUsize::new(0),
+            moves: AtomicUsize::new(0),
+            bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+        })
+    }
+
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,17 +3,19 @@
 //! Each turn waits for pipes and sinks, reads each ready pipe once, and writes in large pieces. A pipe is read only while
 //! its lane is free, so what is in memory is one read's worth a lane, and one unfinished line a pipe.
 
-use super::Stream;
 use super::format::{Format, Stamp};
-use super::handle::{Command, Pipes, Shared};
+use super::handle::{Command, Logs, Pipes, Shared};
 use super::lane::{Lanes, PATIENCE, now};
 use super::lines::LONGEST;
-use super::tap::{Tap, TapId};
+use super::tap::Tap;
+use super::{Stream, TapId};
 use crate::config::LogFormat;
 use crate::core::WorkerId;
-use crate::sys::bytes_waiting;
+use crate::sys::{bytes_waiting, spawn_thread};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,7 +28,23 @@ const LAST_LOOKS: Duration = Duration::from_millis(20);
 /// Pipes of dead workers that some descendant holds open: more than this, and the oldest is closed.
 const LEFT_OPEN: usize = 64;
 
-pub(super) struct Hub {
+/// Starts the hub's thread.
+///
+/// # Errors
+/// When the kernel has no descriptor or no thread left.
+pub fn start(format: Format) -> io::Result<Logs> {
+    let shared = Arc::new(Shared::new()?);
+    let mut hub = Hub::new(format, shared.clone());
+    spawn_thread("logs", move || {
+        // A fault in here loses what was being written, not the log.
+        while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
+            hub.recover();
+        }
+    })?;
+    Ok(Logs { shared })
+}
+
+struct Hub {
     format: Format,
     shared: Arc<Shared>,
     taps: Vec<Tap>,
@@ -51,7 +69,7 @@ struct Finishing {
 }
 
 impl Hub {
-    pub(super) fn new(format: Format, shared: Arc<Shared>) -> Hub {
+    fn new(format: Format, shared: Arc<Shared>) -> Hub {
         // A line of JSON may be many times as long as what it holds, so less is read at once.
         let chunk = if format.format == LogFormat::Json { LONGEST / 4 } else { LONGEST };
         Hub {
@@ -67,7 +85,7 @@ impl Hub {
     }
 
     /// Until it is asked to finish and has.
-    pub(super) fn run(&mut self) {
+    fn run(&mut self) {
         loop {
             self.wait();
             self.take_commands();
@@ -91,7 +109,7 @@ impl Hub {
     }
 
     /// After a panic: what was half written is given up, what was asked for stays.
-    pub(super) fn recover(&mut self) {
+    fn recover(&mut self) {
         for lane in self.lanes.all_mut() {
             lane.sink.reset();
             lane.free();

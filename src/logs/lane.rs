@@ -1,8 +1,7 @@
 //! A lane: one of rinit's two streams, and whose turn it is in it.
 
-use super::Stream;
 use super::sink::{Sink, are_one_file};
-use super::tap::TapId;
+use super::{Stream, TapId};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

@@ -20,8 +20,18 @@ mod tail;
 mod tap;
 
 pub use format::{Format, Source};
-pub use handle::{Logs, Pipes, start};
+pub use handle::{Logs, Pipes};
+pub use hub::start;
 pub use own::install;
+
+use crate::core::WorkerId;
+
+/// Which stream of which worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TapId {
+    worker: WorkerId,
+    stream: Stream,
+}
 
 /// The two streams of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,21 +1,13 @@
 //! One stream of one worker.
 
-use super::Stream;
 use super::format::{Format, Stamp, Voice};
 use super::lane::Lane;
 use super::lines::{Lines, Piece};
 use super::tail::Tail;
-use crate::core::WorkerId;
+use super::{Stream, TapId};
 use crate::sys::bytes_waiting;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-
-/// Which stream of which worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TapId {
-    pub(super) worker: WorkerId,
-    pub(super) stream: Stream,
-}
 
 /// A worker's pipe, and what is known of its writer.
 pub(super) struct Tap {

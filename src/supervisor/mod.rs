@@ -15,8 +15,8 @@ mod report;
 mod turn;
 mod workers;
 
-use crate::cli::{Refusal, refuse};
-use crate::config::{Faults, LogFormat, Settings, read_env_file};
+use crate::config::{Faults, LogFormat, Refusal, Settings, read_env_file};
+use crate::core::{AppId, Sign, WorkerId};
 use crate::logs::{self, Format};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
@@ -24,6 +24,16 @@ use launch::Launch;
 use std::io;
 use tokio::sync::oneshot;
 use turn::Supervisor;
+
+/// What tasks tell the loop.
+enum Notice {
+    /// There is news of the worker's exec.
+    Exec(WorkerId),
+    /// The worker is ready.
+    Ready(WorkerId, Sign),
+    /// A new generation's variables are read, or could not be.
+    Prepared(AppId, u32, Result<Vec<(String, String)>, String>),
+}
 
 /// What [`run`] returns when something of rinit itself failed.
 const INTERNAL_ERROR: u8 = 70;
@@ -81,7 +91,7 @@ fn open_everything(settings: &Settings) -> Result<Vec<Launch>, Refusal> {
         }
         launches.push(Launch::new(app.clone(), listeners, variables));
     }
-    if faults.0.is_empty() { Ok(launches) } else { Err(refuse(&faults)) }
+    if faults.0.is_empty() { Ok(launches) } else { Err(faults.refusal()) }
 }
 
 fn format_of(settings: &Settings) -> Format {

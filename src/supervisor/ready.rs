@@ -1,7 +1,6 @@
 //! How a worker says that it is ready, or how it is asked. Each way is a small task that ends with one word.
 
-use super::on_a_thread;
-use super::workers::Notice;
+use super::{Notice, on_a_thread};
 use crate::config::Ready;
 use crate::core::{Exit, Sign, WorkerId};
 use crate::sys::process::{Program, Session, Setup, kill, spawn};

@@ -1,9 +1,9 @@
 //! The loop: wait for what happens next, read the clock once, tell the fleet, do what it says.
 
 use super::launch::{Launch, Seat, read_again};
-use super::on_a_thread;
 use super::report::{self, Message, Reporter};
-use super::workers::{Notice, Workers};
+use super::workers::Workers;
+use super::{Notice, on_a_thread};
 use crate::config::Settings;
 use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Place, Report, Signal, Time, WorkerId};
 use crate::logs::Logs;

@@ -1,9 +1,10 @@
 //! The processes: starting them, and which number belongs to which worker.
 
+use super::Notice;
 use super::launch::{Launch, Seat};
 use super::ready::{self, Identity, ProbeSetup, Probes};
 use crate::config::{Log, LogFormat};
-use crate::core::{Sign, Signal, SlotId, SpawnError, WorkerId};
+use crate::core::{Signal, SlotId, SpawnError, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_now};
 use crate::sys::signals::Inherited;
@@ -17,16 +18,6 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-
-/// What tasks tell the loop.
-pub(super) enum Notice {
-    /// There is news of the worker's exec.
-    Exec(WorkerId),
-    /// The worker is ready.
-    Ready(WorkerId, Sign),
-    /// A new generation's variables are read, or could not be.
-    Prepared(crate::core::AppId, u32, Result<Vec<(String, String)>, String>),
-}
 
 /// The live processes.
 pub(super) struct Workers {
