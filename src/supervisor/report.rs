@@ -140,8 +140,8 @@ impl Message {
                 format!("{}{} gets {signal} and {} to end", slot(at), pid(worker), short(*timeout)),
             ),
             Report::Killed { slot: at, worker, late } => {
-                let why = if *late { "did not end in time and" } else { "may not end by itself any more and" };
-                Message::new(Level::WARN, format!("{}{} {why} is killed with its group", slot(at), pid(worker)))
+                let why = if *late { "did not end in time" } else { "gets no more time to end" };
+                Message::new(Level::WARN, format!("{}{} {why}: killed with its group", slot(at), pid(worker)))
             }
             Report::GivenUp { slot: at, worker } => Message::new(
                 Level::ERROR,
