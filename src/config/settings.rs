@@ -153,7 +153,7 @@ settings! {
     backoff: One, "backoff", "MIN..MAX", "100ms..15s", Supervisor,
         "wait before restart n: MIN·1.5ⁿ up to MAX, ±10 %; the first restart after a stable life is immediate";
     ready: One, "ready", "HOW", "auto", Supervisor,
-        "when a worker is ready: `auto`, `spawn`, `uptime`, `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD`";
+        "when a worker is ready: `auto`, `spawn`, `uptime`, `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD` (no shell: `exec:sh -c '…'`)";
     ready_timeout: One, "ready-timeout", "D", "30s", Supervisor,
         "not ready by then is a failed start";
     stop_signal: One, "stop-signal", "SIG", "SIGTERM", Supervisor,
@@ -161,7 +161,7 @@ settings! {
     stop_timeout: One, "stop-timeout", "D", "8s", Supervisor,
         "then SIGKILL to the worker's group; under Docker's 10 s on purpose";
     drain_delay: One, "drain-delay", "D", "0", Supervisor,
-        "when the container stops, workers go on serving this long before they are asked to stop";
+        "when the container stops, workers go on serving this long before they are asked to stop; it adds to the stop timeout";
     reload: One, "reload", "rolling|parallel:K|restart", "rolling", Supervisor,
         "one at a time, K at a time, or stop-then-start for apps that cannot overlap";
     listen: Many, "listen", "[NAME=]ADDR", "–", Supervisor,

@@ -1,6 +1,7 @@
 //! Reading values: each reader says what is wrong and what is allowed.
 
 use crate::core::{Backoff, Reload, Restart, Signal};
+use std::fmt;
 use std::time::Duration;
 
 /// The longest time that a setting can hold.
@@ -30,6 +31,21 @@ pub enum Ready {
     },
     /// That program exits with 0.
     Exec(Vec<String>),
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ready::Auto => f.write_str("auto"),
+            Ready::Spawn => f.write_str("spawn"),
+            Ready::Uptime => f.write_str("uptime"),
+            Ready::Notify => f.write_str("notify: it has not said READY=1"),
+            Ready::Fd(number) => write!(f, "fd:{number}: it has not written a newline there"),
+            Ready::Tcp(address) => write!(f, "tcp:{address}"),
+            Ready::Http { host, path } => write!(f, "http://{host}{path}"),
+            Ready::Exec(command) => write!(f, "exec:{}", shell_words::join(command)),
+        }
+    }
 }
 
 /// How workers' lines are written.

@@ -77,6 +77,7 @@ fn take_orphans(options: &Options, is_pid_1: bool) {
     }
     if options.subreaper.is_wanted() {
         match adopt_orphans() {
+            Ok(()) if is_pid_1 => {}
             Ok(()) => options.debug("not PID 1: orphans are taken in as a child subreaper"),
             Err(error) => {
                 options.warn(&format!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"))

@@ -3,7 +3,7 @@
 use super::{Notice, on_a_thread};
 use crate::config::Ready;
 use crate::core::{Exit, Sign, WorkerId};
-use crate::sys::process::{Program, Session, Setup, kill, spawn};
+use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::Inherited;
 use crate::sys::user::Credentials;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -58,6 +58,9 @@ pub(super) struct Handed {
 /// Probes that run, by their process.
 pub(super) type Probes = Rc<RefCell<HashMap<Pid, oneshot::Sender<Exit>>>>;
 
+/// What came of a worker's last probe, when it was not ready.
+pub(super) type LastAnswer = Rc<RefCell<Option<String>>>;
+
 /// What a probe of `exec:` needs to be run as the worker is.
 pub(super) struct ProbeSetup {
     pub(super) environment: Vec<OsString>,
@@ -65,6 +68,7 @@ pub(super) struct ProbeSetup {
     pub(super) signals: Inherited,
     pub(super) null: Rc<OwnedFd>,
     pub(super) probes: Probes,
+    pub(super) last_answer: LastAnswer,
 }
 
 /// Makes what this way of readiness needs.
@@ -130,15 +134,15 @@ pub(super) async fn watch(
         (_, Channel::Notify(socket)) => wait_for_notify(socket, who).await.map(|()| Sign::Notify),
         (_, Channel::Newline(pipe)) => wait_for_newline(pipe).await.map(|()| Sign::Probe),
         (Ready::Tcp(address), Channel::None) => {
-            until(async || connect(address).await.map(drop)).await;
+            until(&probe.last_answer, async || connect(address).await.map(drop)).await;
             Ok(Sign::Probe)
         }
         (Ready::Http { host, path }, Channel::None) => {
-            until(async || get(host, path).await).await;
+            until(&probe.last_answer, async || get(host, path).await).await;
             Ok(Sign::Probe)
         }
         (Ready::Exec(command), Channel::None) => {
-            until(async || run_probe(command, &probe).await).await;
+            until(&probe.last_answer, async || run_probe(command, &probe).await).await;
             Ok(Sign::Probe)
         }
         (Ready::Auto | Ready::Notify | Ready::Fd(_) | Ready::Spawn | Ready::Uptime, Channel::None) => return,
@@ -150,9 +154,15 @@ pub(super) async fn watch(
 }
 
 /// Tries until it succeeds.
-async fn until(attempt: impl AsyncFn() -> io::Result<()>) {
+async fn until(last_answer: &LastAnswer, attempt: impl AsyncFn() -> io::Result<()>) {
     let mut pause = OFTEN;
-    while !matches!(timeout(TRY, attempt()).await, Ok(Ok(()))) {
+    loop {
+        let answer = match timeout(TRY, attempt()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("none within {TRY:?}"),
+        };
+        last_answer.replace(Some(answer));
         sleep(pause).await;
         pause = (pause * 2).min(RARELY);
     }
@@ -238,13 +248,14 @@ async fn get(host: &str, path: &str) -> io::Result<()> {
     stream.read_exact(&mut status).await?;
     match &status {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2' | b'3', _, _] => Ok(()),
-        _ => Err(io::Error::other("not ready")),
+        _ => Err(io::Error::other(String::from_utf8_lossy(&status).into_owned())),
     }
 }
 
 /// Runs the probe's program once; exit code 0 is ready.
 async fn run_probe(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
-    let ProbeSetup { environment, user, signals, null, probes } = probe;
+    let ProbeSetup { environment, user, signals, null, probes, last_answer: _ } = probe;
+    let name = command.first().cloned().unwrap_or_default();
     let command: Vec<OsString> = command.iter().map(OsString::from).collect();
     let mut program = Program::new(&command, environment).map_err(io::Error::other)?;
     let null = null.as_raw_fd();
@@ -264,7 +275,11 @@ async fn run_probe(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
     let running = UnderWay { pid: child.pid, probes: probes.clone() };
     let exit = end.await.map_err(io::Error::other)?;
     drop(running);
-    if exit.status() == 0 { Ok(()) } else { Err(io::Error::other("not ready")) }
+    match exec_result(&child.outcome) {
+        Some(Err(error)) => Err(io::Error::other(error.explain(&name))),
+        _ if exit.status() == 0 => Ok(()),
+        _ => Err(io::Error::other(exit.to_string())),
+    }
 }
 
 /// A probe that nobody waits for any more is killed, and forgotten; the loop collects it as any orphan.

@@ -95,10 +95,21 @@ impl Message {
     }
 
     /// A report in words.
-    pub(super) fn of(report: &Report, launches: &[Launch], pid_of: impl Fn(WorkerId) -> Option<Pid>) -> Message {
+    pub(super) fn of(
+        report: &Report,
+        launches: &[Launch],
+        pid_of: impl Fn(WorkerId) -> Option<Pid>,
+        answer_of: impl Fn(WorkerId) -> Option<String>,
+    ) -> Message {
         let app = |app: &usize| launches.get(*app).map_or("?", |launch| &launch.app.name);
         let slot = |slot: &SlotId| format!("{}-{}", app(&slot.app), slot.index);
         let pid = |worker: &WorkerId| pid_of(*worker).map_or(String::new(), |pid| format!(" (pid {pid})"));
+        // How it was asked whether it is ready, and what came back.
+        let asked = |app: &usize, worker: &WorkerId| {
+            let how = launches.get(*app).map_or(String::new(), |launch| launch.app.ready.to_string());
+            let answer = answer_of(*worker).map_or(String::new(), |answer| format!(", last answer: {answer}"));
+            format!("--ready {how}{answer}")
+        };
         match report {
             Report::Started { slot: at, worker, role } => {
                 let what = match role {
@@ -128,10 +139,11 @@ impl Message {
             Report::NotReady { slot: at, worker, after, missing } => Message::new(
                 Level::WARN,
                 format!(
-                    "{}{} was not ready within {}{} and is stopped",
+                    "{}{} was not ready within {} and is stopped ({}{})",
                     slot(at),
                     pid(worker),
                     short(*after),
+                    asked(&at.app, worker),
                     lacking(*missing)
                 ),
             ),
@@ -180,7 +192,7 @@ impl Message {
                 Message::new(level, format!("{}: reload {} stopped: {why}{advice}", app(id), generation - 1))
             }
             Report::Scaled { app: id, from, to } => {
-                Message::new(Level::INFO, format!("{}: {to} workers wanted, {from} before", app(id)))
+                Message::new(Level::INFO, format!("{}: scaled from {from} to {to}", app(id)))
             }
             Report::Stop { drain_delay } => {
                 let after =
@@ -237,7 +249,7 @@ fn following(next: &Next) -> String {
 
 fn lacking(missing: Option<Sign>) -> &'static str {
     match missing {
-        Some(Sign::Notify) => " (the one before it said READY=1; --ready uptime if this one never will)",
+        Some(Sign::Notify) => "; the one before it said READY=1: --ready uptime if this one never will",
         Some(Sign::Probe | Sign::Spawned | Sign::Uptime) | None => "",
     }
 }

@@ -346,7 +346,7 @@ fn perform(
             let remains = if report.is_an_end() { remains.take() } else { None };
             let (dead, lines) = remains.map(|remains| (remains.pid, remains.lines)).unzip();
             let pid = |worker| workers.pid(worker).or(dead);
-            reporter.tell(Message::of(&report, launches, pid), lines);
+            reporter.tell(Message::of(&report, launches, pid, |worker| workers.last_answer(worker)), lines);
             None
         }
     }

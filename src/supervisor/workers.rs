@@ -2,7 +2,7 @@
 
 use super::Notice;
 use super::launch::{Launch, Seat};
-use super::ready::{self, Identity, ProbeSetup, Probes};
+use super::ready::{self, Identity, LastAnswer, ProbeSetup, Probes};
 use crate::config::{Log, LogFormat};
 use crate::core::{Signal, SlotId, SpawnError, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
@@ -39,6 +39,8 @@ struct Running {
     slot: SlotId,
     /// The pipe that tells of its exec, until it has.
     exec: Option<Rc<OwnedFd>>,
+    /// What came of the last probe.
+    last_answer: LastAnswer,
     /// rinit sent it SIGKILL.
     killed: bool,
     tasks: Vec<JoinHandle<()>>,
@@ -117,12 +119,14 @@ impl Workers {
         let exec = Rc::new(child.outcome);
         let uid = launch.app.user.as_ref().map_or(nix::unistd::getuid(), |user| user.uid).as_raw();
         let who = Identity { pid: child.pid, uid };
+        let last_answer = LastAnswer::default();
         let probe = ProbeSetup {
             environment: environment.into_iter().filter(is_a_probes).collect(),
             user: user.cloned(),
             signals: self.inherited,
             null: self.null.clone(),
             probes: self.probes.clone(),
+            last_answer: last_answer.clone(),
         };
         let tasks = vec![
             tokio::task::spawn_local(watch_exec(worker, exec.clone(), self.notices.clone())),
@@ -136,13 +140,19 @@ impl Workers {
             )),
         ];
         self.by_pid.insert(child.pid, worker);
-        self.running.insert(worker, Running { pid: child.pid, slot, exec: Some(exec), killed: false, tasks });
+        self.running
+            .insert(worker, Running { pid: child.pid, slot, exec: Some(exec), last_answer, killed: false, tasks });
         Ok(())
     }
 
     /// The worker's process, while it lives.
     pub(super) fn pid(&self, worker: WorkerId) -> Option<Pid> {
         self.running.get(&worker).map(|running| running.pid)
+    }
+
+    /// What came of the worker's last readiness probe.
+    pub(super) fn last_answer(&self, worker: WorkerId) -> Option<String> {
+        self.running.get(&worker).and_then(|running| running.last_answer.borrow().clone())
     }
 
     /// Every live worker's process.
