@@ -147,7 +147,7 @@ fn a_failed_worker_is_the_first_to_go() {
     let rig = rig.arg("sh").arg("-c").arg(script).start();
     rig.until("one has failed, the other is up", |out| out.has("it has failed") && out.has("web-1 | up"));
     rig.signal("TTOU");
-    rig.until("it is heard", |out| out.has("1 workers wanted"));
+    rig.until("it is heard", |out| out.has("scaled from 2 to 1"));
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     assert!(rig.output().told("web-1", "is gone"));

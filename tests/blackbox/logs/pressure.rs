@@ -47,7 +47,7 @@ fn stdout_that_nobody_reads_blocks_neither_supervision_nor_stop() {
         assert_supervised(&rig, 2);
         assert!(memory(&rig) < MEMORY, "{format}: {} kB", memory(&rig));
         // stderr is another matter, and is read.
-        rig.until("rinit speaks", |out| out.has("3 workers wanted") && out.has("2 workers wanted"));
+        rig.until("rinit speaks", |out| out.has("scaled from 2 to 3") && out.has("scaled from 3 to 2"));
         assert_stops_in_time(&rig);
         lines_of_torn_end(Reader::of(read).all());
     }
