@@ -80,11 +80,31 @@ fn check(cases: u32, judge: impl Fn(&[Policy], &[Step])) {
     QUIET.set(false);
     match result {
         Ok(()) => {}
-        Err(TestError::Fail(reason, (policies, steps))) => panic!(
-            "{reason}\n\n#[test]\nfn pasted_history() {{\n    let policies = vec!{policies:#?};\n    World::new(policies).play(&{steps:?});\n}}\n"
-        ),
+        Err(TestError::Fail(reason, (policies, steps))) => panic!("{reason}\n\n{}", as_a_test(&policies, &steps)),
         Err(abort) => panic!("{abort}"),
     }
+}
+
+/// The history as a test for `examples.rs`.
+fn as_a_test(policies: &[Policy], steps: &[Step]) -> String {
+    let policies: Vec<String> = policies.iter().map(as_code).collect();
+    let policies = policies.join(",\n        ");
+    format!(
+        "#[test]\nfn pasted_history() {{\n    let policies = vec![\n        {policies},\n    ];\n    World::new(policies).play(&{steps:?});\n}}\n"
+    )
+}
+
+/// What a policy of these histories differs in from the one of `world.rs`.
+fn as_code(policy: &Policy) -> String {
+    let Policy { instances, restart, stop_exit_codes, max_restarts, ready, reload, backoff, .. } = policy;
+    let [uptime, delay, min, max] =
+        [policy.min_uptime, policy.drain_delay, backoff.min, backoff.max].map(|time| time.as_millis());
+    format!(
+        "Policy {{ instances: {instances}, restart: Restart::{restart:?}, stop_exit_codes: vec!{stop_exit_codes:?}, \
+         min_uptime: {uptime} * MS, max_restarts: {max_restarts}, ready: Readiness::{ready:?}, \
+         backoff: Backoff {{ min: {min} * MS, max: {max} * MS }}, drain_delay: {delay} * MS, \
+         reload: Reload::{reload:?}, ..policy() }}"
+    )
 }
 
 #[test]
