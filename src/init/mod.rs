@@ -11,7 +11,7 @@ pub use options::{Codes, Options, Subreaper, Verbosity};
 use crate::core::{Exit, Signal};
 use crate::sys::process::{Child, LISTEN_PID_ROOM, Program, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::{self, Inherited};
-use crate::sys::{adopt_orphans, die_with_parent, reap, tty};
+use crate::sys::{adopt_orphans, die_with_parent, pair, reap, tty};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 
@@ -98,10 +98,7 @@ fn environment() -> Vec<OsString> {
             if key == "LISTEN_PID" && value == *own {
                 return LISTEN_PID_ROOM.into();
             }
-            let mut pair = key;
-            pair.push("=");
-            pair.push(value);
-            pair
+            pair(key, &value)
         })
         .collect()
 }

@@ -233,11 +233,11 @@ impl Hub {
 /// Whoever stands in the middle of a line for too long while others wait has its line ended.
 fn end_overdue_lines(lanes: &mut Lanes, taps: &mut [Tap], format: &Format, time: &Stamp) {
     for stream in [Stream::Stdout, Stream::Stderr] {
-        let shared: Vec<bool> = taps.iter().map(|tap| lanes.are_shared(tap.id.stream, stream)).collect();
-        let lane = lanes.of(stream);
-        if !lane.is_held() {
+        if !lanes.look(stream).is_held() {
             continue;
         }
+        let shared: Vec<bool> = taps.iter().map(|tap| lanes.are_shared(tap.id.stream, stream)).collect();
+        let lane = lanes.of(stream);
         let own_waits = !lane.own.is_empty();
         let others_wait = |holder| {
             let mut others = taps.iter().zip(&shared).filter(|(tap, shared)| **shared && tap.id != holder);

@@ -2,6 +2,7 @@
 
 use crate::config::{App, PREFIX, is_kubernetes_variable, read_env_file};
 use crate::ports::Listener;
+use crate::sys::pair;
 use crate::sys::process::LISTEN_PID_ROOM;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -106,13 +107,6 @@ fn is_the_workers(key: &OsStr) -> bool {
     let Some(key) = key.to_str() else { return true };
     let own = key.starts_with(PREFIX) && !is_kubernetes_variable(key);
     !own && !matches!(key, "LISTEN_FDS" | "LISTEN_PID" | "LISTEN_FDNAMES" | "NOTIFY_SOCKET")
-}
-
-fn pair(key: OsString, value: &OsStr) -> OsString {
-    let mut pair = key;
-    pair.push("=");
-    pair.push(value);
-    pair
 }
 
 /// Reads the files again for a new generation. May take as long as a file system does: not for the loop's thread.

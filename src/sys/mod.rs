@@ -13,6 +13,7 @@ const THREAD_STACK: usize = 128 * 1024;
 
 use crate::core::Signal;
 use nix::libc;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use tokio::io::unix::AsyncFd;
@@ -77,4 +78,12 @@ pub fn bytes_waiting(pipe: BorrowedFd) -> usize {
 pub fn watch<T: AsFd + AsRawFd + 'static>(owner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: what lends out a descriptor as `AsFd` keeps it open while it lives, and it lives in the `AsyncFd`.
     unsafe { AsyncFd::register(owner) }.map_err(io::Error::from)
+}
+
+/// `KEY=VALUE`, as an environment holds it.
+pub fn pair(key: OsString, value: &OsStr) -> OsString {
+    let mut pair = key;
+    pair.push("=");
+    pair.push(value);
+    pair
 }
