@@ -4,11 +4,11 @@
 # The same file serves x86_64 and aarch64: the binary is built for the machine that builds the image.
 FROM rust:1-slim-bookworm AS build
 WORKDIR /source
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 # The dependencies alone, with nothing of rinit's own, so that a changed source builds only rinit again. Cargo wants a
 # file for every target that Cargo.toml names.
 RUN set -eu; target="$(uname -m)-unknown-linux-musl"; \
-    mkdir benches; : >benches/peers.rs; \
+    mkdir benches; : >benches/peers.rs; : >benches/ports.rs; \
     rustup target list --installed | grep -qx "$target" || rustup target add "$target"; \
     mkdir src; echo 'fn main() {}' >src/main.rs; : >src/lib.rs; \
     cargo build --locked --release --bin rinit --target "$target"

@@ -5,6 +5,9 @@
 //! is bounded and stays on this machine. Medians; every pair is measured in turn, so that a drift of the machine's speed
 //! meets both.
 
+mod common;
+
+use common::{find, median, rinit};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -195,23 +198,12 @@ impl Bench {
     }
 }
 
-fn rinit() -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_rinit"));
-    let target = built.parent().unwrap().parent().unwrap();
-    let name = format!("{}-unknown-linux-musl/release/rinit", std::env::consts::ARCH);
-    Some(target.join(name)).filter(|path| path.exists()).unwrap_or(built.into())
-}
-
 fn compile(folder: &Path) -> PathBuf {
     let (source, program) = (folder.join("stamp.c"), folder.join("stamp"));
     fs::write(&source, STAMP).unwrap();
     let status = Command::new("cc").args(["-O2", "-static", "-o"]).args([&program, &source]).status().unwrap();
     assert!(status.success(), "cc cannot make a static program here");
     program
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.exists())
 }
 
 /// The monotonic clock, as the stamp program reads it.
@@ -233,9 +225,4 @@ fn stop(child: &mut Child) {
 fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }

@@ -9,7 +9,7 @@ pub use settings::{Given, Mode, PREFIX, Raw, SETTINGS, Setting};
 pub use values::{Instances, LogFormat, Ready, duration, exit_code, rewrite};
 
 use crate::core::{Backoff, Policy, Readiness, Reload, Restart, Signal};
-use crate::ports::ListenAddress;
+use crate::ports::{Balance, ListenAddress, Share, Ways};
 use crate::sys::user::Credentials;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -37,6 +37,12 @@ pub struct App {
     pub policy: Policy,
     /// How its readiness is learnt.
     pub ready: Ready,
+    /// How its workers share ports.
+    pub ways: Ways,
+    /// How connections reach them.
+    pub balance: Balance,
+    /// Whether `'shutdown'` goes before the stop signal.
+    pub stop_message: bool,
     /// The sockets that it is handed.
     pub listen: Vec<ListenAddress>,
     /// Variables that differ from worker to worker.
@@ -164,7 +170,7 @@ pub fn from_environment(environment: &[(OsString, OsString)], faults: &mut Fault
 }
 
 /// What workers are given; a rinit inside a worker sees them too.
-const FOR_WORKERS: [&str; 3] = ["RINIT_APP", "RINIT_WORKER", "RINIT_WORKERS"];
+const FOR_WORKERS: [&str; 4] = ["RINIT_APP", "RINIT_WORKER", "RINIT_WORKERS", "RINIT_PORTS"];
 
 /// Whether Kubernetes puts variables of that form into every pod beside a Service called `rinit…`: `RINIT_PORT`,
 /// `RINIT_SERVICE_HOST`, `RINIT_SERVICE_PORT_HTTP`, `RINIT_PORT_80_TCP_ADDR`.
@@ -215,7 +221,13 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
     let instances = faults.one("instances", &raw.instances, Instances::Count(1), values::instances);
     let codes = faults.all("stop-exit-codes", &raw.stop_exit_codes, values::exit_codes);
     let second = Duration::from_secs(1);
-    let policy = Policy {
+    let stop_message = faults.one("stop-message", &raw.stop_message, false, values::switch);
+    let share = faults.one("share-ports", &raw.share_ports, Share::Auto, values::share);
+    let ways = Ways::of(&command, share, stop_message || ready == Ready::Message);
+    if let (Ready::Listen, Share::Off, Some(given)) = (&ready, share, &raw.ready) {
+        faults.read("ready", given, |_| Err::<(), _>("no port is shared with --share-ports off".into()));
+    }
+    let mut policy = Policy {
         instances: match instances {
             Instances::Count(count) => count,
             Instances::Cpus { less } => crate::sys::cgroup::cpus(root).saturating_sub(less).max(1),
@@ -229,13 +241,25 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
             Ready::Auto => Readiness::Auto,
             Ready::Spawn => Readiness::Spawn,
             Ready::Uptime => Readiness::Uptime,
-            Ready::Notify | Ready::Fd(_) | Ready::Tcp(_) | Ready::Http { .. } | Ready::Exec(_) => Readiness::Told,
+            Ready::Message
+            | Ready::Listen
+            | Ready::Notify
+            | Ready::Fd(_)
+            | Ready::Tcp(_)
+            | Ready::Http { .. }
+            | Ready::Exec(_) => Readiness::Told,
         },
         ready_timeout: faults.one("ready-timeout", &raw.ready_timeout, 30 * second, values::some_time),
         stop_signal: faults.one("stop-signal", &raw.stop_signal, Signal::TERM, values::stop_signal),
         stop_timeout: faults.one("stop-timeout", &raw.stop_timeout, 8 * second, duration),
+        ask: None,
         drain_delay: faults.one("drain-delay", &raw.drain_delay, Duration::ZERO, duration),
         reload: faults.one("reload", &raw.reload, Reload::Rolling(1), values::reload),
+    };
+    policy.ask = match stop_message {
+        true => Some(policy.stop_timeout / 2),
+        // The signal that ends an app without a handler comes late, but before SIGKILL.
+        false => ways.cluster.then_some(policy.stop_timeout - policy.stop_timeout / 8),
     };
     let listen = faults.all("listen", &raw.listen, ListenAddress::parse);
     if let (Ready::Fd(number), Some(given)) = (&ready, &raw.ready)
@@ -249,6 +273,9 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
         command,
         policy,
         ready,
+        ways,
+        balance: faults.one("balance", &raw.balance, Balance::RoundRobin, values::balance),
+        stop_message,
         listen,
         increment_env: faults.all("increment-env", &raw.increment_env, values::increment_env),
         env_files: faults.all("env-file", &raw.env_file, |path| Ok(PathBuf::from(path))),

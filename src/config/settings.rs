@@ -153,17 +153,23 @@ settings! {
     backoff: One, "backoff", "MIN..MAX", "100ms..15s", Supervisor,
         "wait before restart n: MIN·1.5ⁿ up to MAX, ±10 %; the first restart after a stable life is immediate";
     ready: One, "ready", "HOW", "auto", Supervisor,
-        "when a worker is ready: `auto`, `spawn`, `uptime`, `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD` (no shell: `exec:sh -c '…'`)";
+        "when a worker is ready: `auto`, `spawn`, `uptime`, `message` (`process.send('ready')`), `listen` (it listens on a shared port), `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD` (no shell: `exec:sh -c '…'`)";
     ready_timeout: One, "ready-timeout", "D", "30s", Supervisor,
         "not ready by then is a failed start";
     stop_signal: One, "stop-signal", "SIG", "SIGTERM", Supervisor,
         "what asks a worker to stop";
+    stop_message: One, "stop-message", "", "off", Supervisor,
+        "a worker that is to stop gets the message `'shutdown'` over Node's channel, and the stop signal at half the stop timeout";
     stop_timeout: One, "stop-timeout", "D", "8s", Supervisor,
         "then SIGKILL to the worker's group; under Docker's 10 s on purpose";
     drain_delay: One, "drain-delay", "D", "0", Supervisor,
         "when the container stops, workers go on serving this long before they are asked to stop; it adds to the stop timeout";
     reload: One, "reload", "rolling|parallel:K|restart", "rolling", Supervisor,
         "one at a time, K at a time, or stop-then-start for apps that cannot overlap";
+    share_ports: One, "share-ports", "auto|node|preload|off", "auto", Supervisor,
+        "how workers that listen on the same port share it: `node`, by Node's cluster module; `preload`, by a library in any dynamically linked program; `auto`, whichever fits";
+    balance: One, "balance", "round-robin|reuseport|shared", "round-robin", Supervisor,
+        "how connections reach workers that share a port: handed out in turn; by a socket each; from one socket";
     listen: Many, "listen", "[NAME=]ADDR", "–", Supervisor,
         "socket that rinit opens and hands to every worker as `LISTEN_FDS`: `PORT`, `HOST:PORT`, `[HOST6]:PORT` or `/PATH`; it outlives every worker";
     increment_env: Many, "increment-env", "NAME=BASE", "–", Supervisor,

@@ -1,6 +1,7 @@
 //! Reading values: each reader says what is wrong and what is allowed.
 
 use crate::core::{Backoff, Reload, Restart, Signal};
+use crate::ports::{Balance, Share};
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub enum Ready {
     Spawn,
     /// It has lived for `min_uptime`.
     Uptime,
+    /// `process.send('ready')` over Node's channel.
+    Message,
+    /// It listens on a shared port.
+    Listen,
     /// `READY=1` by sd_notify.
     Notify,
     /// A newline on that descriptor.
@@ -39,6 +44,8 @@ impl fmt::Display for Ready {
             Ready::Auto => f.write_str("auto"),
             Ready::Spawn => f.write_str("spawn"),
             Ready::Uptime => f.write_str("uptime"),
+            Ready::Message => f.write_str("message: it has not sent 'ready'"),
+            Ready::Listen => f.write_str("listen: it does not listen on a port that rinit shares"),
             Ready::Notify => f.write_str("notify: it has not said READY=1"),
             Ready::Fd(number) => write!(f, "fd:{number}: it has not written a newline there"),
             Ready::Tcp(address) => write!(f, "tcp:{address}"),
@@ -148,7 +155,8 @@ pub(super) fn backoff(text: &str) -> Result<Backoff, String> {
 }
 
 pub(super) fn ready(text: &str) -> Result<Ready, String> {
-    const ALLOWED: &str = "allowed: auto, spawn, uptime, notify, fd:N, tcp:HOST:PORT, http://HOST:PORT/PATH, exec:CMD";
+    const ALLOWED: &str =
+        "allowed: auto, spawn, uptime, message, listen, notify, fd:N, tcp:HOST:PORT, http://HOST:PORT/PATH, exec:CMD";
     let host_and_port = |text: &str| match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(text.to_owned()),
         _ => Err(format!("{text:?} is no HOST:PORT; {ALLOWED}")),
@@ -157,6 +165,8 @@ pub(super) fn ready(text: &str) -> Result<Ready, String> {
         "auto" => return Ok(Ready::Auto),
         "spawn" => return Ok(Ready::Spawn),
         "uptime" => return Ok(Ready::Uptime),
+        "message" => return Ok(Ready::Message),
+        "listen" => return Ok(Ready::Listen),
         "notify" => return Ok(Ready::Notify),
         _ => {}
     }
@@ -191,6 +201,25 @@ pub(super) fn reload(text: &str) -> Result<Reload, String> {
             .strip_prefix("parallel:")
             .and_then(parallel)
             .ok_or("allowed: rolling, parallel:K (1 and more), restart".into()),
+    }
+}
+
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    match text {
+        "auto" => Ok(Share::Auto),
+        "node" => Ok(Share::Node),
+        "preload" => Ok(Share::Preload),
+        "off" => Ok(Share::Off),
+        _ => Err("allowed: auto, node, preload, off".into()),
+    }
+}
+
+pub(super) fn balance(text: &str) -> Result<Balance, String> {
+    match text {
+        "round-robin" => Ok(Balance::RoundRobin),
+        "reuseport" => Ok(Balance::Reuseport),
+        "shared" => Ok(Balance::Shared),
+        _ => Err("allowed: round-robin, reuseport, shared".into()),
     }
 }
 

@@ -83,6 +83,14 @@ impl Fleet {
                     });
                 }
             }
+            Event::Finished(id) => {
+                if let Some((app, slot)) = find(apps, id) {
+                    app.touch(slot, context, |slot, turn| {
+                        slot.finished(id, turn.now);
+                        Upshot::Nothing
+                    });
+                }
+            }
             Event::Exited(id, exit) => {
                 if let Some((app, slot)) = find(apps, id) {
                     app.touch(slot, context, |slot, turn| slot.exited(id, exit, turn));

@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | starting | forked, not ready yet | it is ready; it exits; its time is up |
 //! | ready | serves | it exits; it is replaced or stopped |
-//! | draining | was sent the stop signal | it exits; its time is up: killed |
+//! | draining | was asked to stop, or sent the stop signal | it exits; its time is up: killed |
 //!
 //! and of a slot without a process: backoff (waits for its next start), stopped (not to be started again), failed
 //! (crashed too often). During a reload a slot holds two processes: the one that serves and its replacement.
@@ -76,6 +76,8 @@ pub struct Policy {
     pub ready_timeout: Duration,
     pub stop_signal: Signal,
     pub stop_timeout: Duration,
+    /// A ready worker is first asked to finish, over its channel; the stop signal follows when it has, or after this.
+    pub ask: Option<Duration>,
     pub drain_delay: Duration,
     pub reload: Reload,
 }
@@ -122,13 +124,17 @@ pub enum Sign {
     Notify,
     /// It answered rinit's probe, or wrote the newline that was asked for.
     Probe,
+    /// It listens on a port that rinit shares among the workers.
+    Listen,
+    /// It sent `'ready'` over Node's channel.
+    Message,
 }
 
 impl Sign {
     /// Whether it is the worker's own word, which the next one in its slot must give as well under `--ready auto`.
     fn is_a_word(self) -> bool {
         match self {
-            Sign::Notify | Sign::Probe => true,
+            Sign::Notify | Sign::Probe | Sign::Listen | Sign::Message => true,
             Sign::Spawned | Sign::Uptime => false,
         }
     }
@@ -147,6 +153,8 @@ pub enum Event {
     SpawnFailed(WorkerId, SpawnError),
     /// The worker, or a probe, says that it is ready.
     Ready(WorkerId, Sign),
+    /// The worker has finished what it was asked to finish: its channel is closed.
+    Finished(WorkerId),
     /// The worker's process ended.
     Exited(WorkerId, Exit),
     /// What [`Effect::Prepare`] asked for is done, or could not be, for this reason.
@@ -188,6 +196,10 @@ pub enum Effect {
         /// Of which generation of the app's settings.
         generation: u32,
     },
+    /// The worker's stop begins: no new work for it.
+    Retire(WorkerId),
+    /// Ask the worker over its channel to finish and go. Answered by `Finished`.
+    Ask(WorkerId),
     /// Send the worker a signal.
     Signal(WorkerId, Signal),
     /// Send SIGKILL to the worker's whole group.

@@ -14,8 +14,8 @@ pub enum Report {
     StartFailed { slot: SlotId, worker: WorkerId, error: String, next: Next },
     /// It was not ready in time and is stopped.
     NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<Sign> },
-    /// It was sent its stop signal, and has this long.
-    Stopping { slot: SlotId, worker: WorkerId, signal: Signal, timeout: Time },
+    /// It was sent its stop signal, or else is asked to finish first, and has this long.
+    Stopping { slot: SlotId, worker: WorkerId, signal: Option<Signal>, timeout: Time },
     /// SIGKILL to its group: its time was up (`late`), or a second stop came.
     Killed { slot: SlotId, worker: WorkerId, late: bool },
     /// It is there still, long after SIGKILL, and is waited for no longer.

@@ -246,9 +246,17 @@ impl Slot {
             Phase::Ready => true,
             Phase::Forked { .. } | Phase::Starting { .. } | Phase::Draining { .. } | Phase::Killing { .. } => false,
         };
-        // A worker that was taken for ready by its uptime may find its word later.
-        if is_ready && sign.is_a_word() {
-            self.word.get_or_insert(sign);
+        // A worker that was taken for ready by its uptime may find its word later; what it says itself counts for more
+        // than that it listens.
+        if is_ready && sign.is_a_word() && self.word.is_none_or(|word| word == Sign::Listen) {
+            self.word = Some(sign);
+        }
+    }
+
+    /// The worker has finished what it was asked to finish.
+    pub(super) fn finished(&mut self, id: WorkerId, now: Time) {
+        if let Some(worker) = self.find(id) {
+            worker.finished(now);
         }
     }
 
@@ -282,8 +290,10 @@ impl Slot {
                 worker.stop(slot, Why::NotReady, turn);
                 (role == Role::Replacement).then_some(Trouble::NotReady { slot, worker: id, after, missing })
             }
-            Phase::Draining { .. } => {
-                worker.kill(slot, true, turn);
+            Phase::Draining { kill_at, .. } => {
+                if !worker.signal_if_due(turn) || kill_at <= turn.now {
+                    worker.kill(slot, true, turn);
+                }
                 None
             }
             Phase::Killing { .. } => {

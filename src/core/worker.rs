@@ -30,10 +30,12 @@ pub enum Phase {
     },
     /// Serving.
     Ready,
-    /// Sent the stop signal; killed at that time.
+    /// Asked to stop, or sent the stop signal; killed at that time.
     Draining {
         /// What for.
         why: Why,
+        /// When the stop signal is due, if it was not sent yet.
+        signal_at: Option<Time>,
         /// When its patience ends.
         kill_at: Time,
     },
@@ -66,6 +68,8 @@ pub(super) struct Turn<'a> {
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
+/// A worker that has finished has this long to exit by itself before the stop signal.
+const GOES_BY_ITSELF: Time = Time::from_millis(200);
 /// So long after SIGKILL a process is stuck in the kernel, or not rinit's to kill: it is waited for no longer.
 const GIVEN_UP_AFTER: Time = Time::from_secs(5);
 
@@ -81,7 +85,7 @@ impl Worker {
     pub(super) fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Forked { until } | Phase::Starting { until } => Some(until),
-            Phase::Draining { kill_at, .. } => Some(kill_at),
+            Phase::Draining { signal_at, kill_at, .. } => Some(signal_at.unwrap_or(kill_at).min(kill_at)),
             Phase::Killing { until, .. } => Some(until),
             Phase::Ready => None,
         }
@@ -91,9 +95,33 @@ impl Worker {
     pub(super) fn stop(&mut self, slot: SlotId, why: Why, turn: &mut Turn) {
         if !self.is_leaving() {
             let (signal, timeout) = (turn.policy.stop_signal, turn.policy.stop_timeout);
-            self.phase = Phase::Draining { why, kill_at: turn.now + timeout };
-            turn.effects.push(Effect::Signal(self.id, signal));
+            // One that does not serve has nothing to finish.
+            let ask = turn.policy.ask.filter(|_| self.phase == Phase::Ready);
+            let signal_at = ask.map(|patience| turn.now + patience);
+            self.phase = Phase::Draining { why, signal_at, kill_at: turn.now + timeout };
+            turn.effects.push(Effect::Retire(self.id));
+            turn.effects.push(if ask.is_some() { Effect::Ask(self.id) } else { Effect::Signal(self.id, signal) });
+            let signal = if ask.is_some() { None } else { Some(signal) };
             turn.report(Report::Stopping { slot, worker: self.id, signal, timeout });
+        }
+    }
+
+    /// It has finished what it was asked to finish. What is left of it, such as timers, is ended by the stop signal.
+    pub(super) fn finished(&mut self, now: Time) {
+        if let Phase::Draining { signal_at: Some(due), .. } = &mut self.phase {
+            *due = (now + GOES_BY_ITSELF).min(*due);
+        }
+    }
+
+    /// Sends the stop signal that was put off, if it is due.
+    pub(super) fn signal_if_due(&mut self, turn: &mut Turn) -> bool {
+        match &mut self.phase {
+            Phase::Draining { signal_at, .. } if signal_at.is_some_and(|due| due <= turn.now) => {
+                *signal_at = None;
+                turn.effects.push(Effect::Signal(self.id, turn.policy.stop_signal));
+                true
+            }
+            _ => false,
         }
     }
 

@@ -9,7 +9,7 @@ mod options;
 pub use options::{Codes, Options, Subreaper, Verbosity};
 
 use crate::core::{Exit, Signal};
-use crate::sys::process::{Child, LISTEN_PID_ROOM, Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::process::{Child, PID_ROOM, Program, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::{self, Inherited};
 use crate::sys::{adopt_orphans, die_with_parent, pair, reap, tty};
 use nix::unistd::Pid;
@@ -96,7 +96,7 @@ fn environment() -> Vec<OsString> {
     std::env::vars_os()
         .map(|(key, value)| {
             if key == "LISTEN_PID" && value == *own {
-                return LISTEN_PID_ROOM.into();
+                return pair(key, PID_ROOM.as_ref());
             }
             pair(key, &value)
         })

@@ -1,13 +1,11 @@
 //! `--listen`: sockets handed over as `sd_listen_fds(3)` describes it, blocking as systemd's are by default: a program that
 //! wants them otherwise sets that itself.
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, listen, setsockopt,
-    socket, sockopt,
-};
+use super::open::{self, Tcp};
+use nix::sys::socket::{Backlog, UnixAddr, listen};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// Where to listen, and under which name workers find it in `LISTEN_FDNAMES`.
@@ -76,14 +74,11 @@ impl ListenAddress {
     /// What failed and why, such as an address that is in use.
     pub fn open(&self) -> Result<Listener, String> {
         let socket = match &self.place {
-            Place::Port(port) => {
-                let any = |ip: IpAddr| open_tcp(SocketAddr::new(ip, *port));
-                // Both protocols in one socket; where there is no IPv6, IPv4 alone.
-                any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))
-            }
-            Place::Tcp(address) => open_tcp(*address),
-            Place::Unix(path) => open_unix(path),
+            Place::Port(port) => open::any(*port, Tcp::default()),
+            Place::Tcp(address) => open::tcp(*address, Tcp::default()),
+            Place::Unix(path) => open::unix(path),
         };
+        let socket = socket.and_then(|socket| listen(&socket, Backlog::MAXCONN).map(|()| socket));
         let socket = socket.map_err(|errno| format!("cannot listen on {self}: {}", errno.desc()))?;
         Ok(Listener { socket, address: self.clone() })
     }
@@ -106,6 +101,12 @@ impl Listener {
     }
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl AsRawFd for Listener {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -120,43 +121,10 @@ impl Drop for Listener {
     }
 }
 
-fn open_tcp(address: SocketAddr) -> nix::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
-    }
-    bind_and_listen(socket, &SockaddrStorage::from(address))
-}
-
-fn open_unix(path: &Path) -> nix::Result<OwnedFd> {
-    let address = UnixAddr::new(path)?;
-    let new = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
-    match bind_and_listen(new()?, &address) {
-        Err(nix::Error::EADDRINUSE) if is_left_over(path) => {
-            let _ = std::fs::remove_file(path);
-            bind_and_listen(new()?, &address)
-        }
-        result => result,
-    }
-}
-
-/// A socket file that nobody listens on: a killed program's.
-fn is_left_over(path: &Path) -> bool {
-    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
-}
-
-fn bind_and_listen(socket: OwnedFd, address: &dyn SockaddrLike) -> nix::Result<OwnedFd> {
-    bind(socket.as_raw_fd(), address)?;
-    listen(&socket, Backlog::MAXCONN)?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::SockaddrStorage;
 
     #[test]
     fn addresses_are_read_in_every_form() {

@@ -1,22 +1,23 @@
 //! What a worker is started with: its command, its environment, its sockets.
 
-use crate::config::{App, PREFIX, is_kubernetes_variable, read_env_file};
-use crate::ports::Listener;
+use crate::config::{App, PREFIX, Ready, is_kubernetes_variable, read_env_file};
+use crate::core::WorkerId;
+use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
 use crate::sys::pair;
-use crate::sys::process::LISTEN_PID_ROOM;
+use crate::sys::process::PID_ROOM;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The first descriptor of `LISTEN_FDS` (`sd_listen_fds(3)`).
-const FIRST_SOCKET: RawFd = 3;
-
 /// An app as it is started, with what each generation of it has read.
 pub(super) struct Launch {
     pub(super) app: App,
+    /// How its workers share ports.
+    pub(super) way: Way,
     /// A thread reads the files again. When their file system hangs it may do so for ever, and no second one is started.
     is_being_read: Arc<AtomicBool>,
     listeners: Vec<Listener>,
@@ -33,8 +34,22 @@ impl Drop for Reading {
     }
 }
 
+/// What a worker is handed: where it finds each.
+#[derive(Default)]
+pub(super) struct Handed<'a> {
+    /// `NOTIFY_SOCKET`.
+    pub(super) notify: Option<&'a OsStr>,
+    /// The number of its end of Node's channel.
+    pub(super) channel: Option<RawFd>,
+    /// The number of the preloaded library.
+    pub(super) library: Option<RawFd>,
+    /// Where the library calls.
+    pub(super) door: Option<&'a OsStr>,
+}
+
 /// Which worker an environment is for.
 pub(super) struct Seat {
+    pub(super) worker: WorkerId,
     pub(super) index: u32,
     pub(super) generation: u32,
     pub(super) workers: u32,
@@ -42,7 +57,13 @@ pub(super) struct Seat {
 
 impl Launch {
     pub(super) fn new(app: App, listeners: Vec<Listener>, variables: Vec<(String, String)>) -> Launch {
-        Launch { app, is_being_read: Arc::default(), listeners, variables: BTreeMap::from([(1, variables)]) }
+        Launch {
+            app,
+            way: Way::default(),
+            is_being_read: Arc::default(),
+            listeners,
+            variables: BTreeMap::from([(1, variables)]),
+        }
     }
 
     /// Leave to read the files again, while nobody else has it.
@@ -61,15 +82,48 @@ impl Launch {
         self.variables.retain(|generation, _| is_used(*generation));
     }
 
+    /// What the ports must know of it.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(super) fn ports(&self) -> io::Result<AppPorts> {
+        let inherited = self.listeners.iter().map(|one| one.as_fd().try_clone_to_owned().map(Arc::new));
+        let inherited = inherited.collect::<io::Result<_>>()?;
+        Ok(AppPorts { name: self.app.name.clone(), balance: self.app.balance, inherited })
+    }
+
     /// The sockets, each with the number that it has in the worker.
     pub(super) fn sockets(&self) -> Vec<(RawFd, RawFd)> {
         self.listeners.iter().map(Listener::as_raw_fd).zip(FIRST_SOCKET..).collect()
     }
 
+    /// The numbers of a worker's end of Node's channel, and of the library: that one out of the way of shell scripts.
+    pub(super) fn free_numbers(&self) -> [RawFd; 2] {
+        let taken = match self.app.ready {
+            Ready::Fd(number) => number,
+            _ => -1,
+        };
+        let first = FIRST_SOCKET + self.listeners.len() as RawFd;
+        let [channel, next] = if taken == first {
+            [first + 1, first + 2]
+        } else {
+            [first, if taken == first + 1 { first + 2 } else { first + 1 }]
+        };
+        let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+        let has_room =
+            next < LIBRARY_AT && taken != LIBRARY_AT && limit.is_ok_and(|(soft, _)| soft > 2 * LIBRARY_AT as u64);
+        [channel, if has_room { LIBRARY_AT } else { next }]
+    }
+
+    /// The command as that slot's worker runs it.
+    pub(super) fn command(&self, slot: u32) -> Vec<OsString> {
+        if self.way.cluster { inspector_moved(&self.app.command, slot) } else { self.app.command.clone() }
+    }
+
     /// The worker's environment, `KEY=VALUE` each: the container's without rinit's settings, then the files', then what
-    /// tells the worker who it is, then `extra`.
-    pub(super) fn environment(&self, seat: &Seat, extra: &[(&str, &OsStr)]) -> Vec<OsString> {
-        let Seat { index, generation, workers } = seat;
+    /// tells the worker who it is, then what it is handed.
+    pub(super) fn environment(&self, seat: &Seat, handed: &Handed) -> Vec<OsString> {
+        let Seat { worker, index, generation, workers } = seat;
         let mut variables: BTreeMap<OsString, OsString> =
             std::env::vars_os().filter(|(key, _)| is_the_workers(key)).collect();
         let mut set = |key: &str, value: &OsStr| {
@@ -93,20 +147,71 @@ impl Launch {
             set("LISTEN_FDS", self.listeners.len().to_string().as_ref());
             set("LISTEN_FDNAMES", names.join(":").as_ref());
         }
-        extra.iter().for_each(|(key, value)| set(key, value));
-        let mut pairs: Vec<OsString> = variables.into_iter().map(|(key, value)| pair(key, &value)).collect();
         if !self.listeners.is_empty() {
-            pairs.push(LISTEN_PID_ROOM.into());
+            set("LISTEN_PID", PID_ROOM.as_ref());
         }
-        pairs
+        if let Some(number) = handed.channel {
+            set("NODE_CHANNEL_FD", number.to_string().as_ref());
+            set("NODE_CHANNEL_SERIALIZATION_MODE", "json".as_ref());
+        }
+        if self.way.cluster {
+            // What `cluster.worker.id` is.
+            set("NODE_UNIQUE_ID", worker.0.to_string().as_ref());
+        }
+        handed.notify.iter().for_each(|name| set("NOTIFY_SOCKET", name));
+        handed.door.iter().for_each(|name| set("RINIT_PORTS", name));
+        if let Some(script) = &self.way.script {
+            append(&mut variables, "NODE_OPTIONS", " ", &script.option());
+        }
+        if let Some(number) = handed.library {
+            // By the worker's own number: so the processes that it starts find it too.
+            append(&mut variables, "LD_PRELOAD", ":", &format!("/proc/{PID_ROOM}/fd/{number}"));
+        }
+        variables.into_iter().map(|(key, value)| pair(key, &value)).collect()
     }
 }
+
+/// Adds a word to what the app itself has in that variable.
+fn append(variables: &mut BTreeMap<OsString, OsString>, key: &str, separator: &str, word: &str) {
+    let value = variables.entry(key.into()).or_default();
+    if !value.is_empty() {
+        value.push(separator);
+    }
+    value.push(word);
+}
+
+/// What a worker is told of rinit's, that a probe of it is not.
+pub(super) const NOT_FOR_PROBES: [&str; 9] = [
+    "LISTEN_FDS=",
+    "LISTEN_FDNAMES=",
+    "LISTEN_PID=",
+    "NOTIFY_SOCKET=",
+    "NODE_CHANNEL_FD=",
+    "NODE_CHANNEL_SERIALIZATION_MODE=",
+    "NODE_UNIQUE_ID=",
+    "RINIT_PORTS=",
+    "LD_PRELOAD=",
+];
+
+/// The library's number in a worker, where so many may be open.
+const LIBRARY_AT: RawFd = 250;
+
+/// What somebody handed to rinit, not to its workers.
+const HANDED_TO_RINIT: [&str; 7] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+];
 
 /// rinit's settings are its own, and so are sockets that somebody handed to rinit.
 fn is_the_workers(key: &OsStr) -> bool {
     let Some(key) = key.to_str() else { return true };
     let own = key.starts_with(PREFIX) && !is_kubernetes_variable(key);
-    !own && !matches!(key, "LISTEN_FDS" | "LISTEN_PID" | "LISTEN_FDNAMES" | "NOTIFY_SOCKET")
+    !own && !HANDED_TO_RINIT.contains(&key)
 }
 
 /// Reads the files again for a new generation. May take as long as a file system does: not for the loop's thread.

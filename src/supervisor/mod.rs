@@ -9,6 +9,7 @@
 //! Everything runs on one thread; the log's bytes are moved by another. No call in here waits for anything.
 
 mod crash;
+mod effects;
 mod launch;
 mod ready;
 mod report;
@@ -18,6 +19,7 @@ mod workers;
 use crate::config::{Faults, LogFormat, Refusal, Settings, read_env_file};
 use crate::core::{AppId, Sign, WorkerId};
 use crate::logs::{self, Format};
+use crate::ports::{Ports, Way};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
 use launch::Launch;
@@ -31,6 +33,8 @@ enum Notice {
     Exec(WorkerId),
     /// The worker is ready.
     Ready(WorkerId, Sign),
+    /// The worker has finished what it was asked to finish.
+    Finished(WorkerId),
     /// A new generation's variables are read, or could not be.
     Prepared(AppId, u32, Result<Vec<(String, String)>, String>),
 }
@@ -65,8 +69,14 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
             Err(error) => tracing::warn!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"),
         }
     }
-    let mut supervisor =
-        Supervisor::new(launches, logs, inherited, &settings).map_err(|error| cannot("no descriptors", error))?;
+    let mut launches = launches;
+    for Launch { app, way, .. } in &mut launches {
+        *way = Way::open(app.ways, &app.name, &app.command, !app.listen.is_empty());
+    }
+    let ports = launches.iter().map(Launch::ports).collect::<io::Result<_>>();
+    let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;
+    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &settings)
+        .map_err(|error| cannot("no descriptors", error))?;
     Ok(crash::guard(&mut supervisor, &runtime, signals))
 }
 

@@ -3,6 +3,8 @@
 use super::{Notice, on_a_thread};
 use crate::config::Ready;
 use crate::core::{Exit, Sign, WorkerId};
+use crate::ports::Hearing;
+use crate::sys::peer::Identity;
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::Inherited;
 use crate::sys::user::Credentials;
@@ -11,7 +13,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockname,
     recvmsg, setsockopt, socket, sockopt,
 };
-use nix::unistd::{Pid, getpgid, pipe2};
+use nix::unistd::{Pid, pipe2};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -48,9 +50,9 @@ pub(super) enum Channel {
 
 /// The worker's end, handed to it when it is started.
 #[derive(Default)]
-pub(super) struct Handed {
-    /// A variable.
-    pub(super) variable: Option<(&'static str, OsString)>,
+pub(super) struct Far {
+    /// The name for `NOTIFY_SOCKET`.
+    pub(super) notify: Option<OsString>,
     /// A descriptor, and the number it has there.
     pub(super) descriptor: Option<(OwnedFd, RawFd)>,
 }
@@ -75,21 +77,25 @@ pub(super) struct ProbeSetup {
 ///
 /// # Errors
 /// No descriptors left.
-pub(super) fn open(ready: &Ready) -> nix::Result<(Channel, Handed)> {
+pub(super) fn open(ready: &Ready) -> nix::Result<(Channel, Far)> {
     match ready {
         Ready::Auto | Ready::Notify => {
             let (socket, name) = open_notify_socket()?;
-            Ok((Channel::Notify(socket), Handed { variable: Some(("NOTIFY_SOCKET", name)), descriptor: None }))
+            Ok((Channel::Notify(socket), Far { notify: Some(name), descriptor: None }))
         }
         Ready::Fd(number) => {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             // rinit's end alone: the worker may expect to write to a pipe that blocks.
             fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            Ok((Channel::Newline(read), Handed { variable: None, descriptor: Some((write, *number)) }))
+            Ok((Channel::Newline(read), Far { notify: None, descriptor: Some((write, *number)) }))
         }
-        Ready::Spawn | Ready::Uptime | Ready::Tcp(_) | Ready::Http { .. } | Ready::Exec(_) => {
-            Ok((Channel::None, Handed::default()))
-        }
+        Ready::Spawn
+        | Ready::Uptime
+        | Ready::Message
+        | Ready::Listen
+        | Ready::Tcp(_)
+        | Ready::Http { .. }
+        | Ready::Exec(_) => Ok((Channel::None, Far::default())),
     }
 }
 
@@ -104,20 +110,6 @@ fn open_notify_socket() -> nix::Result<(OwnedFd, OsString)> {
     let mut name = b"@".to_vec();
     name.extend_from_slice(address.as_abstract().unwrap_or_default());
     Ok((socket, OsString::from_vec(name)))
-}
-
-/// Whose word counts.
-#[derive(Clone, Copy)]
-pub(super) struct Identity {
-    pub(super) pid: Pid,
-    pub(super) uid: u32,
-}
-
-impl Identity {
-    fn is_believed(&self, sender: &UnixCredentials) -> bool {
-        let is_in_group = || getpgid(Some(Pid::from_raw(sender.pid()))) == Ok(self.pid);
-        sender.pid() > 0 && (sender.uid() == self.uid || sender.uid() == 0 || is_in_group())
-    }
 }
 
 /// Waits for the worker's word, or asks until it answers, and tells the loop. Ends without a word when there will be
@@ -145,12 +137,29 @@ pub(super) async fn watch(
             until(&probe.last_answer, async || run_probe(command, &probe).await).await;
             Ok(Sign::Probe)
         }
-        (Ready::Auto | Ready::Notify | Ready::Fd(_) | Ready::Spawn | Ready::Uptime, Channel::None) => return,
+        (
+            Ready::Auto | Ready::Notify | Ready::Fd(_) | Ready::Spawn | Ready::Uptime | Ready::Message | Ready::Listen,
+            Channel::None,
+        ) => return,
     };
     match sign {
         Ok(sign) => drop(notices.send(Notice::Ready(worker, sign)).await),
         Err(error) => tracing::debug!("worker {worker:?} will not say that it is ready: {error}"),
     }
+}
+
+/// Tells the loop what a worker says by its port or its channel, as far as it counts.
+pub(super) async fn watch_ports(worker: WorkerId, ready: Ready, hearing: Hearing, notices: mpsc::Sender<Notice>) {
+    let Hearing { listens, says_ready, finished } = hearing;
+    let tell = async |what: oneshot::Receiver<()>, counts: bool, notice: Notice| {
+        if what.await.is_ok() && counts {
+            let _ = notices.send(notice).await;
+        }
+    };
+    let listening = tell(listens, matches!(ready, Ready::Auto | Ready::Listen), Notice::Ready(worker, Sign::Listen));
+    let message = tell(says_ready, matches!(ready, Ready::Auto | Ready::Message), Notice::Ready(worker, Sign::Message));
+    let finished = tell(finished, true, Notice::Finished(worker));
+    tokio::join!(listening, message, finished);
 }
 
 /// Tries until it succeeds.

@@ -125,6 +125,8 @@ impl Message {
                     }
                     Sign::Uptime => "by its uptime",
                     Sign::Notify => "it said so",
+                    Sign::Listen => "it listens",
+                    Sign::Message => "it sent 'ready'",
                     Sign::Probe => "it answered",
                 };
                 Message::new(
@@ -147,10 +149,13 @@ impl Message {
                     lacking(*missing)
                 ),
             ),
-            Report::Stopping { slot: at, worker, signal, timeout } => Message::new(
-                Level::INFO,
-                format!("{}{} gets {signal} and {} to end", slot(at), pid(worker), short(*timeout)),
-            ),
+            Report::Stopping { slot: at, worker, signal, timeout } => {
+                let what = match signal {
+                    Some(signal) => format!("gets {signal} and {} to end", short(*timeout)),
+                    None => format!("is asked to finish and gets {} to end", short(*timeout)),
+                };
+                Message::new(Level::INFO, format!("{}{} {what}", slot(at), pid(worker)))
+            }
             Report::Killed { slot: at, worker, late } => {
                 let why = if *late { "did not end in time" } else { "gets no more time to end" };
                 Message::new(Level::WARN, format!("{}{} {why}: killed with its group", slot(at), pid(worker)))
@@ -250,6 +255,8 @@ fn following(next: &Next) -> String {
 fn lacking(missing: Option<Sign>) -> &'static str {
     match missing {
         Some(Sign::Notify) => "; the one before it said READY=1: --ready uptime if this one never will",
+        Some(Sign::Message) => "; the one before it sent 'ready': --ready uptime if this one never will",
+        Some(Sign::Listen) => "; the one before it listened on a shared port: --ready uptime if this one never will",
         Some(Sign::Probe | Sign::Spawned | Sign::Uptime) | None => "",
     }
 }

@@ -1,12 +1,14 @@
 //! The loop: wait for what happens next, read the clock once, tell the fleet, do what it says.
 
-use super::launch::{Launch, Seat, read_again};
-use super::report::{self, Message, Reporter};
+use super::Notice;
+use super::effects::{Remains, perform};
+use super::launch::Launch;
+use super::report::{self, Reporter};
 use super::workers::Workers;
-use super::{Notice, on_a_thread};
 use crate::config::Settings;
-use crate::core::{AppId, Effect, Event, Exit, Fleet, How, Place, Report, Signal, Time, WorkerId};
+use crate::core::{Event, Exit, Fleet, How, Place, Signal, Time, WorkerId};
 use crate::logs::Logs;
+use crate::ports::Ports;
 use crate::sys::process::kill;
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{cgroup, reap};
@@ -17,15 +19,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, sleep_until};
 
 /// So many of one kind are handled before the others have their turn.
 const AT_ONCE: usize = 1024;
 /// Events kept for the report of a panic.
 const RECORDED: usize = 256;
-/// How long reading a new generation's files may take.
-const READING: Duration = Duration::from_secs(10);
 /// A log that has moved nothing for so long, and does not even say so, is stuck in a write that waits.
 const STUCK: Duration = Duration::from_secs(2);
 /// Tasks wait when the loop has so many of their notices to read.
@@ -46,19 +46,13 @@ pub(super) struct Supervisor {
     recorder: VecDeque<(Time, Event)>,
 }
 
-/// What a worker leaves to be told of, when it has ended.
-struct Remains {
-    pid: Pid,
-    /// Its last lines, once all of them are written.
-    lines: oneshot::Receiver<Vec<String>>,
-}
-
 impl Supervisor {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(
         launches: Vec<Launch>,
         logs: Logs,
+        ports: Ports,
         inherited: Inherited,
         settings: &Settings,
     ) -> io::Result<Supervisor> {
@@ -68,7 +62,7 @@ impl Supervisor {
         Ok(Supervisor {
             fleet: Fleet::new(policies, seed),
             launches,
-            workers: Workers::new(logs.clone(), settings.log, inherited, sender)?,
+            workers: Workers::new(logs.clone(), settings.log, ports, inherited, sender)?,
             notices,
             logs,
             started: now(),
@@ -85,6 +79,7 @@ impl Supervisor {
     pub(super) async fn run(&mut self, signals: Signals) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         let mut reporter = Reporter::start();
+        tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
         self.turn(Event::Boot, None, &mut reporter);
         let code = loop {
             if let Some(code) = self.fleet.finished() {
@@ -166,6 +161,7 @@ impl Supervisor {
                 self.turn(event, None, reporter);
             }
             Notice::Ready(worker, sign) => self.turn(Event::Ready(worker, sign), None, reporter),
+            Notice::Finished(worker) => self.turn(Event::Finished(worker), None, reporter),
             Notice::Prepared(app, generation, read) => {
                 let result = read.map(|variables| {
                     if let Some(launch) = self.launches.get_mut(app) {
@@ -307,75 +303,6 @@ impl Supervisor {
     fn now(&self) -> Time {
         now().saturating_duration_since(self.started)
     }
-}
-
-/// Does what the fleet says. An answer that is known at once is returned.
-fn perform(
-    effect: Effect,
-    fleet: &Fleet,
-    launches: &mut [Launch],
-    workers: &mut Workers,
-    remains: &mut Option<Remains>,
-    reporter: &mut Reporter,
-) -> Option<Event> {
-    match effect {
-        Effect::Spawn { worker, slot, generation } => {
-            let launch = launches.get(slot.app)?;
-            let wanted = fleet.apps().get(slot.app).map_or(1, |app| app.wanted());
-            let seat = Seat { index: slot.index, generation, workers: wanted };
-            workers.start(worker, slot, launch, &seat).err().map(|error| Event::SpawnFailed(worker, error))
-        }
-        Effect::Signal(worker, signal) => {
-            workers.signal(worker, signal);
-            None
-        }
-        Effect::Kill(worker) => {
-            workers.kill(worker);
-            None
-        }
-        Effect::Prepare(app, generation) => {
-            let launch = launches.get_mut(app)?;
-            prepare(app, generation, launch, workers.notices.clone())
-        }
-        Effect::Report(report) => {
-            if let Report::Reloaded { app, .. } | Report::ReloadFailed { app, .. } = report
-                && let (Some(launch), Some(app)) = (launches.get_mut(app), fleet.apps().get(app))
-            {
-                launch.forget_unless(|generation| app.uses(generation));
-            }
-            let remains = if report.is_an_end() { remains.take() } else { None };
-            let (dead, lines) = remains.map(|remains| (remains.pid, remains.lines)).unzip();
-            let pid = |worker| workers.pid(worker).or(dead);
-            reporter.tell(Message::of(&report, launches, pid, |worker| workers.last_answer(worker)), lines);
-            None
-        }
-    }
-}
-
-/// Reads a new generation's files.
-fn prepare(app: AppId, generation: u32, launch: &mut Launch, notices: mpsc::Sender<Notice>) -> Option<Event> {
-    let paths = launch.app.env_files.clone();
-    if paths.is_empty() {
-        launch.keep(generation, Vec::new());
-        return Some(Event::Prepared(app, generation, Ok(())));
-    }
-    let Some(reading) = launch.begin_reading() else {
-        let why = "the files of --env-file are still being read for the reload before".to_owned();
-        return Some(Event::Prepared(app, generation, Err(why)));
-    };
-    let read = move || {
-        let _until_done = reading;
-        read_again(&paths)
-    };
-    tokio::task::spawn_local(async move {
-        let read = match timeout(READING, on_a_thread(read)).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(failed)) => Err(format!("cannot read --env-file: {failed}")),
-            Err(_) => Err(format!("reading --env-file took longer than {READING:?}")),
-        };
-        let _ = notices.send(Notice::Prepared(app, generation, read)).await;
-    });
-    None
 }
 
 #[expect(clippy::disallowed_methods, reason = "the loop's clock")]

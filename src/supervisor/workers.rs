@@ -1,11 +1,13 @@
 //! The processes: starting them, and which number belongs to which worker.
 
 use super::Notice;
-use super::launch::{Launch, Seat};
-use super::ready::{self, Identity, LastAnswer, ProbeSetup, Probes};
+use super::launch::{Handed, Launch, NOT_FOR_PROBES, Seat};
+use super::ready::{self, LastAnswer, ProbeSetup, Probes};
 use crate::config::{Log, LogFormat};
 use crate::core::{Signal, SlotId, SpawnError, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
+use crate::ports::{Farewell, Ports};
+use crate::sys::peer::Identity;
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_now};
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
@@ -16,6 +18,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -25,6 +28,7 @@ pub(super) struct Workers {
     by_pid: HashMap<Pid, WorkerId>,
     logs: Logs,
     log: Log,
+    pub(super) ports: Ports,
     /// What workers have as standard input, and probes as everything.
     null: Rc<OwnedFd>,
     inherited: Inherited,
@@ -54,6 +58,7 @@ impl Workers {
     pub(super) fn new(
         logs: Logs,
         log: Log,
+        ports: Ports,
         inherited: Inherited,
         notices: mpsc::Sender<Notice>,
     ) -> nix::Result<Workers> {
@@ -65,6 +70,7 @@ impl Workers {
             by_pid: HashMap::new(),
             logs,
             log,
+            ports,
             null: Rc::new(open_null()?),
             inherited,
             oom_score_adj: own_score.map(|score| (score + OOM_SCORE_MORE).min(OOM_SCORE_MOST)),
@@ -87,17 +93,30 @@ impl Workers {
         seat: &Seat,
     ) -> Result<(), SpawnError> {
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
-        let (channel, handed) = ready::open(&launch.app.ready).map_err(no_room)?;
+        let (channel, way) = ready::open(&launch.app.ready).map_err(no_room)?;
+        let name = format!("{}-{}", launch.app.name, slot.index);
+        let ends = self.ports.open(worker, slot, name, &launch.way).map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
         let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();
         let output = if alone { None } else { Some(Output::open(launch).map_err(no_room)?) };
 
         let mut pass = launch.sockets();
-        pass.extend(handed.descriptor.as_ref().map(|(end, number)| (end.as_raw_fd(), *number)));
-        let extra = handed.variable.as_ref().map(|(key, value)| (*key, value.as_os_str()));
-        let environment = launch.environment(seat, extra.as_slice());
-        let mut program = Program::new(&launch.app.command, &environment)
+        pass.extend(way.descriptor.as_ref().map(|(end, number)| (end.as_raw_fd(), *number)));
+        let mut hand = |descriptor: Option<RawFd>, number: RawFd| {
+            let placed = descriptor.map(|descriptor| (descriptor, number));
+            pass.extend(placed);
+            placed.map(|(_, number)| number)
+        };
+        let [for_channel, for_library] = launch.free_numbers();
+        let handed = Handed {
+            notify: way.notify.as_deref(),
+            channel: hand(ends.channel.as_ref().map(AsRawFd::as_raw_fd), for_channel),
+            library: hand(launch.way.preload.as_ref().map(|library| library.as_raw_fd()), for_library),
+            door: ends.door.as_deref(),
+        };
+        let environment = launch.environment(seat, &handed);
+        let mut program = Program::new(&launch.command(slot.index), &environment)
             .map_err(|message| SpawnError::Program { status: 126, message })?;
         let [stdout, stderr] = output.as_ref().map_or([None; 2], Output::ends);
         let setup = Setup {
@@ -128,7 +147,14 @@ impl Workers {
             probes: self.probes.clone(),
             last_answer: last_answer.clone(),
         };
+        let hearing = self.ports.join(ends, who);
         let tasks = vec![
+            tokio::task::spawn_local(ready::watch_ports(
+                worker,
+                launch.app.ready.clone(),
+                hearing,
+                self.notices.clone(),
+            )),
             tokio::task::spawn_local(watch_exec(worker, exec.clone(), self.notices.clone())),
             tokio::task::spawn_local(ready::watch(
                 worker,
@@ -169,6 +195,18 @@ impl Workers {
         }
     }
 
+    /// Asks a worker over its channel to finish: by pm2's word, or by Node's cluster module. `idle`: how long connections
+    /// without a request are left open.
+    pub(super) fn ask(&self, worker: WorkerId, launch: &Launch, idle: Duration) {
+        let policy = &launch.app.policy;
+        if launch.app.stop_message {
+            self.ports.shutdown(worker, idle);
+        } else {
+            let (signal, after) = (policy.stop_signal, policy.stop_timeout / 2);
+            self.ports.finish(worker, Farewell { idle, signal, after });
+        }
+    }
+
     /// Sends SIGKILL to a worker's whole group.
     pub(super) fn kill(&mut self, worker: WorkerId) {
         if let Some(running) = self.running.get_mut(&worker) {
@@ -204,6 +242,7 @@ impl Workers {
     pub(super) fn ended(&mut self, worker: WorkerId) -> bool {
         let Some(running) = self.running.remove(&worker) else { return false };
         self.by_pid.remove(&running.pid);
+        self.ports.leave(worker);
         running.tasks.iter().for_each(JoinHandle::abort);
         let _ = kill(Pid::from_raw(-running.pid.as_raw()), Signal::KILL);
         running.killed
@@ -245,8 +284,7 @@ fn open_null() -> nix::Result<OwnedFd> {
 
 /// A probe is handed no sockets.
 fn is_a_probes(pair: &OsString) -> bool {
-    let pair = pair.as_encoded_bytes();
-    !pair.starts_with(b"LISTEN_") && !pair.starts_with(b"NOTIFY_SOCKET=")
+    !NOT_FOR_PROBES.iter().any(|key| pair.as_encoded_bytes().starts_with(key.as_bytes()))
 }
 
 /// Rings when there is news of the exec.

@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 pub mod cgroup;
+pub mod peer;
 pub mod process;
 pub mod reap;
 pub mod signals;
+pub mod socket;
 pub mod tty;
 pub mod user;
 

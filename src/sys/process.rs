@@ -20,8 +20,8 @@ use std::os::unix::ffi::OsStrExt;
 /// Where programs are looked for when the child has no `PATH`, as Docker sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// `LISTEN_PID` must hold the child's own number (`sd_listen_fds(3)`), known only after the fork: room for its digits.
-pub const LISTEN_PID_ROOM: &str = "LISTEN_PID=0000000000";
+/// Stands in a variable for the child's own number, which is known only after the fork: room for its ten digits.
+pub const PID_ROOM: &str = "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}";
 
 /// A program to run: where it may be, its arguments and its environment.
 pub struct Program {
@@ -120,8 +120,12 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
     // A file without `#!` is run by the shell, as execvp(3) does: sh FILE ARGUMENTS.
     let shell = c"/bin/sh".as_ptr();
     let script: Vec<_> = [shell, shell].into_iter().chain(arguments.iter().skip(1).copied()).collect();
-    let room = |pair: &Vec<u8>| pair.strip_suffix(b"\0") == Some(LISTEN_PID_ROOM.as_bytes());
-    let listen_pid = program.environment.iter().position(room);
+    let rooms = program.environment.iter_mut().filter_map(|pair| {
+        let at = memchr::memmem::find(pair, PID_ROOM.as_bytes())?;
+        let room = pair.get_mut(at..)?;
+        Some((room.as_mut_ptr(), room.len() - PID_ROOM.len()))
+    });
+    let rooms = rooms.collect();
     let environment: Vec<_> =
         program.environment.iter_mut().map(|pair| pair.as_mut_ptr()).chain([std::ptr::null_mut()]).collect();
     let stdio = setup.stdio.iter().zip(0..).filter_map(|(from, to)| from.map(|from| (from, to)));
@@ -139,7 +143,7 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
         arguments,
         script,
         environment,
-        listen_pid,
+        rooms,
     };
 
     let before = block_all();
@@ -247,7 +251,8 @@ struct Prepared {
     arguments: Vec<*const libc::c_char>,
     script: Vec<*const libc::c_char>,
     environment: Vec<*mut u8>,
-    listen_pid: Option<usize>,
+    /// Where the child writes its number, and how many bytes follow the room.
+    rooms: Vec<(*mut u8, usize)>,
     /// From and to.
     descriptors: Vec<(RawFd, RawFd)>,
     /// Higher than every number that a descriptor is to have.
@@ -299,9 +304,7 @@ fn become_program(setup: &Setup, prepared: &mut Prepared) -> (Stage, Errno) {
         // SAFETY: prctl(2) with plain numbers. After the change of user, which would clear it.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) };
     }
-    if let Some(pair) = prepared.listen_pid.and_then(|index| prepared.environment.get(index)) {
-        write_listen_pid(*pair);
-    }
+    prepared.rooms.iter().for_each(|(room, tail)| write_own_pid(*room, *tail));
     setup.signals.restore();
     (Stage::Exec, exec(prepared))
 }
@@ -357,18 +360,17 @@ fn become_user(user: &Credentials) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Writes the caller's number where [`LISTEN_PID_ROOM`] left room for it.
-fn write_listen_pid(pair: *mut u8) {
+/// Writes the caller's number into a [`PID_ROOM`], and moves what follows it up.
+fn write_own_pid(room: *mut u8, tail: usize) {
     let mut number = std::process::id();
     let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
-    let start = "LISTEN_PID=".len();
-    for at in (start..start + digits).rev() {
-        // SAFETY: a process number has at most ten digits, and the room is ten digits and the NUL.
-        unsafe { *pair.add(at) = b'0' + (number % 10) as u8 };
+    for at in (0..digits).rev() {
+        // SAFETY: a process number has at most ten digits, and so has the room.
+        unsafe { *room.add(at) = b'0' + (number % 10) as u8 };
         number /= 10;
     }
-    // SAFETY: as above.
-    unsafe { *pair.add(start + digits) = 0 };
+    // SAFETY: `tail` bytes follow the room, the NUL among them.
+    unsafe { std::ptr::copy(room.add(PID_ROOM.len()), room.add(digits), tail) };
 }
 
 /// Tries each place as `execvp(3)` does. Returns only when none will do.

@@ -39,8 +39,10 @@ fn policies() -> impl Strategy<Value = Policy> {
     ];
     let delays = prop_oneof![2 => Just(0u32), 1 => Just(5000)];
     let backoff = prop_oneof![15 => Just(100u32), 1 => Just(0)];
-    (1u32..5, ready, restart, reload, 0u32..4, delays, prop_oneof![Just(0u32), Just(1000)], backoff).prop_map(
-        |(instances, ready, restart, reload, max_restarts, delay, uptime, backoff)| Policy {
+    let uptime = prop_oneof![Just(0u32), Just(1000)];
+    let ask = prop_oneof![2 => Just(None), 1 => Just(Some(7000 * MS))];
+    (1u32..5, ready, restart, reload, 0u32..4, delays, uptime, backoff, ask).prop_map(
+        |(instances, ready, restart, reload, max_restarts, delay, uptime, backoff, ask)| Policy {
             backoff: Backoff { min: backoff * MS, max: 15_000 * MS },
             instances,
             ready,
@@ -48,6 +50,7 @@ fn policies() -> impl Strategy<Value = Policy> {
             reload,
             max_restarts,
             drain_delay: delay * MS,
+            ask,
             min_uptime: uptime * MS,
             stop_exit_codes: vec![3],
             ..policy()

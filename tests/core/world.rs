@@ -71,6 +71,7 @@ pub fn policy() -> Policy {
         ready_timeout: 30_000 * MS,
         stop_signal: Signal::TERM,
         stop_timeout: 8000 * MS,
+        ask: None,
         drain_delay: Duration::ZERO,
         reload: Reload::Rolling(1),
     }
@@ -197,7 +198,14 @@ impl World {
                     self.pending.push_back(Event::Ready(worker, Sign::Notify));
                 }
             }
-            Effect::Signal(worker, _) | Effect::Kill(worker) if self.was_refused(worker) => {}
+            Effect::Signal(worker, _) | Effect::Ask(worker) | Effect::Kill(worker) if self.was_refused(worker) => {}
+            Effect::Retire(_) => {}
+            Effect::Ask(worker) => {
+                let process = self.processes.get_mut(&worker).expect("only live workers are asked");
+                if process.heeds {
+                    self.pending.push_back(Event::Finished(worker));
+                }
+            }
             Effect::Signal(worker, signal) => {
                 let process = self.processes.get_mut(&worker).expect("only live workers are signalled");
                 process.asked |= signal == Signal::TERM;

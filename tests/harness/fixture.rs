@@ -22,6 +22,7 @@
 //! | `newline=FD` | writes a newline to that descriptor |
 //! | `listen=PORT` | listens there and answers every connection with 200, in a thread |
 //! | `accept`, `accept=FD` | answers every connection on descriptor 3, or that one, with `worker K`, in a thread |
+//! | `lend=PATH` | hands its end of Node's channel to the test that listens at that unix path, and goes on without it |
 //! | `file=PATH` | waits until that file exists |
 //! | `touch=PATH` | makes it |
 //! | `unless=PATH` | does the next word only if that file does not exist |
@@ -155,6 +156,7 @@ fn act(word: &str) {
                 }
             });
         }
+        "lend" => lend(value),
         "file" => {
             while !std::path::Path::new(value).exists() {
                 std::thread::sleep(Duration::from_millis(5));
@@ -177,6 +179,20 @@ fn act(word: &str) {
         "exit" => exit(number() as i32),
         _ => panic!("{word}: no such word"),
     }
+}
+
+fn lend(path: &str) {
+    use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+    use std::os::fd::AsRawFd;
+    let variable = |name| std::env::var(name).unwrap_or_else(|_| panic!("no {name}"));
+    let channel: i32 = variable("NODE_CHANNEL_FD").parse().unwrap();
+    let text = format!("{} {} {}", variable("RINIT_WORKER"), variable("NODE_UNIQUE_ID"), getpid());
+    let socket = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let bytes = [std::io::IoSlice::new(text.as_bytes())];
+    let descriptors = [channel];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<UnixAddr>(socket.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
+    unsafe { libc::close(channel) };
 }
 
 fn answer(listener: &std::net::TcpListener, text: &str) {
@@ -218,7 +234,7 @@ fn state() {
         line.unwrap_or("?").trim().to_owned()
     };
     let open = |fd: &i32| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0;
-    let descriptors: Vec<String> = (0..64).filter(open).map(|fd: i32| fd.to_string()).collect();
+    let descriptors: Vec<String> = (0..256).filter(open).map(|fd: i32| fd.to_string()).collect();
     let foreground = nix::unistd::tcgetpgrp(std::io::stdin()).map_or("none".into(), |group| group.to_string());
     say(&format!(
         "state pid {} ppid {} pgid {} sid {} uid {} gid {} mask {} ignored {} fds {} foreground {foreground}",

@@ -1,0 +1,292 @@
+//! The ways in which N processes share a port, each started, signalled and stopped as it wants to be.
+
+use crate::common::{find, rinit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Says who answers; leaves a file with its number once it listens; SIGUSR2 blocks it for 500 ms, asleep, so that the
+/// others keep the processors. With `HELD` it keeps in another file how many connections it has taken and not answered,
+/// which is what may be lost when it is killed.
+const APP: &str = r#"
+const fs = require('fs'), http = require('http');
+const mine = `${process.env.READY}/${process.pid}`, body = String(process.pid).padStart(8);
+let held = 0, note = () => {};
+const server = http.createServer((_, answer) => {
+  answer.writeHead(200, { 'Content-Length': 8 });
+  answer.end(body);
+  note(-1);
+});
+if (process.env.HELD) {
+  const file = fs.openSync(`${mine}.held`, 'w'), bytes = Buffer.alloc(4);
+  note = (change) => { bytes.writeUInt32LE(held = Math.max(0, held + change)); fs.writeSync(file, bytes, 0, 4, 0); };
+  server.on('connection', () => note(1));
+}
+const clock = new Int32Array(new SharedArrayBuffer(4));
+process.on('SIGUSR2', () => Atomics.wait(clock, 0, 0, 500));
+server.listen(+process.env.PORT, '127.0.0.1', () => fs.writeFileSync(mine, ''));
+"#;
+
+/// Node's own cluster, as its documentation shows it.
+const PRIMARY: &str = r#"
+const cluster = require('cluster');
+cluster.schedulingPolicy = process.env.POLICY === 'none' ? cluster.SCHED_NONE : cluster.SCHED_RR;
+cluster.setupPrimary({ exec: process.env.APP });
+const workers = [], fork = () => workers.push(cluster.fork());
+let spare = 0;
+for (let k = 0; k < +process.env.WORKERS; k++) fork();
+cluster.on('exit', (worker) => worker.exitedAfterDisconnect || setTimeout(fork, +process.env.BACKOFF));
+process.on('SIGTERM', () => process.exit());
+process.on('SIGTTIN', () => { process.stderr.write('scaled from it to one more\n'); fork(); });
+process.on('SIGTTOU', () => { process.stderr.write('scaled from it to one less\n'); workers.pop().process.kill(); });
+"#;
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Means {
+    Plain,
+    Cluster(&'static str),
+    Pm2,
+    Rinit(&'static [&'static str]),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub struct Way {
+    pub name: &'static str,
+    pub means: Means,
+}
+
+/// What everything is compared with.
+pub const REFERENCE: &str = "Node cluster";
+
+pub const WAYS: [Way; 8] = [
+    Way { name: "one process", means: Means::Plain },
+    Way { name: REFERENCE, means: Means::Cluster("rr") },
+    Way { name: "Node cluster, none", means: Means::Cluster("none") },
+    Way { name: "pm2", means: Means::Pm2 },
+    Way { name: "rinit round-robin", means: Means::Rinit(&["--balance", "round-robin"]) },
+    Way { name: "rinit shared", means: Means::Rinit(&["--balance", "shared"]) },
+    Way { name: "rinit reuseport", means: Means::Rinit(&["--balance", "reuseport"]) },
+    Way { name: "rinit preload", means: Means::Rinit(&["--share-ports", "preload"]) },
+];
+
+impl Way {
+    pub fn is_rinit(self) -> bool {
+        matches!(self.means, Means::Rinit(_))
+    }
+
+    pub fn shares(self) -> bool {
+        self.means != Means::Plain
+    }
+
+    pub fn reloads(self) -> bool {
+        matches!(self.means, Means::Pm2 | Means::Rinit(_))
+    }
+
+    pub fn scales_by_signal(self) -> bool {
+        matches!(self.means, Means::Cluster(_) | Means::Rinit(_))
+    }
+}
+
+/// How the workers are kept, for one measurement.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub workers: usize,
+    /// A worker that crashed comes back after this long, or as its supervisor has it.
+    pub backoff: Option<Duration>,
+    /// Counts what a worker holds.
+    pub held: bool,
+    pub min_uptime: &'static str,
+}
+
+/// One way, running.
+pub struct Fleet {
+    pub way: Way,
+    pub port: u16,
+    pub lines: Receiver<(Instant, String)>,
+    plan: Plan,
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Fleet {
+    /// Starts it and waits until all its workers listen; what it said last if they do not.
+    pub fn start(way: Way, plan: Plan, folder: PathBuf) -> Result<Fleet, String> {
+        let _ = fs::remove_dir_all(&folder);
+        let ready = folder.join("ready");
+        fs::create_dir_all(&ready).unwrap();
+        let app = folder.join("app.js");
+        fs::write(&app, APP).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = command(way, plan, &app).ok_or("not installed")?;
+        command.env("PORT", port.to_string()).env("READY", &ready).env("APP", &app).env("PM2_HOME", folder.join("pm2"));
+        if plan.held {
+            command.env("HELD", "1");
+        }
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|error| error.to_string())?;
+        let (sender, lines) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send((Instant::now(), line)).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut fleet = Fleet { way, port, lines, plan, child, folder };
+        if fleet.until(Duration::from_secs(15), Fleet::is_whole) {
+            return Ok(fleet);
+        }
+        let said = fleet.lines.try_iter().map(|(_, line)| line).collect::<Vec<_>>();
+        let fault = said.iter().find(|line| line.contains("rror")).or(said.last());
+        Err(fault.cloned().unwrap_or("its workers do not all listen".into()))
+    }
+
+    pub fn primary(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The workers that listen, by the files they left.
+    pub fn workers(&self) -> Vec<u32> {
+        let mut workers: Vec<u32> = self.recorded().into_iter().filter(|pid| self.is_alive(*pid)).collect();
+        workers.sort_unstable();
+        workers
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.workers().len() == self.plan.workers
+    }
+
+    /// How many connections a worker that is gone had taken and not answered.
+    pub fn held(&self, worker: u32) -> u64 {
+        let bytes = fs::read(self.folder.join(format!("ready/{worker}.held"))).unwrap_or_default();
+        bytes.try_into().map_or(0, u32::from_le_bytes).into()
+    }
+
+    /// Asks for new workers and waits until they have taken the place of all the old ones.
+    pub fn reload(&mut self) -> bool {
+        let old = self.workers();
+        match self.way.means {
+            Means::Pm2 => {
+                let pm2 = find("pm2").expect("pm2 beside pm2-runtime");
+                let mut command = Command::new(pm2);
+                command.args(["reload", "all"]).env("PM2_HOME", self.folder.join("pm2"));
+                let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+                if !status.is_ok_and(|status| status.success()) {
+                    return false;
+                }
+            }
+            _ => signal(self.primary(), Signal::SIGHUP),
+        }
+        self.until(Duration::from_secs(15), |fleet| {
+            fleet.is_whole() && fleet.workers().iter().all(|worker| !old.contains(worker))
+        })
+    }
+
+    /// Waits until it holds; false if it does not in time, or the way has ended.
+    pub fn until(&mut self, patience: Duration, holds: impl Fn(&Fleet) -> bool) -> bool {
+        let start = Instant::now();
+        while !holds(self) {
+            if start.elapsed() > patience || !matches!(self.child.try_wait(), Ok(None)) {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
+    fn recorded(&self) -> Vec<u32> {
+        let Ok(files) = fs::read_dir(self.folder.join("ready")) else { return vec![] };
+        files.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// A process of ours, not one that got the number of one of ours.
+    fn is_alive(&self, pid: u32) -> bool {
+        let ready = self.folder.join("ready");
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        memchr::memmem::find(&environ, ready.as_os_str().as_encoded_bytes()).is_some()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.workers().into_iter().for_each(|worker| signal(worker, Signal::SIGCONT));
+        if matches!(self.child.try_wait(), Ok(None)) {
+            signal(self.child.id(), Signal::SIGTERM);
+        }
+        let ended = |fleet: &mut Fleet| !matches!(fleet.child.try_wait(), Ok(None));
+        for _ in 0..300 {
+            if ended(self) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        if !ended(self) {
+            signal(self.child.id(), Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+        self.workers().into_iter().for_each(|worker| signal(worker, Signal::SIGKILL));
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// To a process that may be gone by now.
+pub fn signal(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid as i32), signal);
+}
+
+fn command(way: Way, plan: Plan, app: &Path) -> Option<Command> {
+    let workers = plan.workers.to_string();
+    let node = find("node")?;
+    let command = match way.means {
+        Means::Plain => {
+            let mut command = Command::new(node);
+            command.arg(app);
+            command
+        }
+        Means::Cluster(policy) => {
+            let primary = app.with_file_name("primary.js");
+            fs::write(&primary, PRIMARY).unwrap();
+            let mut command = Command::new(node);
+            let backoff = plan.backoff.unwrap_or_default().as_millis().to_string();
+            command.arg(primary).env("POLICY", policy).env("WORKERS", workers).env("BACKOFF", backoff);
+            command
+        }
+        Means::Pm2 => {
+            let config = app.with_file_name("pm2.json");
+            let delay = plan.backoff.unwrap_or_default().as_millis();
+            let (workers, script) = (plan.workers, app.display());
+            let settings = format!(
+                r#"{{"apps": [{{"script": "{script}", "exec_mode": "cluster", "instances": {workers},
+                    "restart_delay": {delay}}}]}}"#
+            );
+            fs::write(&config, settings).unwrap();
+            let mut command = Command::new(find("pm2-runtime")?);
+            command.arg("start").arg(config);
+            command
+        }
+        Means::Rinit(options) => {
+            let mut command = Command::new(binary());
+            command.args(options).args(["-i", &workers, "--log", "raw", "--min-uptime", plan.min_uptime]);
+            if let Some(backoff) = plan.backoff {
+                let backoff = format!("{}ms", backoff.as_millis());
+                command.args(["--backoff", &format!("{backoff}..{backoff}")]);
+            }
+            command.arg("--").arg(node).arg(app);
+            command
+        }
+    };
+    Some(command)
+}
+
+/// `BENCH_RINIT` names another rinit, to compare two builds.
+pub fn binary() -> PathBuf {
+    std::env::var_os("BENCH_RINIT").map_or_else(rinit, PathBuf::from)
+}

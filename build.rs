@@ -1,0 +1,86 @@
+//! Makes the library that rinit carries for its workers (`src/ports/preload/library.rs`), for the same machine as rinit
+//! itself and with nothing but what rinit's own build needs: the compiler, `core` and the linker.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+const SOURCE: &str = "src/ports/preload/library.rs";
+
+fn main() -> ExitCode {
+    println!("cargo:rerun-if-changed=build.rs");
+    match library() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(words) => {
+            eprintln!("cannot build {SOURCE}: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn library() -> Result<(), String> {
+    let output = Path::new(&variable("OUT_DIR")?).join("preload.so");
+    let known = ["x86_64", "aarch64"].contains(&variable("CARGO_CFG_TARGET_ARCH")?.as_str())
+        && variable("CARGO_CFG_TARGET_OS")? == "linux"
+        && variable("CARGO_CFG_TARGET_POINTER_WIDTH")? == "64";
+    let is_there = Path::new(SOURCE).exists();
+    if !is_there {
+        // A build of the dependencies alone. A file that is never there makes Cargo look again the next time, whatever
+        // the times of the files are then.
+        println!("cargo:rerun-if-changed={SOURCE}.missing");
+    }
+    if !is_there || !known {
+        return fs::write(&output, "").map_err(|error| error.to_string());
+    }
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let mut rustc = Command::new(variable("RUSTC")?);
+    rustc.args(["--edition=2024", "--crate-name=preload", "--crate-type=cdylib", "--target", &variable("TARGET")?]);
+    rustc.args(["-Copt-level=z", "-Cpanic=abort", "-Ccodegen-units=1", "-Cstrip=symbols", "-Cforce-unwind-tables=no"]);
+    // For musl too a library that the program's own loader takes.
+    rustc.args(["-Crelocation-model=pic", "-Ctarget-feature=-crt-static"]);
+    // Loaded into every worker: no page of its own for each kind of section, none that is protected after loading.
+    rustc.args(["-Crelro-level=off"]);
+    let linker = linker()?;
+    // A C compiler passes on what is for the linker, and is to add nothing of its own.
+    let bare = linker.as_deref().is_some_and(is_bare);
+    let prefix = if bare { "" } else { "-Wl," };
+    let options = ["--gc-sections", "--hash-style=both", "--build-id=none", "-znow", "-znoseparate-code"];
+    rustc.args(options.map(|option| format!("-Clink-arg={prefix}{option}")));
+    if !bare {
+        rustc.arg("-Clink-arg=-nostdlib");
+    }
+    rustc.args(linker.map(|linker| format!("-Clinker={linker}")));
+    let result = rustc.arg("-o").arg(output).arg(SOURCE).output().map_err(|error| error.to_string())?;
+    let words = String::from_utf8_lossy(&result.stderr);
+    if !result.status.success() {
+        return Err(format!("{}\n{words}", result.status));
+    }
+    for line in words.lines() {
+        println!("cargo:warning={line}");
+    }
+    Ok(())
+}
+
+/// What rinit itself is linked with, if that is not rustc's own choice.
+fn linker() -> Result<Option<String>, String> {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    // Of two that are given rustc takes the last.
+    let flag = flags.rsplit('\x1f').find_map(|flag| flag.strip_prefix("-C").unwrap_or(flag).strip_prefix("linker="));
+    let named = flag.map(String::from).or(env::var("RUSTC_LINKER").ok());
+    // rustc's choice would be `cc`, which links for the machine that it runs on. `cargo check` needs no linker, and is
+    // not to need one because of this library: rustc brings one along.
+    let is_foreign = variable("HOST")?.split('-').next() != Some(variable("CARGO_CFG_TARGET_ARCH")?.as_str());
+    Ok(named.or(is_foreign.then(|| "rust-lld".into())))
+}
+
+/// Whether it is a linker and not a compiler that calls one, as rustc too tells it by the name: `rust-lld`, `ld.lld`,
+/// `aarch64-linux-gnu-ld`.
+fn is_bare(linker: &str) -> bool {
+    let name = Path::new(linker).file_stem().and_then(|name| name.to_str());
+    name.is_some_and(|name| ["ld", "lld", "rust-lld", "mold"].contains(&name) || name.ends_with("-ld"))
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|error| format!("{name}: {error}"))
+}

@@ -1,0 +1,101 @@
+//! Addresses in the form that the kernel knows, as an app gave them to `bind(2)`.
+
+use nix::libc::{AF_INET, AF_INET6};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// An internet address and port, and whether IPv6 excludes IPv4.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// `sockaddr_in` (16 bytes) or `sockaddr_in6` (28 bytes).
+    bytes: Vec<u8>,
+    /// `IPV6_V6ONLY` (ipv6(7)).
+    pub v6_only: bool,
+}
+
+impl Address {
+    /// The address that these bytes hold; `None` if they hold none of the internet's, or no port.
+    pub fn read(bytes: &[u8], v6_only: bool) -> Option<Address> {
+        let family = i32::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+        let fits = matches!((family, bytes.len()), (AF_INET, 16) | (AF_INET6, 28));
+        let address = Address { bytes: bytes.to_vec(), v6_only };
+        (fits && address.port() != 0).then_some(address)
+    }
+
+    /// As `bind(2)` wants it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn port(&self) -> u16 {
+        match self.bytes.get(2..4) {
+            Some([high, low]) => u16::from_be_bytes([*high, *low]),
+            _ => 0,
+        }
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        if self.bytes.len() == 16 {
+            let ip: [u8; 4] = self.bytes.get(4..8)?.try_into().ok()?;
+            return Some(Ipv4Addr::from(ip).into());
+        }
+        let ip: [u8; 16] = self.bytes.get(8..24)?.try_into().ok()?;
+        Some(Ipv6Addr::from(ip).into())
+    }
+}
+
+impl From<SocketAddr> for Address {
+    /// IPv6 does not exclude IPv4.
+    fn from(address: SocketAddr) -> Address {
+        let family = |family: i32| (family as u16).to_ne_bytes();
+        let port = address.port().to_be_bytes();
+        let bytes = match address {
+            SocketAddr::V4(v4) => [&family(AF_INET)[..], &port, &v4.ip().octets(), &[0; 8]].concat(),
+            SocketAddr::V6(v6) => {
+                let (flow, scope) = (v6.flowinfo().to_ne_bytes(), v6.scope_id().to_ne_bytes());
+                [&family(AF_INET6)[..], &port, &flow, &v6.ip().octets(), &scope].concat()
+            }
+        };
+        Address { bytes, v6_only: false }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip() {
+            Some(ip) if ip.is_unspecified() => write!(f, "port {}", self.port()),
+            Some(ip) => write!(f, "{}", SocketAddr::new(ip, self.port())),
+            None => f.write_str("an address"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_as_it_was_written() {
+        for text in ["127.0.0.1:80", "[::1]:8080", "10.1.2.3:65535"] {
+            let address = Address::from(text.parse::<SocketAddr>().unwrap());
+            assert_eq!(address.to_string(), text);
+            assert_eq!(Address::read(address.bytes(), false), Some(address));
+        }
+        assert_eq!(Address::from(SocketAddr::from(([0, 0, 0, 0], 80))).to_string(), "port 80");
+    }
+
+    #[test]
+    fn what_is_no_internet_address_is_none() {
+        let any_port = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        assert_eq!(Address::read(any_port.bytes(), false), None);
+        for bytes in [&[][..], &[2], &[2, 0, 0, 80], &[1; 110]] {
+            assert_eq!(Address::read(bytes, false), None);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The hub: one thread that hears the workers' channels and doors, accepts connections, and hands them out.
+//!
+//! ```text
+//! listening socket ─ accept ─▶ dispatch::choose ─▶ channel ─▶ worker
+//!                      ▲                                        │ accepted: rinit closes its copy
+//!                      └──── refused, or the worker is dead ◀───┘
+//! ```
+//!
+//! A connection is accepted only when there is a worker to take it; else it waits in the kernel's queue.
+
+use super::AppPorts;
+use super::door::{Caller, Heard, SharedSockets};
+use super::handle::{Command, Farewell, Shared};
+use super::listener::{Listener, ListenerId};
+use super::member::Member;
+use super::node::Line;
+use crate::core::{AppId, WorkerId};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// So many events are taken from the kernel at once.
+const EVENTS: usize = 128;
+/// How often what waits at an address is handed out before it is closed for good.
+const LAST_ROUNDS: usize = 16;
+/// Callers at all doors; the oldest of more is sent away.
+const CALLERS: usize = 256;
+
+/// The ports of all apps.
+pub struct Hub {
+    pub(super) apps: Vec<AppPorts>,
+    shared: Arc<Shared>,
+    pub(super) epoll: Epoll,
+    pub(super) members: BTreeMap<WorkerId, Member>,
+    pub(super) listeners: BTreeMap<ListenerId, Listener>,
+    pub(super) last_listener: u32,
+    doors: SharedSockets,
+    callers: BTreeMap<u64, Caller>,
+    last_caller: u64,
+    /// The time of this turn.
+    pub(super) now: Instant,
+    /// Something has changed that may let waiting connections go on.
+    pub(super) unblocked: bool,
+    /// No descriptors were left: when it is tried again.
+    pub(super) again: Option<Instant>,
+    buffer: Vec<u8>,
+}
+
+/// Who an event is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Bell,
+    Channel(WorkerId),
+    Door(WorkerId),
+    Caller(u64),
+    Socket(ListenerId, u16),
+}
+
+impl Hub {
+    /// # Errors
+    /// No descriptors left.
+    pub(super) fn new(apps: Vec<AppPorts>, shared: Arc<Shared>) -> io::Result<Hub> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&shared.bell, EpollEvent::new(EpollFlags::EPOLLIN, Token::Bell.into()))?;
+        Ok(Hub {
+            apps,
+            shared,
+            epoll,
+            members: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            last_listener: 0,
+            doors: SharedSockets::default(),
+            callers: BTreeMap::new(),
+            last_caller: 0,
+            now: now(),
+            unblocked: false,
+            again: None,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// What becomes readable when there is something to do.
+    pub(super) fn events(&self) -> Option<OwnedFd> {
+        self.epoll.0.try_clone().ok()
+    }
+
+    /// For ever. A fault in here loses what was being done, not the ports.
+    pub(super) fn run(mut self) {
+        loop {
+            if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
+                tracing::error!("the shared ports failed on something (above); they go on, please report it");
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let timeout = match self.again {
+            Some(again) => {
+                EpollTimeout::try_from(again.saturating_duration_since(self.now)).unwrap_or(EpollTimeout::ZERO)
+            }
+            None => EpollTimeout::NONE,
+        };
+        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+        self.now = now();
+        for command in self.shared.take() {
+            self.obey(command);
+        }
+        for event in events.iter().take(count) {
+            match Token::from(event.data()) {
+                Token::Bell => {}
+                Token::Channel(worker) => self.hear_channel(worker, event.events()),
+                Token::Door(worker) => self.hear_door(worker),
+                Token::Caller(caller) => self.hear_caller(caller),
+                Token::Socket(listener, _) => self.distribute(listener),
+            }
+        }
+        if self.again.is_some_and(|again| again <= self.now) {
+            (self.again, self.unblocked) = (None, true);
+            self.members.values_mut().for_each(|member| member.full = false);
+        }
+        if std::mem::take(&mut self.unblocked) {
+            let all: Vec<ListenerId> = self.listeners.keys().copied().collect();
+            all.into_iter().for_each(|listener| self.distribute(listener));
+        }
+    }
+
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Join(member) => self.join(*member),
+            Command::Retire(worker) => {
+                if let Some(member) = self.members.get_mut(&worker) {
+                    member.leaving = true;
+                    self.reseat(worker);
+                }
+            }
+            Command::Finish(worker, farewell) => self.finish(worker, farewell),
+            Command::Shutdown(worker, idle) => {
+                if let Some(member) = self.members.get_mut(&worker) {
+                    member.send(Line::drain(json!({ "idle": idle.as_millis() as u64 })), None);
+                    member.send(Line::SHUTDOWN.to_vec(), None);
+                    self.watch_channel(worker);
+                }
+            }
+            Command::Leave(worker) => self.leave(worker),
+            Command::Close => self.close(),
+        }
+    }
+
+    fn join(&mut self, member: Member) {
+        let id = member.id;
+        let watched = member.channel.iter().map(|channel| (channel.as_fd(), Token::Channel(id)));
+        let watched = watched.chain(member.door.iter().map(|door| (door.as_fd(), Token::Door(id))));
+        for (what, token) in watched {
+            if let Err(errno) = self.epoll.add(what, EpollEvent::new(EpollFlags::EPOLLIN, token.into())) {
+                tracing::error!("{} is not heard: {}", member.name, errno.desc());
+            }
+        }
+        self.members.insert(id, member);
+        // It may be a replacement's turn, or no longer.
+        self.reseat(id);
+    }
+
+    /// Asks a worker to finish. One that never spoke has nothing to finish.
+    fn finish(&mut self, worker: WorkerId, farewell: Farewell) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        if !member.online || member.channel.is_none() {
+            member.signs.finished();
+            return;
+        }
+        let Farewell { idle, signal, after } = farewell;
+        let ms = |time: Duration| time.as_millis() as u64;
+        let seq = member.next_seq();
+        let rinit = json!({ "idle": ms(idle), "signal": signal.to_string(), "after": ms(after) });
+        member.send(Line::plain(Line::disconnect(seq, rinit)), None);
+        self.watch_channel(worker);
+    }
+
+    /// A worker has ended, or will never be heard again.
+    fn leave(&mut self, worker: WorkerId) {
+        // What it said last decides which connections it had taken.
+        self.hear_channel(worker, EpollFlags::EPOLLIN);
+        self.end_channel(worker);
+        let Some(mut member) = self.members.remove(&worker) else { return };
+        member.signs.finished();
+        self.callers.retain(|_, caller| caller.worker != worker);
+        // One that was asked to go leaves nothing behind; what one that crashed had open waits for the next.
+        let app = member.slot.app;
+        let others = member.leaving && self.members.values().any(|other| other.slot.app == app && !other.leaving);
+        self.doors.gone(worker, others);
+        if others {
+            self.drop_unserved(app);
+        }
+        self.reseat_app(app);
+    }
+
+    /// The channel is closed: what it was handed and had not taken is given to others.
+    pub(super) fn end_channel(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        if let Some(channel) = member.channel.take() {
+            let _ = self.epoll.delete(&channel);
+        }
+        member.signs.finished();
+        for handover in std::mem::take(&mut member.owed) {
+            if let Some(listener) = self.listeners.get_mut(&handover.listener) {
+                listener.waiting.push_back(handover.connection);
+            }
+        }
+        self.reseat(worker);
+    }
+
+    /// Closes the addresses that no worker has open any more.
+    pub(super) fn drop_unserved(&mut self, app: AppId) {
+        let serves = |id: &ListenerId| self.members.values().any(|member| member.serves.contains(id));
+        let unserved = self.listeners.iter().filter(|(id, listener)| listener.app == app && !serves(id));
+        let unserved: Vec<ListenerId> = unserved.map(|(id, _)| *id).collect();
+        unserved.into_iter().for_each(|id| self.close_listener(id));
+    }
+
+    /// The container stops.
+    fn close(&mut self) {
+        let all: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in all {
+            for _ in 0..LAST_ROUNDS {
+                self.distribute(id);
+            }
+            self.close_listener(id);
+        }
+        self.doors.close();
+    }
+
+    fn reseat(&mut self, worker: WorkerId) {
+        if let Some(app) = self.members.get(&worker).map(|member| member.slot.app) {
+            self.reseat_app(app);
+        }
+    }
+
+    /// Finds out anew whose turn it may be at each address of the app.
+    pub(super) fn reseat_app(&mut self, app: AppId) {
+        let Hub { listeners, members, .. } = self;
+        for (id, listener) in listeners.iter_mut().filter(|(_, listener)| listener.app == app) {
+            listener.reseat(*id, members);
+        }
+        self.unblocked = true;
+    }
+
+    fn hear_channel(&mut self, worker: WorkerId, events: EpollFlags) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        let Some(channel) = &mut member.channel else { return };
+        let mut lines = Vec::new();
+        let read = channel.read(&mut self.buffer, |line| lines.push(super::node::read(line)));
+        if events.contains(EpollFlags::EPOLLOUT) && channel.flush().is_ok() {
+            (member.full, self.unblocked) = (false, true);
+        }
+        for said in lines {
+            self.hear(worker, said);
+        }
+        if read.is_err() {
+            self.end_channel(worker);
+        }
+        self.watch_channel(worker);
+    }
+
+    /// Watches for room in a channel only while something waits for it.
+    pub(super) fn watch_channel(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get(&worker) else { return };
+        let Some(channel) = &member.channel else { return };
+        let room = if channel.is_free() && !member.full { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | room, Token::Channel(worker).into());
+        let _ = self.epoll.modify(channel, &mut event);
+    }
+
+    fn hear_door(&mut self, worker: WorkerId) {
+        let Some(door) = self.members.get(&worker).and_then(|member| member.door.as_ref()) else { return };
+        let Ok(Some(caller)) = door.let_in(worker) else { return };
+        self.last_caller += 1;
+        let token = Token::Caller(self.last_caller);
+        if self.epoll.add(&caller, EpollEvent::new(EpollFlags::EPOLLIN, token.into())).is_ok() {
+            self.callers.insert(self.last_caller, caller);
+            if self.callers.len() > CALLERS {
+                self.callers.pop_first();
+            }
+        }
+    }
+
+    fn hear_caller(&mut self, id: u64) {
+        let Hub { callers, members, apps, doors, .. } = self;
+        let Some(caller) = callers.get(&id) else { return };
+        let Some(member) = members.get_mut(&caller.worker) else { return };
+        let Some(app) = apps.get(member.slot.app) else { return };
+        let heard = doors.hear(caller, member.slot.app, member.slot.index, app.balance);
+        if heard == Heard::Wait {
+            return;
+        }
+        callers.remove(&id);
+        if let Heard::Listens { place, first } = heard {
+            member.signs.listens();
+            if first {
+                tracing::info!("{}: {place} is shared by its workers ({})", app.name, app.balance.by_preload());
+            }
+        }
+    }
+}
+
+impl From<Token> for u64 {
+    fn from(token: Token) -> u64 {
+        let (kind, number) = match token {
+            Token::Bell => (0, 0),
+            Token::Channel(WorkerId(id)) => (1, id),
+            Token::Door(WorkerId(id)) => (2, id),
+            Token::Caller(id) => (3, id),
+            Token::Socket(ListenerId(id), at) => (4, u64::from(id) << 16 | u64::from(at)),
+        };
+        kind << 56 | number
+    }
+}
+
+impl From<u64> for Token {
+    fn from(data: u64) -> Token {
+        let number = data & !(0xff << 56);
+        match data >> 56 {
+            1 => Token::Channel(WorkerId(number)),
+            2 => Token::Door(WorkerId(number)),
+            3 => Token::Caller(number),
+            4 => Token::Socket(ListenerId((number >> 16) as u32), number as u16),
+            _ => Token::Bell,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the ports' own clock: who has not answered for how long")]
+fn now() -> Instant {
+    Instant::now()
+}

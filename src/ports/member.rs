@@ -1,0 +1,163 @@
+//! A worker, as the hub knows it: the ways by which it speaks, and what it owes.
+
+use super::dispatch::Debt;
+use super::door::Door;
+use super::listener::ListenerId;
+use super::node::{Broken, Channel};
+use crate::core::{SlotId, WorkerId};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// So many descriptors may be on their way to a worker.
+const UNCONFIRMED: usize = 2048;
+
+/// A worker with a way to rinit.
+pub struct Member {
+    pub(super) id: WorkerId,
+    pub(super) slot: SlotId,
+    /// Its name in the log, such as `web-0`.
+    pub(super) name: String,
+    /// Node's channel, while it is open.
+    pub(super) channel: Option<Channel>,
+    /// Where the preloaded library calls.
+    pub(super) door: Option<Door>,
+    pub(super) signs: Signs,
+    /// Its stop has begun: it gets no new connections.
+    pub(super) leaving: bool,
+    /// Its cluster module has said that it runs.
+    pub(super) online: bool,
+    /// The servers that it has open.
+    pub(super) serves: Vec<ListenerId>,
+    /// Connections that it was handed and has not answered for, oldest first.
+    pub(super) owed: VecDeque<Handover>,
+    /// Descriptors that it was sent and has not confirmed, oldest first.
+    pub(super) unconfirmed: VecDeque<Sent>,
+    /// It has no room for another connection, until it answers or reads.
+    pub(super) full: bool,
+    seq: u64,
+}
+
+/// A connection on its way to a worker. rinit keeps its copy until the worker has answered: only then does the worker
+/// begin to read, so until then it can be another's.
+pub(super) struct Handover {
+    pub(super) seq: u64,
+    pub(super) listener: ListenerId,
+    pub(super) connection: Connection,
+    pub(super) since: Instant,
+}
+
+/// An accepted connection.
+pub(super) struct Connection {
+    pub(super) socket: OwnedFd,
+    /// How often a worker did not take it.
+    pub(super) refused: u32,
+}
+
+/// What a descriptor was sent with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// A connection, by its message's number.
+    Connection(u64),
+    /// The socket of a server, in answer to the query of that number.
+    Server { query: u64, listener: ListenerId },
+}
+
+/// What the loop waits to hear of a worker, each once.
+#[derive(Default)]
+pub struct Signs {
+    /// It listens.
+    pub(super) listens: Option<oneshot::Sender<()>>,
+    /// It has sent `'ready'`.
+    pub(super) says_ready: Option<oneshot::Sender<()>>,
+    /// Its channel is closed, or never spoke.
+    pub(super) finished: Option<oneshot::Sender<()>>,
+}
+
+impl Member {
+    pub(super) fn new(
+        id: WorkerId,
+        slot: SlotId,
+        name: String,
+        channel: Option<Channel>,
+        door: Option<Door>,
+    ) -> Member {
+        Member {
+            id,
+            slot,
+            name,
+            channel,
+            door,
+            signs: Signs::default(),
+            leaving: false,
+            online: false,
+            serves: Vec::new(),
+            owed: VecDeque::new(),
+            unconfirmed: VecDeque::new(),
+            full: false,
+            seq: 0,
+        }
+    }
+
+    /// The next message's number.
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq - 1
+    }
+
+    /// Sends it a line. What a worker that does not read is sent is bounded: its channel is then closed.
+    pub(super) fn send(&mut self, line: Vec<u8>, descriptor: Option<Arc<OwnedFd>>) {
+        let Some(channel) = &mut self.channel else { return };
+        if channel.send(line, descriptor) == Err(Broken::Deaf) {
+            tracing::warn!("{} does not read its channel, which is closed", self.name);
+            self.channel = None;
+        }
+    }
+
+    /// Notes that it was sent a descriptor. A worker that confirms none costs no memory either.
+    pub(super) fn sent(&mut self, sent: Sent) {
+        if self.unconfirmed.len() >= UNCONFIRMED {
+            self.unconfirmed.pop_front();
+        }
+        self.unconfirmed.push_back(sent);
+    }
+
+    /// What it owes, for the choice of who gets the next connection.
+    pub(super) fn debt(&self, now: Instant) -> Debt {
+        Debt {
+            unanswered: self.owed.len(),
+            oldest: self.owed.front().map(|one| now.saturating_duration_since(one.since)).unwrap_or_default(),
+            full: self.full || self.channel.as_ref().is_none_or(|channel| !channel.is_free()),
+        }
+    }
+
+    /// Takes back the connection that was handed over with that message.
+    pub(super) fn settle(&mut self, seq: u64) -> Option<Handover> {
+        let at = self.owed.iter().position(|one| one.seq == seq)?;
+        self.full = false;
+        self.owed.remove(at)
+    }
+}
+
+impl Signs {
+    pub(super) fn listens(&mut self) {
+        ring(&mut self.listens);
+    }
+
+    pub(super) fn says_ready(&mut self) {
+        ring(&mut self.says_ready);
+    }
+
+    pub(super) fn finished(&mut self) {
+        ring(&mut self.finished);
+    }
+}
+
+fn ring(sign: &mut Option<oneshot::Sender<()>>) {
+    if let Some(sign) = sign.take() {
+        // Nobody waits any more when the worker is gone.
+        let _ = sign.send(());
+    }
+}

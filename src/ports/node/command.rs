@@ -1,0 +1,128 @@
+//! What a `node` command line says.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// Node's options that take the next word as their value.
+const WITH_VALUE: [&str; 8] =
+    ["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--title"];
+/// With these Node runs something else than a script of its own.
+const NO_SCRIPT: [&str; 12] =
+    ["-e", "--eval", "-p", "--print", "-pe", "-c", "--check", "-i", "--interactive", "--test", "--run", "-"];
+/// Where the inspector listens unless it is told otherwise.
+const INSPECTOR: u16 = 9229;
+
+/// Whether that command is a script that Node runs itself, and can be a worker of Node's cluster. `node -e`, `node
+/// inspect`, a shell or npm are not: what they start would not find the channel, or would never end because of it.
+pub fn has_cluster_worker(command: &[OsString]) -> bool {
+    let Some((program, words)) = command.split_first() else { return false };
+    is_node(program) && script(words).is_some_and(|at| words.get(at).is_some_and(|script| script != "inspect"))
+}
+
+fn is_node(program: &OsStr) -> bool {
+    matches!(Path::new(program).file_name().and_then(OsStr::to_str), Some("node" | "nodejs"))
+}
+
+/// Where the script stands; `None` if there is none.
+fn script(words: &[OsString]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let word = word.to_str().unwrap_or("?");
+        if NO_SCRIPT.contains(&word) || word.starts_with("--eval=") || word.starts_with("--print=") {
+            return None;
+        }
+        if word == "--" {
+            return (at + 1 < words.len()).then_some(at + 1);
+        }
+        if !word.starts_with('-') {
+            return Some(at);
+        }
+        at += if WITH_VALUE.contains(&word) { 2 } else { 1 };
+    }
+    None
+}
+
+/// The command of that slot's worker: each has an inspector of its own, at the port that was asked for and the slot's
+/// number, as Node's own cluster counts it.
+pub fn inspector_moved(command: &[OsString], slot: u32) -> Vec<OsString> {
+    let Some((program, words)) = command.split_first().filter(|(program, _)| slot > 0 && is_node(program)) else {
+        return command.to_vec();
+    };
+    let options = script(words).unwrap_or(0);
+    let moved = words.iter().enumerate().map(|(at, word)| {
+        let text = word.to_str().filter(|text| at < options && text.starts_with("--inspect"));
+        text.and_then(|text| moved(text, slot)).map_or_else(|| word.clone(), OsString::from)
+    });
+    std::iter::once(program.clone()).chain(moved).collect()
+}
+
+fn moved(option: &str, slot: u32) -> Option<String> {
+    let by = u16::try_from(slot).ok()?;
+    let (name, place) = match option.split_once('=') {
+        Some((name, place)) => (name, Some(place)),
+        None => (option, None),
+    };
+    if !matches!(name, "--inspect" | "--inspect-brk" | "--inspect-wait" | "--inspect-port") {
+        return None;
+    }
+    let (host, port) = match place {
+        None => (None, INSPECTOR),
+        Some(place) => match place.rsplit_once(':') {
+            Some((host, port)) => (Some(host), port.parse().ok()?),
+            None => place.parse().map_or((Some(place), INSPECTOR), |port| (None, port)),
+        },
+    };
+    // Port 0 is any port, for all of them.
+    let port = if port == 0 { 0 } else { port.checked_add(by)? };
+    Some(host.map_or_else(|| format!("{name}={port}"), |host| format!("{name}={host}:{port}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_script_of_nodes_own_is_a_cluster_worker() {
+        for command in [
+            "node app.js",
+            "/usr/local/bin/node --enable-source-maps dist/main.js --port 80",
+            "nodejs -r ./setup .",
+            "node --inspect app.js -e x",
+            "node -- app.js",
+        ] {
+            assert!(has_cluster_worker(&words(command)), "{command}");
+        }
+        for command in [
+            "node",
+            "node -e server()",
+            "node --test",
+            "node inspect app.js",
+            "node -",
+            "npm start",
+            "sh -c node",
+            "nodemon app.js",
+            "node -r ./setup",
+            "bun app.js",
+        ] {
+            assert!(!has_cluster_worker(&words(command)), "{command}");
+        }
+    }
+
+    #[test]
+    fn each_worker_has_an_inspector_of_its_own() {
+        let of = |command: &str, slot| {
+            let moved = inspector_moved(&words(command), slot);
+            moved.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of("node --inspect app.js", 0), "node --inspect app.js");
+        assert_eq!(of("node --inspect app.js --inspect", 2), "node --inspect=9231 app.js --inspect");
+        assert_eq!(of("node --inspect=0.0.0.0:9000 app.js", 1), "node --inspect=0.0.0.0:9001 app.js");
+        assert_eq!(of("node --inspect=[::1] app.js", 1), "node --inspect=[::1] app.js");
+        assert_eq!(of("node --inspect-brk=0 app.js", 3), "node --inspect-brk=0 app.js");
+        assert_eq!(of("python --inspect", 3), "python --inspect");
+    }
+}

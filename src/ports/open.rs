@@ -1,0 +1,99 @@
+//! Opening sockets. None of them is inherited by a child, and none listens yet.
+
+use super::Address;
+use crate::sys::socket::bind;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockname, setsockopt,
+    socket, sockopt,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// How a TCP or UDP socket is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tcp {
+    /// Calls on it do not wait.
+    pub(super) nonblocking: bool,
+    /// IPv6 alone, where it could be both.
+    pub(super) v6_only: bool,
+    /// Others may be bound to the same address (`SO_REUSEPORT`).
+    pub(super) reuse_port: bool,
+}
+
+impl Tcp {
+    fn flags(self) -> SockFlag {
+        let nonblocking = if self.nonblocking { SockFlag::SOCK_NONBLOCK } else { SockFlag::empty() };
+        SockFlag::SOCK_CLOEXEC | nonblocking
+    }
+}
+
+/// A socket bound to every address of the machine: IPv6 and IPv4 in one; where there is no IPv6, IPv4 alone.
+pub(super) fn any(port: u16, how: Tcp) -> nix::Result<OwnedFd> {
+    let of = |ip: IpAddr| tcp(SocketAddr::new(ip, port), how);
+    of(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| of(Ipv4Addr::UNSPECIFIED.into()))
+}
+
+/// A TCP socket bound to that address.
+pub(super) fn tcp(address: SocketAddr, how: Tcp) -> nix::Result<OwnedFd> {
+    let socket = socket(family(address), SockType::Stream, how.flags(), None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bound(socket, address, how)
+}
+
+/// A UDP socket bound to that address; `reuse` lets others use it as well.
+pub(super) fn udp(address: SocketAddr, how: Tcp, reuse: bool) -> nix::Result<OwnedFd> {
+    let socket = socket(family(address), SockType::Datagram, how.flags(), None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &reuse)?;
+    bound(socket, address, how)
+}
+
+fn bound(socket: OwnedFd, address: SocketAddr, how: Tcp) -> nix::Result<OwnedFd> {
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &how.v6_only)?;
+    }
+    if how.reuse_port {
+        setsockopt(&socket, sockopt::ReusePort, &true)?;
+    }
+    bind(socket.as_fd(), &Address::from(address))?;
+    Ok(socket)
+}
+
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet }
+}
+
+/// A unix socket bound to that path. A file that was left over there is replaced.
+pub(super) fn unix(path: &Path) -> nix::Result<OwnedFd> {
+    let address = UnixAddr::new(path)?;
+    let new = || {
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        nix::sys::socket::bind(socket.as_raw_fd(), &address)?;
+        Ok(socket)
+    };
+    match new() {
+        Err(Errno::EADDRINUSE) if is_left_over(&address) => {
+            let _ = std::fs::remove_file(path);
+            new()
+        }
+        result => result,
+    }
+}
+
+/// A socket file that nobody listens on: a killed program's. Does not wait for one whose queue is full.
+fn is_left_over(address: &UnixAddr) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .is_ok_and(|caller| connect(caller.as_raw_fd(), address) == Err(Errno::ECONNREFUSED))
+}
+
+/// The internet address that a socket is bound to.
+pub(super) fn address_of(socket: &OwnedFd) -> Option<SocketAddr> {
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
+    match address.family()? {
+        AddressFamily::Inet => address.as_sockaddr_in().map(|v4| SocketAddr::from((v4.ip(), v4.port()))),
+        AddressFamily::Inet6 => address.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip(), v6.port()))),
+        _ => None,
+    }
+}

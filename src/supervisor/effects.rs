@@ -1,0 +1,108 @@
+//! What the fleet says, done: the other half of a turn.
+
+use super::launch::{Launch, Seat, read_again};
+use super::report::{Message, Reporter};
+use super::workers::Workers;
+use super::{Notice, on_a_thread};
+use crate::core::{AppId, Effect, Event, Fleet, Report};
+use nix::unistd::Pid;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// How long reading a new generation's files may take.
+const READING: Duration = Duration::from_secs(10);
+/// How long a Node worker that is replaced leaves connections open on which nothing goes on: longer than Node's own 5 s, so
+/// that no client's next request meets a closed one.
+const IDLE_AT_RELOAD: Duration = Duration::from_secs(7);
+/// And when the container stops, which somebody may be waiting for.
+const IDLE_AT_STOP: Duration = Duration::from_secs(1);
+
+/// What a worker leaves to be told of, when it has ended.
+pub(super) struct Remains {
+    pub(super) pid: Pid,
+    /// Its last lines, once all of them are written.
+    pub(super) lines: oneshot::Receiver<Vec<String>>,
+}
+
+/// Does what the fleet says. An answer that is known at once is returned.
+pub(super) fn perform(
+    effect: Effect,
+    fleet: &Fleet,
+    launches: &mut [Launch],
+    workers: &mut Workers,
+    remains: &mut Option<Remains>,
+    reporter: &mut Reporter,
+) -> Option<Event> {
+    match effect {
+        Effect::Spawn { worker, slot, generation } => {
+            let launch = launches.get(slot.app)?;
+            let wanted = fleet.apps().get(slot.app).map_or(1, |app| app.wanted());
+            let seat = Seat { worker, index: slot.index, generation, workers: wanted };
+            workers.start(worker, slot, launch, &seat).err().map(|error| Event::SpawnFailed(worker, error))
+        }
+        Effect::Retire(worker) => {
+            workers.ports.retire(worker);
+            if fleet.is_stopping() {
+                workers.ports.close();
+            }
+            None
+        }
+        Effect::Ask(worker) => {
+            let launch = workers.slot(worker).and_then(|slot| launches.get(slot.app))?;
+            let idle = if fleet.is_stopping() { IDLE_AT_STOP } else { IDLE_AT_RELOAD };
+            workers.ask(worker, launch, idle);
+            None
+        }
+        Effect::Signal(worker, signal) => {
+            workers.signal(worker, signal);
+            None
+        }
+        Effect::Kill(worker) => {
+            workers.kill(worker);
+            None
+        }
+        Effect::Prepare(app, generation) => {
+            let launch = launches.get_mut(app)?;
+            prepare(app, generation, launch, workers.notices.clone())
+        }
+        Effect::Report(report) => {
+            if let Report::Reloaded { app, .. } | Report::ReloadFailed { app, .. } = report
+                && let (Some(launch), Some(app)) = (launches.get_mut(app), fleet.apps().get(app))
+            {
+                launch.forget_unless(|generation| app.uses(generation));
+            }
+            let remains = if report.is_an_end() { remains.take() } else { None };
+            let (dead, lines) = remains.map(|remains| (remains.pid, remains.lines)).unzip();
+            let pid = |worker| workers.pid(worker).or(dead);
+            reporter.tell(Message::of(&report, launches, pid, |worker| workers.last_answer(worker)), lines);
+            None
+        }
+    }
+}
+
+/// Reads a new generation's files.
+fn prepare(app: AppId, generation: u32, launch: &mut Launch, notices: mpsc::Sender<Notice>) -> Option<Event> {
+    let paths = launch.app.env_files.clone();
+    if paths.is_empty() {
+        launch.keep(generation, Vec::new());
+        return Some(Event::Prepared(app, generation, Ok(())));
+    }
+    let Some(reading) = launch.begin_reading() else {
+        let why = "the files of --env-file are still being read for the reload before".to_owned();
+        return Some(Event::Prepared(app, generation, Err(why)));
+    };
+    let read = move || {
+        let _until_done = reading;
+        read_again(&paths)
+    };
+    tokio::task::spawn_local(async move {
+        let read = match timeout(READING, on_a_thread(read)).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(failed)) => Err(format!("cannot read --env-file: {failed}")),
+            Err(_) => Err(format!("reading --env-file took longer than {READING:?}")),
+        };
+        let _ = notices.send(Notice::Prepared(app, generation, read)).await;
+    });
+    None
+}

@@ -1,0 +1,32 @@
+//! Who is at the other end of a socket.
+
+use nix::sys::socket::UnixCredentials;
+use nix::sys::stat::fstat;
+use nix::unistd::{Pid, getpgid};
+use std::os::fd::OwnedFd;
+
+/// Whose word counts: a worker's process group, its user, and root, in this PID namespace. A process outside of it has no
+/// number here, and is not believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The worker's process, which leads its group.
+    pub pid: Pid,
+    /// Its user.
+    pub uid: u32,
+}
+
+impl Identity {
+    /// Whether that is the worker, or one of its own.
+    pub fn is_believed(&self, sender: &UnixCredentials) -> bool {
+        let is_in_group = || getpgid(Some(Pid::from_raw(sender.pid()))) == Ok(self.pid);
+        sender.pid() > 0 && (sender.uid() == self.uid || sender.uid() == 0 || is_in_group())
+    }
+}
+
+/// Whether a process has that socket open (`proc_pid_fd(5)`). Where it cannot be looked at: no.
+pub fn holds(pid: Pid, socket: &OwnedFd) -> bool {
+    let Ok(stat) = fstat(socket) else { return false };
+    let name = format!("socket:[{}]", stat.st_ino);
+    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == name.as_str()))
+}

@@ -1,0 +1,115 @@
+//! Sockets beyond what the standard library does: descriptors in messages, any address, steering.
+
+use crate::ports::Address;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, recvmsg, sendmsg};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// So many descriptors can come with one message at the most (`SCM_MAX_FD`, unix(7)).
+const SENT: usize = 253;
+
+/// Takes the next connection from a listening socket. Neither blocks nor lets a child inherit what it gives.
+///
+/// # Errors
+/// `EAGAIN`: there is none; `EMFILE`, `ENFILE`: no descriptor is left. Errors of the connection itself are passed over.
+pub fn accept(socket: BorrowedFd) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    loop {
+        match nix::sys::socket::accept4(socket.as_raw_fd(), flags) {
+            // SAFETY: the descriptor is new, and nobody else's.
+            Ok(descriptor) => return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+            // The connection was gone before it was taken (accept(2), "Error handling").
+            Err(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO | Errno::ENETDOWN | Errno::EHOSTUNREACH) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Sends bytes, the descriptor with the first of them. Gives how many were taken.
+///
+/// # Errors
+/// `EAGAIN`: the other end does not read; `ETOOMANYREFS`: too many descriptors are on their way; the other end is gone.
+pub fn send(socket: BorrowedFd, bytes: &[u8], descriptor: Option<BorrowedFd>) -> nix::Result<usize> {
+    let raw: Option<[RawFd; 1]> = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
+    let control = raw.as_ref().map(|raw| ControlMessage::ScmRights(raw));
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control.as_slice(), flags, None)
+}
+
+/// Receives bytes, and the descriptors that came with them.
+///
+/// # Errors
+/// `EAGAIN`: nothing is there; the socket is broken.
+pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = cmsg_space!([RawFd; SENT]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs().into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(sent) = control {
+            // SAFETY: the kernel has just made them for this process.
+            descriptors.extend(sent.into_iter().map(|one| unsafe { OwnedFd::from_raw_fd(one) }));
+        }
+    }
+    Ok((message.bytes, descriptors))
+}
+
+/// Binds a socket to an address in the form that the kernel knows (`sockaddr`, ip(7), ipv6(7)).
+///
+/// # Errors
+/// Those of `bind(2)`.
+pub fn bind(socket: BorrowedFd, address: &Address) -> nix::Result<()> {
+    let bytes = address.bytes();
+    // SAFETY: so many bytes are readable there; the kernel checks what they say.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len() as libc::socklen_t) };
+    Errno::result(bound).map(drop)
+}
+
+/// The socket's own number, by which copies of its descriptor are known (`SO_COOKIE`, Linux 4.12).
+///
+/// # Errors
+/// It is no socket.
+pub fn cookie(socket: BorrowedFd) -> nix::Result<u64> {
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: eight bytes are writable there, as `length` says.
+    let got = unsafe {
+        let value: *mut u64 = &mut cookie;
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, value.cast(), &mut length)
+    };
+    Errno::result(got).map(|_| cookie)
+}
+
+/// Steers new connections of a group of `SO_REUSEPORT` sockets to those members (counted from 0 in the order in which they
+/// began to listen), spread by the hash of the connection's addresses (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
+///
+/// # Errors
+/// The kernel knows no such filter.
+pub fn steer(member: BorrowedFd, live: &[u32]) -> nix::Result<()> {
+    // Where a classic filter finds the packet's hash (`SKF_AD_OFF + SKF_AD_RXHASH`, linux/filter.h).
+    const HASH: u32 = 0u32.wrapping_sub(0x1000) + 32;
+    let step = |code: u32, otherwise: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: otherwise, k };
+    let mut program = vec![
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, HASH),
+        step(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, (live.len() as u32).max(1)),
+    ];
+    for (at, index) in live.iter().enumerate() {
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, at as u32));
+        program.push(step(libc::BPF_RET | libc::BPF_K, 0, *index));
+    }
+    // No member of that number: the kernel's own choice.
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the filter and its length are valid for the call, which copies them.
+    let attached = unsafe {
+        let value: *const libc::sock_fprog = &filter;
+        let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
+        let option = libc::SO_ATTACH_REUSEPORT_CBPF;
+        libc::setsockopt(member.as_raw_fd(), libc::SOL_SOCKET, option, value.cast(), length)
+    };
+    Errno::result(attached).map(drop)
+}
