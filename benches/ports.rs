@@ -344,10 +344,6 @@ impl Bench {
 
     /// Every way of this sort that can be started here.
     fn start(&mut self, plan: Plan, sort: impl Fn(Way) -> bool) -> Vec<Fleet> {
-        let busy = busy();
-        if busy > 10.0 {
-            println!("\nthe machine is {busy:.0} % busy with something else: these figures say little");
-        }
         let ways = WAYS.into_iter().filter(|way| sort(*way) && !self.absent.contains_key(way.name));
         let ways: Vec<Way> = ways.collect();
         let folder = |at: usize| self.folder.join(at.to_string());
@@ -381,14 +377,20 @@ impl Bench {
         mut measure: impl FnMut(&mut Fleet) -> T,
     ) -> Vec<(Way, Vec<T>)> {
         let mut found: Vec<(Way, Vec<T>)> = fleets.iter().map(|fleet| (fleet.way, vec![])).collect();
+        let (mut turns, mut disturbed) = (0, 0);
         for round in 0..rounds {
             if round > 0 && Instant::now() > self.end {
                 println!("no time for more than {round} of {rounds} rounds");
                 break;
             }
             for (fleet, (_, found)) in fleets.iter_mut().zip(&mut found) {
+                turns += 1;
+                disturbed += u32::from(busy() > 15.0);
                 found.push(measure(fleet));
             }
+        }
+        if disturbed > 0 {
+            println!("\nthe machine was busy with something else before {disturbed} of {turns} turns");
         }
         found
     }
@@ -470,7 +472,7 @@ fn busy() -> f64 {
         (fields.iter().sum::<f64>(), fields.iter().skip(3).take(2).sum::<f64>())
     };
     let (all, idle) = sample();
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(100));
     let (all_then, idle_then) = sample();
     100.0 - 100.0 * (idle_then - idle) / (all_then - all).max(1.0)
 }

@@ -2,6 +2,7 @@
 //! of its versions.
 
 use std::fs::{OpenOptions, Permissions, set_permissions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -49,7 +50,9 @@ impl Drop for Script {
 fn write_to(folder: &Path) -> io::Result<PathBuf> {
     let mut result = Err(io::Error::other("every name is taken"));
     for attempt in 0..TRIES {
-        let path = folder.join(format!("rinit-{}-{attempt}.cjs", std::process::id()));
+        // Containers of a pod share /dev/shm, and each of them has a process 1.
+        let number = RandomState::new().hash_one(attempt);
+        let path = folder.join(format!("rinit-{number:016x}.cjs"));
         result = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path).and_then(|mut file| {
             file.write_all(TEXT.as_bytes())?;
             // Whatever the umask is: workers of other users read it too.

@@ -23,7 +23,11 @@ function letTheScriptEnd() {
   const cluster = require('cluster');
   const { _getServer } = cluster;
   if (!cluster.isWorker || typeof _getServer !== 'function' || typeof channel.unrefCounted !== 'function') return;
-  channel.unrefCounted();
+  // Node counts listeners; those that are there so far are its own.
+  let own = process.listenerCount('message') + process.listenerCount('disconnect');
+  while (own-- > 0) channel.unrefCounted();
+  cluster.worker.on('newListener', (name) => name === 'message' && channel.refCounted());
+  cluster.worker.on('removeListener', (name) => name === 'message' && channel.unrefCounted());
   cluster._getServer = function (server, options, done) {
     channel.refCounted();
     return _getServer.call(this, server, options, (...answer) => {
