@@ -57,7 +57,7 @@ impl App {
 
     /// The slots' number that is wanted.
     pub fn wanted(&self) -> u32 {
-        self.slots.iter().filter(|slot| slot.wish == Wish::Up).count() as u32
+        self.slots.iter().filter(|slot| slot.wish != Wish::Gone).count() as u32
     }
 
     /// Whether a worker of that generation may still be asked for.
@@ -211,9 +211,33 @@ impl App {
             };
             (sickness, slot.generation < newest, slot.id.index)
         };
-        let up = self.slots.iter_mut().filter(|slot| slot.wish == Wish::Up);
-        if let Some(slot) = up.max_by_key(|slot| rank(slot)) {
+        let staying = self.slots.iter_mut().filter(|slot| slot.wish != Wish::Gone);
+        if let Some(slot) = staying.max_by_key(|slot| rank(slot)) {
             slot.wish = Wish::Gone;
+        }
+    }
+
+    /// Wants something else of a slot.
+    pub(super) fn wish(&mut self, slot: usize, wish: Wish) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.wish = wish;
+        }
+    }
+
+    /// Wants a worker in a slot that has none, now and with a clean slate.
+    pub(super) fn start_slot(&mut self, slot: usize) {
+        self.wish(slot, Wish::Up);
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.start_afresh();
+        }
+    }
+
+    /// The same, and lets go of the one that is there.
+    pub(super) fn restart_slot(&mut self, slot: usize, context: &mut Context) {
+        self.start_slot(slot);
+        let mut turn = context.turn(&self.policy, self.proven);
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.vacate(&mut turn);
         }
     }
 
@@ -227,8 +251,8 @@ impl App {
             self.slots.iter_mut().for_each(|slot| slot.stop(&mut turn));
             return;
         }
-        self.slots.iter_mut().filter(|slot| slot.wish == Wish::Gone).for_each(|slot| slot.stop(&mut turn));
-        self.slots.retain(|slot| slot.wish == Wish::Up || !slot.is_empty());
+        self.slots.iter_mut().filter(|slot| slot.wish != Wish::Up).for_each(|slot| slot.stop(&mut turn));
+        self.slots.retain(|slot| slot.wish != Wish::Gone || !slot.is_empty());
         self.slots.iter_mut().for_each(|slot| slot.take_over_if_due(&mut turn));
         if self.rollout.as_ref().is_some_and(|rollout| rollout.advance(&mut self.slots, &mut turn)) {
             self.finish_reload(context);

@@ -106,6 +106,25 @@ impl Fleet {
             Event::Reload => apps.iter_mut().for_each(|app| app.reload(context)),
             Event::Scale(_) if is_stopping => {}
             Event::Scale(by) => apps.iter_mut().for_each(|app| app.scale(by, context)),
+            Event::ScaleTo(..)
+            | Event::StartSlot(_)
+            | Event::StopSlot(_)
+            | Event::RestartSlot(_)
+            | Event::DropSlot(_)
+                if is_stopping => {}
+            Event::ScaleTo(app, count) => {
+                if let Some(app) = apps.get_mut(app) {
+                    app.scale(count as i32 - app.wanted() as i32, context);
+                }
+            }
+            Event::StartSlot(id) => operate(apps, id, |app, slot| app.start_slot(slot)),
+            Event::StopSlot(id) => operate(apps, id, |app, slot| app.wish(slot, Wish::Down)),
+            Event::RestartSlot(id) => operate(apps, id, |app, slot| app.restart_slot(slot, context)),
+            Event::DropSlot(id) => operate(apps, id, |app, slot| {
+                if app.wanted() > 1 {
+                    app.wish(slot, Wish::Gone);
+                }
+            }),
             Event::Stop => match stage {
                 Stage::New | Stage::Running => {
                     *stage = Stage::Stopping;
@@ -149,6 +168,15 @@ impl Fleet {
             }
             Stage::Running => None,
         }
+    }
+}
+
+/// Does something to a slot, if there is one of that number.
+fn operate(apps: &mut [App], id: SlotId, act: impl FnOnce(&mut App, usize)) {
+    if let Some(app) = apps.get_mut(id.app)
+        && let Some(at) = app.slots.iter().position(|slot| slot.id == id)
+    {
+        act(app, at);
     }
 }
 

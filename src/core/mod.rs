@@ -163,6 +163,16 @@ pub enum Event {
     Reload,
     /// So many workers more or fewer in every app (SIGTTIN, SIGTTOU).
     Scale(i32),
+    /// So many workers in that app, at least one.
+    ScaleTo(AppId, u32),
+    /// Start this slot's worker, whatever has become of the last one.
+    StartSlot(SlotId),
+    /// Stop this slot's worker, and start none until it is asked for.
+    StopSlot(SlotId),
+    /// Stop this slot's worker if there is one, and start one.
+    RestartSlot(SlotId),
+    /// Stop this slot's worker, and forget the slot. The last one stays.
+    DropSlot(SlotId),
     /// Stop everything; the second time, kill (SIGTERM, SIGINT, SIGQUIT).
     Stop,
     /// A signal that is the workers' business.

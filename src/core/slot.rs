@@ -10,6 +10,8 @@
 //!
 //! The holder lives its life whatever the other two do: a crash in the middle of a reload is restarted as any other.
 
+mod ending;
+
 use super::worker::Turn;
 use super::*;
 
@@ -41,6 +43,8 @@ pub struct Slot {
 pub enum Wish {
     /// A worker runs in it.
     Up,
+    /// No worker runs in it until one is asked for.
+    Down,
     /// It ends with its workers.
     Gone,
 }
@@ -116,7 +120,10 @@ impl Slot {
 
     /// Whether nothing will happen in it by itself any more.
     pub fn is_at_rest(&self) -> bool {
-        matches!(self.place, Place::Stopped | Place::Failed) && self.incoming.is_none() && self.outgoing.is_none()
+        self.wish == Wish::Up
+            && matches!(self.place, Place::Stopped | Place::Failed)
+            && self.incoming.is_none()
+            && self.outgoing.is_none()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -163,6 +170,14 @@ impl Slot {
         }
     }
 
+    /// Forgets how its workers have fared, and what it waits for.
+    pub(super) fn start_afresh(&mut self) {
+        self.tally = Tally::default();
+        if self.holder().is_none() {
+            self.place = Place::Vacant;
+        }
+    }
+
     /// Asks the replacement to go.
     pub(super) fn abandon_replacement(&mut self, turn: &mut Turn) {
         if let Some(worker) = &mut self.incoming {
@@ -174,6 +189,9 @@ impl Slot {
     pub(super) fn stop(&mut self, turn: &mut Turn) {
         self.abandon_replacement(turn);
         self.vacate(turn);
+        if self.wish == Wish::Down && self.place == Place::Vacant {
+            self.place = Place::Stopped;
+        }
     }
 
     /// Kills all of its processes.
@@ -322,78 +340,5 @@ impl Slot {
                 Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => {}
             }
         }
-    }
-
-    /// One of its processes ended.
-    pub(super) fn exited(&mut self, id: WorkerId, exit: Exit, turn: &mut Turn) -> Upshot {
-        // It may have been ready already, and its end be heard of first: the loop was busy, or the machine.
-        let grown_up = |phase| matches!(phase, Phase::Starting { until } if until <= turn.now);
-        if self.is_ready_by_uptime(turn) && self.find(id).is_some_and(|worker| grown_up(worker.phase)) {
-            self.ready(id, Sign::Uptime, turn);
-        }
-        let (slot, role) = (self.id, self.role(id));
-        let is = |worker: &mut Worker| worker.id == id;
-        let report = |started: Time, next: Next, turn: &mut Turn| {
-            let lived = turn.now - started;
-            turn.report(Report::Exited { slot, worker: id, role, exit, lived, next });
-            lived
-        };
-        if let Some(worker) = self.outgoing.take_if(is) {
-            report(worker.started, Next::Gone, turn);
-            return Upshot::Nothing;
-        }
-        if let Some(worker) = self.incoming.take_if(is) {
-            let lived = report(worker.started, Next::Gone, turn);
-            return match worker.is_leaving() {
-                true => Upshot::Nothing,
-                false => Upshot::ReplacementFailed(Trouble::Exited { slot, worker: id, exit, lived }),
-            };
-        }
-        if let Some(worker) = self.holder().filter(|worker| worker.id == id).cloned() {
-            // Who is stopped for not being ready has failed, with whatever code it ends.
-            let succeeded = exit.how == How::Code(0) && role == Role::Late;
-            self.last_exit = Some(if succeeded { Exit::code(1) } else { exit });
-            let next = match worker.phase {
-                Phase::Forked { .. } | Phase::Starting { .. } => self.tally.exited(exit, false, turn),
-                Phase::Ready => self.tally.exited(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
-                Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady, .. } => {
-                    self.tally.crashed(false, turn)
-                }
-                Phase::Draining { why: Why::Unwanted, .. } | Phase::Killing { why: Why::Unwanted, .. } => Next::Gone,
-            };
-            self.place = Place::after(next, turn.now);
-            report(worker.started, next, turn);
-        }
-        Upshot::Nothing
-    }
-
-    /// One of its processes could not be started.
-    pub(super) fn spawn_failed(&mut self, id: WorkerId, error: SpawnError, turn: &mut Turn) -> Upshot {
-        let slot = self.id;
-        let (SpawnError::NotNow(message) | SpawnError::Program { message, .. }) = &error;
-        let message = message.clone();
-        if let Some(worker) = self.incoming.take_if(|worker| worker.id == id) {
-            turn.report(Report::StartFailed { slot, worker: id, error: message.clone(), next: Next::Gone });
-            return match worker.is_leaving() {
-                true => Upshot::Nothing,
-                false => Upshot::ReplacementFailed(Trouble::Start { slot, error: message }),
-            };
-        }
-        if self.outgoing.take_if(|worker| worker.id == id).is_some() {
-            return Upshot::Nothing;
-        }
-        let Some(holder) = self.holder().filter(|worker| worker.id == id) else { return Upshot::Nothing };
-        let leaving = holder.is_leaving();
-        let next = match error {
-            _ if leaving => Next::Gone,
-            SpawnError::NotNow(_) => self.tally.refused(turn),
-            SpawnError::Program { status, .. } => {
-                self.last_exit = Some(Exit::code(status));
-                if turn.proven { self.tally.crashed(false, turn) } else { Next::GiveUp { crashes: 1 } }
-            }
-        };
-        self.place = Place::after(next, turn.now);
-        turn.report(Report::StartFailed { slot, worker: id, error: message, next });
-        Upshot::Nothing
     }
 }

@@ -27,12 +27,24 @@ pub enum Step {
     Hup,
     /// SIGTTIN and SIGTTOU, so many times.
     Scale(i32),
+    /// So many workers, by the operator.
+    ScaleTo(u32),
+    /// The operator starts, stops, restarts or drops the n-th slot of the first app.
+    Operates(Operation, usize),
     /// SIGUSR1.
     Forward,
     /// SIGTERM.
     Stop,
 }
 pub use Step::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operation {
+    Start,
+    Halt,
+    Restart,
+    Drop,
+}
 
 struct Process {
     slot: SlotId,
@@ -125,6 +137,17 @@ impl World {
             Reads(reads) => self.reads = reads,
             Hup => self.give(Event::Reload),
             Scale(by) => self.give(Event::Scale(by)),
+            ScaleTo(count) => self.give(Event::ScaleTo(0, count)),
+            Operates(operation, n) => {
+                let slots = &self.fleet.apps()[0].slots;
+                let Some(slot) = slots.get(n % slots.len().max(1)).map(|slot| slot.id) else { return };
+                self.give(match operation {
+                    Operation::Start => Event::StartSlot(slot),
+                    Operation::Halt => Event::StopSlot(slot),
+                    Operation::Restart => Event::RestartSlot(slot),
+                    Operation::Drop => Event::DropSlot(slot),
+                });
+            }
             Forward => self.give(Event::Forward(Signal::HUP)),
             Stop => self.give(Event::Stop),
         }
@@ -163,7 +186,9 @@ impl World {
         while let Some(event) = self.pending.pop_front() {
             // A replacement that is ready serves beside the old worker, but goes when the reload fails.
             let before = self.ready_holders();
-            let may_lower = matches!(event, Event::Exited(..) | Event::Scale(_)) || self.fleet.is_stopping();
+            let may_lower = self.fleet.is_stopping()
+                || matches!(event, Event::Exited(..) | Event::Scale(_) | Event::ScaleTo(..))
+                || matches!(event, Event::StopSlot(_) | Event::RestartSlot(_) | Event::DropSlot(_));
             if event == Event::Stop {
                 self.stop_asked.get_or_insert(self.now);
             }
