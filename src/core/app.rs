@@ -81,7 +81,7 @@ impl App {
             Wanted::UpUntil(time) => Some(time),
             Wanted::Up | Wanted::Down => None,
         };
-        self.slots.iter().filter_map(|slot| slot.deadline(&self.policy)).chain(stop).min()
+        self.slots.iter().filter_map(Slot::deadline).chain(stop).min()
     }
 
     /// The exit status with which the slot has failed for good.
@@ -163,7 +163,8 @@ impl App {
         if let Some(rollout) = self.rollout.take() {
             let mut turn = context.turn(&self.policy, self.proven);
             self.slots.iter_mut().for_each(|slot| slot.abandon_replacement(&mut turn));
-            context.report(Report::ReloadFailed { app: self.id, generation: rollout.target, trouble });
+            let took = context.now - rollout.since;
+            context.report(Report::ReloadFailed { app: self.id, generation: rollout.target, trouble, took });
         }
     }
 

@@ -29,7 +29,7 @@ pub enum Report {
     /// Every worker is new.
     Reloaded { app: AppId, generation: u32, took: Time },
     /// The reload stopped; the old workers stay.
-    ReloadFailed { app: AppId, generation: u32, trouble: Trouble },
+    ReloadFailed { app: AppId, generation: u32, trouble: Trouble, took: Time },
     /// So many workers are wanted now.
     Scaled { app: AppId, from: u32, to: u32 },
     /// All workers are asked to stop, after this delay.

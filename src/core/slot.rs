@@ -5,7 +5,7 @@
 //! | part | who | how it gets there |
 //! |---|---|---|
 //! | holder | the slot's worker, in any state | started when the place is vacant |
-//! | incoming | its replacement, during a reload | started by the rollout; takes the place when it is ready and has lived for `min_uptime` |
+//! | incoming | its replacement, during a reload | started by the rollout; takes the place when it has been ready for `min_uptime` |
 //! | outgoing | the one that was replaced | the holder's when it is replaced |
 //!
 //! The holder lives its life whatever the other two do: a crash in the middle of a reload is restarted as any other.
@@ -131,12 +131,9 @@ impl Slot {
     }
 
     /// The next time at which something is due here.
-    pub(super) fn deadline(&self, policy: &Policy) -> Option<Time> {
-        let takes_over = self
-            .incoming
-            .as_ref()
-            .filter(|worker| worker.phase == Phase::Ready)
-            .map(|worker| worker.started + policy.min_uptime);
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let takes_over =
+            self.incoming.as_ref().filter(|worker| worker.phase == Phase::Ready).map(|worker| worker.stays_from);
         let start = match self.place {
             Place::Backoff(until) => Some(until),
             Place::Vacant | Place::Held(_) | Place::Stopped | Place::Failed => None,
@@ -258,6 +255,9 @@ impl Slot {
         let is_ready = match worker.phase {
             Phase::Forked { .. } | Phase::Starting { .. } if must_say.is_none_or(|word| word == sign) => {
                 worker.phase = Phase::Ready;
+                // What it did before its word does not show that it serves.
+                let since = if sign.is_a_word() { turn.now } else { worker.started };
+                worker.stays_from = since + turn.policy.min_uptime;
                 turn.report(Report::Ready { slot, worker: id, sign, took: turn.now - worker.started });
                 true
             }
@@ -325,8 +325,7 @@ impl Slot {
 
     /// Gives the place to a replacement that is ready and has shown that it stays.
     pub(super) fn take_over_if_due(&mut self, turn: &mut Turn) {
-        let due =
-            |worker: &mut Worker| worker.phase == Phase::Ready && worker.started + turn.policy.min_uptime <= turn.now;
+        let due = |worker: &mut Worker| worker.phase == Phase::Ready && worker.stays_from <= turn.now;
         if self.outgoing.is_none()
             && let Some(worker) = self.incoming.take_if(due)
         {

@@ -13,6 +13,8 @@ pub struct Worker {
     pub started: Time,
     /// Where in its life it is.
     pub phase: Phase,
+    /// From when on a replacement that is ready has shown that it stays.
+    pub stays_from: Time,
 }
 
 /// Where in its life a process is. The deadline is part of the state that waits for it.
@@ -148,6 +150,6 @@ impl Turn<'_> {
         let worker = *self.last_worker;
         self.effects.push(Effect::Spawn { worker, slot, generation });
         let until = self.now + self.policy.ready_timeout;
-        Worker { id: worker, generation, started: self.now, phase: Phase::Forked { until } }
+        Worker { id: worker, generation, started: self.now, phase: Phase::Forked { until }, stays_from: Time::MAX }
     }
 }

@@ -42,11 +42,14 @@ pub(super) struct Voice {
 
 /// The time as it is written, made once for all lines that are read together.
 #[derive(Debug)]
-pub(super) struct Stamp(String);
+pub(super) struct Stamp {
+    pub(super) at: SystemTime,
+    text: String,
+}
 
 impl Stamp {
-    pub(super) fn new(time: SystemTime) -> Stamp {
-        Stamp(humantime::format_rfc3339_millis(time).to_string())
+    pub(super) fn new(at: SystemTime) -> Stamp {
+        Stamp { at, text: humantime::format_rfc3339_millis(at).to_string() }
     }
 }
 
@@ -83,7 +86,7 @@ impl Format {
         }
         if piece.first {
             if self.time {
-                out.extend_from_slice(time.0.as_bytes());
+                out.extend_from_slice(time.text.as_bytes());
                 out.push(b' ');
             }
             out.extend_from_slice(&voice.prefix);
@@ -100,7 +103,7 @@ impl Format {
         let stamp = Stamp::new(time);
         if self.format == LogFormat::Json {
             let level = level.as_str().to_lowercase();
-            let _ = write!(out, "{{\"time\":\"{}\",\"app\":\"rinit\",\"level\":\"{level}\",\"message\":", stamp.0);
+            let _ = write!(out, "{{\"time\":\"{}\",\"app\":\"rinit\",\"level\":\"{level}\",\"message\":", stamp.text);
             string(&mut out, message);
             out.extend_from_slice(b"}\n");
             return out;
@@ -136,7 +139,7 @@ fn object(out: &mut Vec<u8>, voice: &Voice, time: &Stamp, piece: Piece) {
     if !taken.time {
         key(out, "time");
         out.push(b'"');
-        out.extend_from_slice(time.0.as_bytes());
+        out.extend_from_slice(time.text.as_bytes());
         out.push(b'"');
     }
     for ((name, value), taken) in voice.members.iter().zip([taken.app, taken.worker, taken.pid, taken.stream]) {

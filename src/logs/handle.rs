@@ -1,6 +1,7 @@
 //! The hub's front desk: what the loop asks of the log, without ever waiting for it.
 
 use super::format::Source;
+use super::record::Record;
 use crate::core::WorkerId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
@@ -26,6 +27,8 @@ pub struct Logs {
 
 /// What both sides see.
 pub(super) struct Shared {
+    /// What workers wrote last.
+    pub(super) record: Arc<Record>,
     queue: Mutex<Queue>,
     /// Bytes of rinit's own lines that are not in a sink yet.
     pub(super) own: AtomicUsize,
@@ -84,6 +87,11 @@ impl Logs {
         answer
     }
 
+    /// What workers wrote last.
+    pub fn record(&self) -> Arc<Record> {
+        self.shared.record.clone()
+    }
+
     /// A number that goes on while bytes are moved.
     pub fn moves(&self) -> usize {
         self.shared.moves.load(Ordering::Relaxed)
@@ -99,8 +107,9 @@ impl Logs {
 impl Shared {
     /// # Errors
     /// The kernel has no descriptor left.
-    pub(super) fn new() -> io::Result<Shared> {
+    pub(super) fn new(slots: usize) -> io::Result<Shared> {
         Ok(Shared {
+            record: Arc::new(Record::new(slots)),
             queue: Mutex::default(),
             own: AtomicUsize::new(0),
             moves: AtomicUsize::new(0),

@@ -7,6 +7,7 @@ use super::format::{Format, Stamp};
 use super::handle::{Command, Logs, Pipes, Shared};
 use super::lane::{Lanes, PATIENCE, now};
 use super::lines::LONGEST;
+use super::record::Recorder;
 use super::tap::Tap;
 use super::{Stream, TapId};
 use crate::config::LogFormat;
@@ -28,12 +29,12 @@ const LAST_LOOKS: Duration = Duration::from_millis(20);
 /// Pipes of dead workers that some descendant holds open: more than this, and the oldest is closed.
 const LEFT_OPEN: usize = 64;
 
-/// Starts the hub's thread.
+/// Starts the hub's thread. `slots`: how many share the room for what was written last.
 ///
 /// # Errors
 /// When the kernel has no descriptor or no thread left.
-pub fn start(format: Format) -> io::Result<Logs> {
-    let shared = Arc::new(Shared::new()?);
+pub fn start(format: Format, slots: usize) -> io::Result<Logs> {
+    let shared = Arc::new(Shared::new(slots)?);
     let mut hub = Hub::new(format, shared.clone());
     spawn_thread("logs", move || {
         // A fault in here loses what was being written, not the log.
@@ -154,7 +155,9 @@ impl Hub {
                 Command::Add(worker, source, Pipes { stdout, stderr }) => {
                     for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
                         let voice = self.format.voice(&source, stream);
-                        self.taps.push(Tap::new(TapId { worker, stream }, voice, pipe));
+                        let slot = (source.app.clone(), source.index);
+                        let recorder = Recorder::new(self.shared.record.clone(), slot, stream);
+                        self.taps.push(Tap::new(TapId { worker, stream }, voice, recorder, pipe));
                     }
                 }
                 Command::Drain(worker, done) => {

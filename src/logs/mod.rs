@@ -15,6 +15,7 @@ mod hub;
 mod lane;
 mod lines;
 mod own;
+mod record;
 mod sink;
 mod tail;
 mod tap;
@@ -23,6 +24,7 @@ pub use format::{Format, Source};
 pub use handle::{Logs, Pipes};
 pub use hub::start;
 pub use own::install;
+pub use record::{Line, News, Passed, Record, Slot};
 
 use crate::core::WorkerId;
 

@@ -3,6 +3,7 @@
 use super::format::{Format, Stamp, Voice};
 use super::lane::Lane;
 use super::lines::{Lines, Piece};
+use super::record::Recorder;
 use super::tail::Tail;
 use super::{Stream, TapId};
 use crate::sys::bytes_waiting;
@@ -21,6 +22,7 @@ pub(super) struct Tap {
     voice: Voice,
     lines: Lines,
     tail: Tail,
+    recorder: Recorder,
 }
 
 /// Whether the worker lives. Its descendants may write for longer.
@@ -36,9 +38,9 @@ enum Life {
 }
 
 impl Tap {
-    pub(super) fn new(id: TapId, voice: Voice, pipe: OwnedFd) -> Tap {
+    pub(super) fn new(id: TapId, voice: Voice, recorder: Recorder, pipe: OwnedFd) -> Tap {
         let (lines, tail) = (Lines::default(), Tail::default());
-        Tap { id, pipe, ready: false, ended: false, life: Life::Alive, voice, lines, tail }
+        Tap { id, pipe, ready: false, ended: false, life: Life::Alive, voice, lines, tail, recorder }
     }
 
     /// From now on only what is in the pipe already is the worker's own.
@@ -107,7 +109,11 @@ impl Tap {
         if died {
             self.life = Life::Dead;
         }
-        self.pass_on(bytes, died || self.ended, format, lane, time);
+        let is_last = died || self.ended;
+        if count > 0 || is_last {
+            self.recorder.take(bytes, is_last, time.at);
+        }
+        self.pass_on(bytes, is_last, format, lane, time);
         count > 0
     }
 

@@ -27,7 +27,8 @@ impl Address {
         &self.bytes
     }
 
-    fn port(&self) -> u16 {
+    /// Its port.
+    pub fn port(&self) -> u16 {
         match self.bytes.get(2..4) {
             Some([high, low]) => u16::from_be_bytes([*high, *low]),
             _ => 0,

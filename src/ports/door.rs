@@ -13,7 +13,7 @@
 //! The first worker's own socket becomes the shared one, with all of its options.
 
 use super::{Address, Balance};
-use crate::core::{AppId, WorkerId};
+use crate::core::{AppId, SlotId, WorkerId};
 use crate::sys::peer::Identity;
 use crate::sys::socket::{accept, bind, cookie, receive, send};
 use nix::errno::Errno;
@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 /// So many callers of one worker wait at the most; they are heard within microseconds.
 const CALLERS: i32 = 64;
-/// So many sockets are shared at the most; of each rinit has a descriptor.
-const SOCKETS: usize = 1024;
+/// A worker shares so many sockets at the most; of each rinit has a descriptor.
+const SOCKETS: usize = 256;
 /// The longest packet.
 const PACKET: usize = 64;
 /// What tells the library to do as if it were not there.
@@ -123,8 +123,8 @@ impl AsFd for Caller {
 }
 
 impl SharedSockets {
-    /// Hears what a caller wants and answers.
-    pub(super) fn hear(&mut self, caller: &Caller, app: AppId, slot: u32, balance: Balance) -> Heard {
+    /// Hears what a caller wants and answers. `private` is a port that is not shared.
+    pub(super) fn hear(&mut self, caller: &Caller, slot: SlotId, balance: Balance, private: Option<u16>) -> Heard {
         let mut packet = [0; PACKET];
         let (count, mut descriptors) = match receive(caller.socket.as_fd(), &mut packet) {
             Ok(received) => received,
@@ -135,11 +135,11 @@ impl SharedSockets {
         match (packet, descriptors.pop()) {
             ([1, v6_only, address @ ..], Some(socket)) => {
                 let answer = match Address::read(address, *v6_only != 0) {
-                    Some(address) => {
-                        let slot = (balance == Balance::Reuseport).then_some(slot);
-                        self.bind(caller, app, slot, address, socket)
+                    Some(address) if private != Some(address.port()) => {
+                        let own = (balance == Balance::Reuseport).then_some(slot.index);
+                        self.bind(caller, slot.app, own, address, socket)
                     }
-                    None => Ok(Answer::Errno(NOT_MINE)),
+                    Some(_) | None => Ok(Answer::Errno(NOT_MINE)),
                 };
                 match answer {
                     Ok(Answer::Errno(errno)) => reply(caller, errno, None),
@@ -180,7 +180,8 @@ impl SharedSockets {
             }
             return Ok(Answer::Socket(shared.socket.clone()));
         }
-        if self.0.len() >= SOCKETS {
+        let own = self.0.iter().filter(|one| one.holders.iter().any(|(worker, _)| *worker == caller.worker));
+        if own.count() >= SOCKETS {
             return Ok(Answer::Errno(NOT_MINE));
         }
         if slot.is_some() {

@@ -13,7 +13,7 @@ use super::door::{Caller, Heard, SharedSockets};
 use super::handle::{Command, Farewell, Shared};
 use super::listener::{Listener, ListenerId};
 use super::member::Member;
-use super::node::Line;
+use super::node::{Line, inspector_port};
 use crate::core::{AppId, WorkerId};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use serde_json::json;
@@ -293,7 +293,9 @@ impl Hub {
         let Some(caller) = callers.get(&id) else { return };
         let Some(member) = members.get_mut(&caller.worker) else { return };
         let Some(app) = apps.get(member.slot.app) else { return };
-        let heard = doors.hear(caller, member.slot.app, member.slot.index, app.balance);
+        // The inspector is each worker's own.
+        let private = member.channel.is_some().then(|| inspector_port(&app.command, member.slot.index));
+        let heard = doors.hear(caller, member.slot, app.balance, private);
         if heard == Heard::Wait {
             return;
         }

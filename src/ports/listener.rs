@@ -114,7 +114,9 @@ impl Listener {
             _ if is_internet => (open_internet(&query, how)?, None),
             _ => {
                 let path = Path::new(query.address.as_deref().ok_or(Errno::EINVAL)?);
-                let socket = open::unix(path)?;
+                // As libuv has it, and apps know it.
+                let socket =
+                    open::unix(path).map_err(|errno| if errno == Errno::ENOENT { Errno::EACCES } else { errno })?;
                 nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
                 widen(path, &query);
                 (socket, Some(File { path: path.into(), identity: identity(path) }))

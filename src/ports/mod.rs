@@ -30,6 +30,7 @@ pub use listen::{ListenAddress, Listener};
 pub use node::inspector_moved;
 pub use way::{Balance, Share, Way, Ways};
 
+use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct AppPorts {
     pub name: String,
     /// How connections reach its workers.
     pub balance: Balance,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
     /// The sockets of `--listen`.
     pub inherited: Vec<Arc<OwnedFd>>,
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// So many connections are handed out before others have their turn.
 const AT_ONCE: usize = 64;
 /// A worker has at most so many servers.
-const SERVERS: usize = 1024;
+const SERVERS: usize = 256;
 /// When descriptors ran out, it is tried again after this.
 const AGAIN: Duration = Duration::from_millis(100);
 

@@ -89,7 +89,8 @@ impl Launch {
     pub(super) fn ports(&self) -> io::Result<AppPorts> {
         let inherited = self.listeners.iter().map(|one| one.as_fd().try_clone_to_owned().map(Arc::new));
         let inherited = inherited.collect::<io::Result<_>>()?;
-        Ok(AppPorts { name: self.app.name.clone(), balance: self.app.balance, inherited })
+        let App { name, command, balance, .. } = &self.app;
+        Ok(AppPorts { name: name.clone(), command: command.clone(), balance: *balance, inherited })
     }
 
     /// The sockets, each with the number that it has in the worker.

@@ -53,7 +53,8 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
         code: INTERNAL_ERROR,
     };
     let format = format_of(&settings);
-    let logs = logs::start(format).map_err(|error| cannot("no thread for the log", error))?;
+    let slots = settings.apps.iter().map(|app| app.policy.instances as usize).sum();
+    let logs = logs::start(format, slots).map_err(|error| cannot("no thread for the log", error))?;
     logs::install(&logs, format, settings.log.level);
     let signals = Signals::catch_all().map_err(|error| cannot("no handler for signals", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -85,6 +85,9 @@ impl Message {
         if self.explained_by_stderr && !lines.is_empty() {
             text.push_str("; its last lines on stderr:");
             lines.iter().for_each(|line| text.push_str(&format!("\n    {line}")));
+            if lines.iter().any(|line| line.contains("cluster.fork is not a function")) {
+                text.push_str("\nan app that forks its own cluster needs --share-ports off, and one worker");
+            }
         }
         match self.level {
             Level::ERROR => tracing::error!("{text}"),
@@ -180,7 +183,7 @@ impl Message {
             Report::Reloaded { app: id, generation, took } => {
                 Message::new(Level::INFO, format!("{}: reload {} done in {}", app(id), generation - 1, short(*took)))
             }
-            Report::ReloadFailed { app: id, generation, trouble } => {
+            Report::ReloadFailed { app: id, generation, trouble, took: _ } => {
                 let (level, why) = match trouble {
                     Trouble::Prepare(reason) => (Level::ERROR, reason.clone()),
                     Trouble::Start { slot: at, error } => (Level::ERROR, format!("the new {}: {error}", slot(at))),

@@ -154,13 +154,11 @@ fn a_reload_replaces_one_at_a_time_and_keeps_the_old_until_the_new_is_ready_and_
     world.eager = false;
     world.play(&[Hup, Pass(5000)]);
     assert_eq!(world.generations(), [1, 1, 2], "the second waits for the first");
-    world.play(&[Says(2)]);
-    assert_eq!(world.generations(), [1, 1, 2], "asked to go, not gone");
-    world.play(&[Pass(100)]);
-    assert_eq!(world.generations(), [1, 2, 2]);
     world.play(&[Says(2), Pass(800)]);
-    assert_eq!(world.generations(), [1, 2, 2], "ready, but it must live for min-uptime first");
-    world.play(&[Pass(1000)]);
+    assert_eq!(world.generations(), [1, 1, 2], "ready, but it must stay so for min-uptime first");
+    world.play(&[Pass(200)]);
+    assert_eq!(world.generations(), [1, 2, 2]);
+    world.play(&[Says(2), Pass(1100)]);
     assert_eq!(world.generations(), [2, 2]);
     assert_eq!(world.saw(|report| matches!(report, Report::Reloaded { generation: 2, .. })), 1);
 }
@@ -313,8 +311,17 @@ fn under_auto_the_next_worker_must_give_the_word_that_the_last_one_gave() {
     assert_eq!(world.ready(), 1, "by its uptime");
     world.play(&[Says(0), Hup, Pass(29_000)]);
     assert_eq!(world.generations(), [1, 2], "its uptime is not enough any more");
-    world.play(&[Says(1), Pass(10)]);
+    world.play(&[Says(1), Pass(1010)]);
     assert_eq!(world.generations(), [2]);
+}
+
+#[test]
+fn a_new_version_that_takes_long_to_start_and_then_falls_costs_no_old_worker() {
+    let mut world = World::healthy(one(policy()));
+    world.eager = false;
+    world.play(&[Hup, Pass(5000), Says(2), Pass(500), Exits(2, 1), Pass(100)]);
+    assert_eq!(world.generations(), [1, 1]);
+    assert_eq!(world.saw(|report| matches!(report, Report::ReloadFailed { .. })), 1);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Engine {
     pub node: String,
     /// `examples/python`.
     pub python: String,
+    /// `examples/sockets`.
+    pub sockets: String,
     /// The static binary out of the image, to be mounted into others.
     pub binary: PathBuf,
 }
@@ -71,12 +73,13 @@ impl Engine {
         std::mem::forget(cleaner.unwrap());
 
         let rinit = build(".", "");
-        let [busybox, node, python] =
-            ["docker/busybox", "examples/node", "examples/python"].map(|folder| build(folder, &rinit));
+        let [busybox, node, python, sockets] =
+            ["docker/busybox", "examples/node", "examples/python", "examples/sockets"]
+                .map(|folder| build(folder, &rinit));
         let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rinit-of-the-image");
         let created = Container::create(&[], &rinit, &[]);
         docker_ok(&["cp", &format!("{}:/rinit", created.name), binary.to_str().unwrap()]);
-        Engine { rinit, busybox, node, python, binary }
+        Engine { rinit, busybox, node, python, sockets, binary }
     }
 
     /// `docker run --rm`, to its end.

@@ -21,6 +21,12 @@ fn the_python_example_serves_reloads_under_load_and_stops() {
     serves_reloads_under_load_and_stops(&engine.python);
 }
 
+#[test]
+fn the_example_that_takes_sockets_serves_reloads_under_load_and_stops() {
+    let Some(engine) = engine() else { return };
+    serves_reloads_under_load_and_stops(&engine.sockets);
+}
+
 fn serves_reloads_under_load_and_stops(image: &str) {
     let container = Container::start(&PUBLISHED, image, &[]);
     let workers = all_ready(&container);
@@ -134,7 +140,9 @@ impl Gate {
         let uptime = format!("RINIT_MIN_UPTIME={}ms", MIN_UPTIME.as_millis());
         let options = ["-e", &uptime, "-e", "NODE_OPTIONS=--require=/gate/gate.js", "-v", &mount];
         let container = Container::start(&[&PUBLISHED[..], &options].concat(), image, &[]);
-        all_ready(&container);
+        let workers = all_ready(&container);
+        // So short an uptime may have made them ready before they listened, or had come by the gate.
+        container.until("every worker listens", |logs| logs.count("listens on") == workers);
         container
     }
 }

@@ -56,6 +56,13 @@ pub fn inspector_moved(command: &[OsString], slot: u32) -> Vec<OsString> {
     std::iter::once(program.clone()).chain(moved).collect()
 }
 
+/// Where the inspector of that slot's worker listens, or would after SIGUSR1: a port that is each worker's own.
+pub fn inspector_port(command: &[OsString], slot: u32) -> u16 {
+    let words = inspector_moved(command, slot);
+    let ports = words.iter().filter_map(|word| word.to_str()?.strip_prefix("--inspect"));
+    ports.filter_map(|option| option.rsplit_once([':', '='])?.1.parse().ok()).next().unwrap_or(INSPECTOR)
+}
+
 fn moved(option: &str, slot: u32) -> Option<String> {
     let by = u16::try_from(slot).ok()?;
     let (name, place) = match option.split_once('=') {

@@ -6,6 +6,6 @@ mod message;
 mod script;
 
 pub use channel::{Broken, Channel};
-pub use command::{has_cluster_worker, inspector_moved};
+pub use command::{has_cluster_worker, inspector_moved, inspector_port};
 pub use message::{Line, Query, Said, read};
 pub use script::Script;

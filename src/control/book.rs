@@ -1,0 +1,291 @@
+//! What has happened, for those who ask: the last events, each slot's history, and what is counted for metrics. The loop
+//! writes; whoever reads keeps a place and is told what it missed.
+
+use super::types::{Event, ExitRecord, Reloaded};
+use crate::core::{AppId, Exit, How, Next, Report, Role, Sign, SlotId, Trouble, WorkerId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::Notify;
+
+/// Events that are kept.
+const EVENTS: usize = 512;
+/// Exits that are kept of each slot.
+const EXITS: usize = 10;
+
+/// The book.
+#[derive(Default)]
+pub struct Book {
+    pages: Mutex<Pages>,
+    /// Wakes those who follow.
+    pub news: Notify,
+}
+
+/// What stands in it.
+#[derive(Default)]
+pub struct Pages {
+    events: VecDeque<Event>,
+    /// The number of the next event.
+    next: u64,
+    slots: BTreeMap<SlotId, History>,
+    ready_by: BTreeMap<WorkerId, &'static str>,
+    reloads: BTreeMap<AppId, Reloaded>,
+    /// What is counted.
+    pub counts: Counts,
+}
+
+/// What has become of a slot's workers.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// How often one was started because the one before it ended by itself.
+    pub restarts: u64,
+    /// The last exits, newest first.
+    pub exits: VecDeque<ExitRecord>,
+}
+
+/// Numbers that only grow.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Ends of workers, by app and cause: `exit`, `error`, `signal`, `oom`, `asked`.
+    pub exits: BTreeMap<(AppId, &'static str), u64>,
+    /// Starts after an end that nobody asked for, by app.
+    pub restarts: BTreeMap<AppId, u64>,
+    /// Reloads, by app and result (`done`, `failed`): how many, and how long they took together.
+    pub reloads: BTreeMap<(AppId, &'static str), (u64, Duration)>,
+    /// Processes that were nobody's and were collected.
+    pub orphans: u64,
+    /// Signals that were passed on to the workers.
+    pub forwarded: u64,
+}
+
+/// What a report says beyond itself.
+pub struct Note<'a> {
+    /// When.
+    pub time: SystemTime,
+    /// The app's name.
+    pub app: Option<&'a str>,
+    /// The worker's process.
+    pub pid: Option<u32>,
+    /// `info` and the like.
+    pub level: &'static str,
+    /// In words.
+    pub message: &'a str,
+}
+
+impl Book {
+    /// Reads in it.
+    pub fn open(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a report down.
+    pub fn note(&self, report: &Report, note: &Note) {
+        self.open().note(report, note);
+        self.news.notify_waiters();
+    }
+
+    /// Wakes those who wait for something that is no report to come about.
+    pub fn stir(&self) {
+        self.news.notify_waiters();
+    }
+}
+
+impl Pages {
+    /// The events from that number on, and how many before them are gone.
+    pub fn since(&self, from: u64) -> (u64, Vec<Event>) {
+        let oldest = self.events.front().map_or(self.next, |event| event.seq);
+        let events = self.events.iter().filter(|event| event.seq >= from).cloned().collect();
+        (oldest.saturating_sub(from), events)
+    }
+
+    /// The number of the next event.
+    pub fn end(&self) -> u64 {
+        self.next
+    }
+
+    /// A slot's history.
+    pub fn history(&self, slot: SlotId) -> Option<&History> {
+        self.slots.get(&slot)
+    }
+
+    /// How a worker showed that it is ready.
+    pub fn ready_by(&self, worker: WorkerId) -> Option<&'static str> {
+        self.ready_by.get(&worker).copied()
+    }
+
+    /// How the app's last reload went.
+    pub fn last_reload(&self, app: AppId) -> Option<&Reloaded> {
+        self.reloads.get(&app)
+    }
+
+    fn note(&mut self, report: &Report, note: &Note) {
+        let time = time_text(note.time);
+        let (kind, slot) = kind_of(report);
+        match report {
+            Report::Ready { worker, sign, .. } => {
+                self.ready_by.insert(*worker, sign_text(*sign));
+            }
+            Report::Exited { slot, worker, role, exit, lived, next } => {
+                self.ready_by.remove(worker);
+                let asked = *role == Role::Leaving;
+                *self.counts.exits.entry((slot.app, cause(*exit, asked))).or_default() += 1;
+                let record = exit_record(*exit, asked, *lived, note.pid, time.clone());
+                let history = self.slots.entry(*slot).or_default();
+                history.exits.push_front(record);
+                history.exits.truncate(EXITS);
+                if matches!(next, Next::Restart | Next::Backoff { .. }) {
+                    history.restarts += 1;
+                    *self.counts.restarts.entry(slot.app).or_default() += 1;
+                }
+            }
+            Report::StartFailed { worker, .. } => drop(self.ready_by.remove(worker)),
+            Report::Reloaded { app, generation, took } => {
+                self.reloaded(*app, "done", *took, *generation, None, time.clone());
+            }
+            Report::ReloadFailed { app, generation, trouble, took } => {
+                let why = if *trouble == Trouble::Stopped { None } else { Some(note.message.to_owned()) };
+                self.reloaded(*app, "failed", *took, *generation, why, time.clone());
+            }
+            _ => {}
+        }
+        let worker = slot.and_then(|slot| Some(format!("{}-{}", note.app?, slot.index)));
+        self.events.push_back(Event {
+            seq: self.next,
+            time,
+            kind: kind.into(),
+            app: note.app.map(str::to_owned),
+            worker,
+            pid: note.pid,
+            level: note.level.into(),
+            message: note.message.into(),
+        });
+        self.next += 1;
+        if self.events.len() > EVENTS {
+            self.events.pop_front();
+        }
+    }
+
+    fn reloaded(
+        &mut self,
+        app: AppId,
+        result: &'static str,
+        took: Duration,
+        generation: u32,
+        why: Option<String>,
+        time: String,
+    ) {
+        let (count, sum) = self.counts.reloads.entry((app, result)).or_default();
+        *count += 1;
+        *sum += took;
+        let took_ms = took.as_millis() as u64;
+        self.reloads.insert(app, Reloaded { generation, result: result.into(), took_ms, time, why });
+    }
+
+    /// Forgets slots that are there no more.
+    pub fn forget_unless(&mut self, is_there: impl Fn(SlotId) -> bool) {
+        self.slots.retain(|slot, _| is_there(*slot));
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn time_text(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
+    match report {
+        Report::Started { slot, .. } => ("started", Some(*slot)),
+        Report::Ready { slot, .. } => ("ready", Some(*slot)),
+        Report::StartFailed { slot, .. } => ("start_failed", Some(*slot)),
+        Report::NotReady { slot, .. } => ("not_ready", Some(*slot)),
+        Report::Stopping { slot, .. } => ("stopping", Some(*slot)),
+        Report::Killed { slot, .. } => ("killed", Some(*slot)),
+        Report::GivenUp { slot, .. } => ("given_up", Some(*slot)),
+        Report::Exited { slot, .. } => ("exited", Some(*slot)),
+        Report::Reloading { .. } => ("reloading", None),
+        Report::ReloadQueued { .. } => ("reload_queued", None),
+        Report::Reloaded { .. } => ("reloaded", None),
+        Report::ReloadFailed { .. } => ("reload_failed", None),
+        Report::Scaled { .. } => ("scaled", None),
+        Report::Stop { .. } => ("stop", None),
+    }
+}
+
+fn sign_text(sign: Sign) -> &'static str {
+    match sign {
+        Sign::Spawned => "spawn",
+        Sign::Uptime => "uptime",
+        Sign::Notify => "notify",
+        Sign::Probe => "probe",
+        Sign::Listen => "listen",
+        Sign::Message => "message",
+    }
+}
+
+fn cause(exit: Exit, asked: bool) -> &'static str {
+    match exit.how {
+        _ if asked => "asked",
+        _ if exit.oom_killed => "oom",
+        How::Code(0) => "exit",
+        How::Code(_) => "error",
+        How::Signal(_) => "signal",
+    }
+}
+
+fn exit_record(exit: Exit, asked: bool, lived: Duration, pid: Option<u32>, time: String) -> ExitRecord {
+    let (code, signal) = match exit.how {
+        How::Code(code) => (Some(i32::from(code)), None),
+        How::Signal(signal) => (None, Some(signal.to_string())),
+    };
+    ExitRecord {
+        time,
+        pid,
+        code,
+        signal,
+        oom_killed: exit.oom_killed,
+        cause: exit.to_string(),
+        lived_ms: lived.as_millis() as u64,
+        asked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note<'a>() -> Note<'a> {
+        Note { time: SystemTime::UNIX_EPOCH, app: Some("web"), pid: Some(7), level: "info", message: "told" }
+    }
+
+    const SLOT: SlotId = SlotId { app: 0, index: 2 };
+
+    #[test]
+    fn a_slow_reader_is_told_what_it_missed() {
+        let book = Book::default();
+        (0..EVENTS as u64 + 10).for_each(|_| book.note(&Report::ReloadQueued { app: 0 }, &note()));
+        let (missed, events) = book.open().since(3);
+        assert_eq!((missed, events.len(), events[0].seq), (7, EVENTS, 10));
+        assert_eq!(book.open().since(book.open().end()).1.len(), 0);
+    }
+
+    #[test]
+    fn exits_are_kept_and_counted_by_cause() {
+        let book = Book::default();
+        let exited = |role, exit, next| Report::Exited {
+            slot: SLOT,
+            worker: WorkerId(1),
+            role,
+            exit,
+            lived: Duration::from_secs(2),
+            next,
+        };
+        book.note(&exited(Role::Holder, Exit::code(3), Next::Restart), &note());
+        book.note(&exited(Role::Leaving, Exit::code(0), Next::Gone), &note());
+        let pages = book.open();
+        assert_eq!(pages.counts.exits, BTreeMap::from([((0, "asked"), 1), ((0, "error"), 1)]));
+        let history = pages.history(SLOT).unwrap();
+        assert_eq!((history.restarts, history.exits.len()), (1, 2));
+        assert_eq!((history.exits[1].code, history.exits[1].lived_ms, history.exits[0].asked), (Some(3), 2000, true));
+        assert_eq!(pages.since(0).1[0].worker.as_deref(), Some("web-2"));
+    }
+}

@@ -1,0 +1,259 @@
+//! What workers wrote last, kept for those who ask for it: a ring of lines for each slot, which outlives its processes.
+//!
+//! The hub writes here and never waits for a reader. Who follows keeps a place (a line's number) and comes back; what the
+//! ring has lost until then is a number, and costs nothing.
+
+use super::Stream;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use tokio::sync::Notify;
+
+/// All rings together hold about so much; each holds at least and at most this.
+const ALL: usize = 2 * 1024 * 1024;
+const LEAST: usize = 16 * 1024;
+const MOST: usize = 256 * 1024;
+/// What an entry costs beside its text.
+const ENTRY: usize = 96;
+/// Of a line that has not ended, so much is kept.
+const UNFINISHED: usize = 64 * 1024;
+
+/// The rings.
+pub struct Record {
+    slots: Mutex<BTreeMap<Slot, Ring>>,
+    /// How much each slot may keep.
+    room: usize,
+    /// Wakes those who follow.
+    pub news: Notify,
+}
+
+/// An app's slot.
+pub type Slot = (String, u32);
+
+#[derive(Default)]
+struct Ring {
+    entries: VecDeque<Entry>,
+    size: usize,
+    /// The number of the next line.
+    next: u64,
+    /// Bytes that went through, of both streams.
+    total: [u64; 2],
+}
+
+/// Whole lines that were read at once.
+struct Entry {
+    first: u64,
+    lines: u64,
+    time: SystemTime,
+    stream: Stream,
+    text: Vec<u8>,
+}
+
+/// A line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Its number in its slot.
+    pub number: u64,
+    /// When it was read.
+    pub time: SystemTime,
+    /// Of which stream.
+    pub stream: Stream,
+    /// Without its newline.
+    pub text: Vec<u8>,
+}
+
+/// What is new from a place on.
+#[derive(Debug, Default, PartialEq)]
+pub struct News {
+    /// Lines that are gone already.
+    pub missed: u64,
+    /// The rest.
+    pub lines: Vec<Line>,
+    /// The place to come back to.
+    pub next: u64,
+}
+
+/// What passed, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Whose.
+    pub slot: Slot,
+    /// Lines of both streams.
+    pub lines: u64,
+    /// Bytes of stdout and of stderr.
+    pub bytes: [u64; 2],
+}
+
+/// One stream's way into the record.
+pub(super) struct Recorder {
+    record: Arc<Record>,
+    slot: Slot,
+    stream: Stream,
+    /// The beginning of a line whose end has not come.
+    begun: Vec<u8>,
+    /// Bytes that `total` does not have yet.
+    uncounted: u64,
+}
+
+impl Record {
+    pub(super) fn new(slots: usize) -> Record {
+        let room = (ALL / slots.max(1)).clamp(LEAST, MOST);
+        Record { slots: Mutex::default(), room, news: Notify::new() }
+    }
+
+    /// The slots that have written.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// The lines of a slot from that number on, as many as `most`.
+    pub fn since(&self, slot: &Slot, from: u64, most: usize) -> News {
+        let slots = self.lock();
+        let Some(ring) = slots.get(slot) else { return News { next: from, ..News::default() } };
+        let oldest = ring.entries.front().map_or(ring.next, |entry| entry.first);
+        let from = from.min(ring.next);
+        let mut news = News { missed: oldest.saturating_sub(from), lines: Vec::new(), next: from.max(oldest) };
+        for entry in ring.entries.iter().filter(|entry| entry.first + entry.lines > from) {
+            let text = entry.text.strip_suffix(b"\n").unwrap_or(&entry.text);
+            for (number, text) in (entry.first..).zip(text.split(|byte| *byte == b'\n')) {
+                if number >= from && news.lines.len() < most {
+                    news.lines.push(Line { number, time: entry.time, stream: entry.stream, text: text.to_vec() });
+                    news.next = number + 1;
+                }
+            }
+        }
+        news
+    }
+
+    /// The place behind the last line of a slot.
+    pub fn end(&self, slot: &Slot) -> u64 {
+        self.lock().get(slot).map_or(0, |ring| ring.next)
+    }
+
+    /// What went through.
+    pub fn passed(&self) -> Vec<Passed> {
+        let slots = self.lock();
+        slots.iter().map(|(slot, ring)| Passed { slot: slot.clone(), lines: ring.next, bytes: ring.total }).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Slot, Ring>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    fn add(&mut self, room: usize, stream: Stream, time: SystemTime, parts: [&[u8]; 2]) {
+        let lines = parts.iter().map(|part| memchr::memchr_iter(b'\n', part).count() as u64).sum::<u64>();
+        let first = self.next;
+        self.next += lines;
+        let mut text = parts.concat();
+        let mut entry_first = first;
+        if text.len() > room {
+            // Only the end of it fits: from the first whole line on.
+            let cut = text.len() - room;
+            let start =
+                text.get(cut..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(text.len(), |at| cut + at + 1);
+            let lost = text.drain(..start).filter(|byte| *byte == b'\n').count() as u64;
+            entry_first += lost;
+        }
+        let kept = self.next - entry_first;
+        if kept > 0 {
+            self.size += text.len() + ENTRY;
+            self.entries.push_back(Entry { first: entry_first, lines: kept, time, stream, text });
+        }
+        while self.size > room + ENTRY
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            self.size -= oldest.text.len() + ENTRY;
+        }
+    }
+}
+
+impl Recorder {
+    pub(super) fn new(record: Arc<Record>, slot: Slot, stream: Stream) -> Recorder {
+        Recorder { record, slot, stream, begun: Vec::new(), uncounted: 0 }
+    }
+
+    /// Takes what was read; `is_last`: a line that has not ended ends here.
+    pub(super) fn take(&mut self, bytes: &[u8], is_last: bool, time: SystemTime) {
+        self.uncounted += bytes.len() as u64;
+        let end = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
+        let (whole, rest) = bytes.split_at(end);
+        if !whole.is_empty() {
+            self.give(whole, time);
+        }
+        self.keep(rest);
+        if is_last && !self.begun.is_empty() {
+            self.give(b"\n", time);
+        }
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        let room = UNFINISHED.saturating_sub(self.begun.len());
+        self.begun.extend_from_slice(rest.get(..room).unwrap_or(rest));
+    }
+
+    /// What was begun, and its end.
+    fn give(&mut self, end: &[u8], time: SystemTime) {
+        let begun = std::mem::take(&mut self.begun);
+        let mut slots = self.record.lock();
+        if !slots.contains_key(&self.slot) {
+            slots.insert(self.slot.clone(), Ring::default());
+        }
+        if let Some(ring) = slots.get_mut(&self.slot) {
+            ring.add(self.record.room, self.stream, time, [&begun, end]);
+            if let Some(total) = ring.total.get_mut(self.stream as usize) {
+                *total += std::mem::take(&mut self.uncounted);
+            }
+        }
+        drop(slots);
+        self.record.news.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        ("web".into(), 0)
+    }
+
+    fn texts(news: &News) -> Vec<String> {
+        news.lines.iter().map(|line| String::from_utf8(line.text.clone()).unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_are_whole_however_they_were_read() {
+        let record = Arc::new(Record::new(1));
+        let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stdout);
+        for piece in ["on", "e\ntw", "o\nthree\n", "last"] {
+            recorder.take(piece.as_bytes(), false, SystemTime::UNIX_EPOCH);
+        }
+        let news = record.since(&slot(), 0, 100);
+        assert_eq!(texts(&news), ["one", "two", "three"]);
+        recorder.take(b"", true, SystemTime::UNIX_EPOCH);
+        assert_eq!(texts(&record.since(&slot(), news.next, 100)), ["last"]);
+        recorder.take(b"x\nend", true, SystemTime::UNIX_EPOCH);
+        assert_eq!(texts(&record.since(&slot(), 4, 100)), ["x", "end"]);
+        assert_eq!(texts(&record.since(&slot(), 1, 2)), ["two", "three"]);
+    }
+
+    #[test]
+    fn a_ring_is_bounded_and_a_slow_reader_is_told_what_it_missed() {
+        let record = Arc::new(Record::new(1000));
+        let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stderr);
+        for n in 0..100_000 {
+            recorder.take(format!("line {n}\n").as_bytes(), false, SystemTime::UNIX_EPOCH);
+        }
+        let news = record.since(&slot(), 10, usize::MAX);
+        assert_eq!(news.next, 100_000);
+        assert_eq!(news.missed + news.lines.len() as u64, 100_000 - 10);
+        assert!(news.lines.len() < 1000, "{}", news.lines.len());
+        let flood: String = (0..100_000).map(|n| format!("{n}\n")).collect();
+        recorder.take(flood.as_bytes(), false, SystemTime::UNIX_EPOCH);
+        let news = record.since(&slot(), 100_000, usize::MAX);
+        assert_eq!(news.missed + news.lines.len() as u64, 100_000);
+        assert_eq!(texts(&news).last().unwrap(), "99999");
+    }
+}

@@ -1,0 +1,97 @@
+//! What the tests have in common: rinit with workers that share a port, and who answers there.
+
+use crate::harness::{Output, Rig, Running, eventually, status_field};
+use crate::load::{get, pid_in};
+use crate::setup::app;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// rinit with so many workers, which count as stable soon. They are ready when they listen, unless the settings have
+/// another sign: by `auto` one that starts slowly, on a busy machine, would be ready by its uptime.
+pub fn workers(count: usize, settings: &[&str]) -> Rig {
+    let rig = Rig::new(&["-i", &count.to_string(), "--name", "web", "--min-uptime", "100ms"]);
+    let is_shared = settings.windows(2).all(|words| words != ["--share-ports", "off"]);
+    let rig = if is_shared && !settings.contains(&"--ready") { rig.args(&["--ready", "listen"]) } else { rig };
+    rig.args(settings).arg("--")
+}
+
+/// An app of `tests/ports/apps/node/`, on that port.
+pub fn node_app(count: usize, settings: &[&str], node: &str, name: &str, port: u16) -> Rig {
+    workers(count, settings).arg(node).arg(app(&format!("node/{name}"))).env("PORT", &port.to_string())
+}
+
+/// How often a worker has become ready.
+pub fn times_ready(out: &Output) -> usize {
+    out.count("is ready after")
+}
+
+/// Waits until so many workers listen, which rinit has seen itself.
+pub fn all_listen(rig: &Running, count: usize) {
+    rig.until(&format!("{count} listen"), |out| out.count("(it listens)") == count);
+}
+
+/// Asks until so many processes have answered, each time well. What they have answered.
+pub fn served_by(port: u16, count: usize) -> BTreeSet<String> {
+    let mut answers = BTreeSet::new();
+    eventually(&format!("{count} processes answer on one port"), || {
+        let answer = get(port, "/").unwrap_or_else(|error| panic!("after {answers:?}: {error}"));
+        assert!(pid_in(&answer).is_some(), "{answer:?}");
+        answers.insert(answer);
+        (answers.len() == count).then_some(())
+    });
+    answers
+}
+
+/// Waits until the reload of that number is done.
+pub fn reloaded(rig: &Running, number: u32) {
+    let (done, stopped) = (format!("reload {number} done"), format!("reload {number} stopped"));
+    rig.until(&format!("reload {number} is over"), |out| out.has(&done) || out.has(&stopped));
+    assert!(rig.output().has(&done), "{:#?}", rig.output().stderr);
+}
+
+/// A worker's number as it is seen from here, by the one that it sees itself.
+pub fn pid_from_here(rig: &Running, pid: u32) -> i32 {
+    let is_it = |worker: &i32| status_field(*worker, "NSpid").split_whitespace().last() == Some(&pid.to_string());
+    rig.workers().into_iter().find(is_it).unwrap_or_else(|| panic!("no worker has the number {pid}"))
+}
+
+/// A stop in which every worker ends by itself.
+pub fn stop(rig: &Running) {
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0, "{:#?}", rig.output().stderr);
+    assert!(!rig.output().has("killed with its group"), "{:#?}", rig.output().stderr);
+}
+
+/// rinit's own memory, in KiB.
+pub fn memory(rig: &Running) -> u64 {
+    let text = status_field(rig.pid(), "VmRSS");
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("VmRSS: {text:?}"))
+}
+
+/// How many descriptors rinit has.
+pub fn descriptors(rig: &Running) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", rig.pid())).unwrap().count()
+}
+
+/// An app of `tests/ports/apps/node/` as it is deployed: in a folder where another version can take its place.
+pub struct Deployed {
+    folder: tempfile::TempDir,
+}
+
+impl Deployed {
+    pub fn new(name: &str) -> Deployed {
+        let deployed = Deployed { folder: tempfile::tempdir().unwrap() };
+        std::fs::copy(app("node/answer.js"), deployed.folder.path().join("answer.js")).unwrap();
+        deployed.put(name);
+        deployed
+    }
+
+    /// Puts another version in its place, for whoever starts from now on.
+    pub fn put(&self, name: &str) {
+        std::fs::copy(app(&format!("node/{name}")), self.path()).unwrap();
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("app.js")
+    }
+}

@@ -1,0 +1,2 @@
+// A version that never listens.
+setInterval(() => {}, 1000);

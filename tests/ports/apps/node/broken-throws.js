@@ -1,0 +1,1 @@
+throw new Error('the new version throws at start');

@@ -1,0 +1,243 @@
+//! Programs that know nothing of Node's cluster: the preload library, `--listen`, and what neither can help.
+
+use crate::apps::{all_listen, reloaded, served_by, stop, times_ready, workers};
+use crate::harness::{Rig, Running, eventually, free_port, status_field};
+use crate::load::{MIX, get, under_load};
+use crate::setup::{app, node, program, runtime, static_program, venv};
+
+/// Starts two copies of a command and waits until both have answered. `{port}` in a word is the port.
+fn two_serve(words: &[&str], settings: &[&str]) -> (Running, u16) {
+    let (rig, port) = two(words, settings);
+    let rig = rig.start();
+    all_listen(&rig, 2);
+    served_by(port, 2);
+    (rig, port)
+}
+
+fn two(words: &[&str], settings: &[&str]) -> (Rig, u16) {
+    let port = free_port();
+    let words: Vec<String> = words.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
+    let rig = words.iter().fold(workers(2, settings), |rig, word| rig.arg(word));
+    (rig.env("PORT", &port.to_string()).env("PYTHONUNBUFFERED", "1"), port)
+}
+
+#[test]
+fn a_python_server_is_served_by_every_worker_and_reloads() {
+    let Some(_) = program("python3") else { return };
+    let (rig, port) = two_serve(&["python3", &app("python/graceful.py")], &[]);
+    rig.signal("HUP");
+    reloaded(&rig, 1);
+    served_by(port, 2);
+    stop(&rig);
+}
+
+#[test]
+fn pythons_own_server_is_served_by_every_worker() {
+    let Some(_) = program("python3") else { return };
+    let (rig, _) = two_serve(&["python3", &app("python/plain.py")], &[]);
+    stop(&rig);
+}
+
+#[test]
+fn flask_is_served_by_every_worker() {
+    let Some(venv) = venv() else { return };
+    two_serve(&[venv.join("python").to_str().unwrap(), &app("python/flask_app.py")], &[]);
+}
+
+/// One worker each: rinit is the one who has many.
+#[test]
+fn gunicorn_is_served_by_every_worker_and_reloads() {
+    let Some(venv) = venv() else { return };
+    let gunicorn = venv.join("gunicorn").display().to_string();
+    let folder = app("python");
+    let words = [&gunicorn, "--workers", "1", "--chdir", &folder, "--bind", "127.0.0.1:{port}", "flask_app:app"];
+    let (rig, port) = two_serve(&words, &[]);
+    rig.signal("HUP");
+    reloaded(&rig, 1);
+    served_by(port, 2);
+    stop(&rig);
+}
+
+#[test]
+fn uvicorn_is_served_by_every_worker_and_loses_nothing_on_a_reload() {
+    let Some(venv) = venv() else { return };
+    let uvicorn = venv.join("uvicorn").display().to_string();
+    let words = [&uvicorn, "--app-dir", &app("python"), "--log-level", "warning", "--port", "{port}", "asgi:app"];
+    let (rig, port) = two_serve(&words, &[]);
+    // uvicorn cuts kept connections that are idle: only new ones can be without loss.
+    let (load, ()) = under_load(port, &MIX[4..], |_| {
+        rig.signal("HUP");
+        reloaded(&rig, 1);
+    });
+    load.assert_lossless(&rig);
+    stop(&rig);
+}
+
+#[test]
+fn gunicorn_takes_the_socket_that_listen_hands_over() {
+    let Some(venv) = venv() else { return };
+    let gunicorn = venv.join("gunicorn").display().to_string();
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let rig = workers(2, &["--listen", &listen, "--ready", "auto"]).arg(gunicorn);
+    let rig = rig.args(&["--workers", "1", "--chdir", &app("python"), "flask_app:app"]).start();
+    rig.until("both are ready", |out| times_ready(out) == 2);
+    served_by(port, 2);
+    rig.signal("HUP");
+    reloaded(&rig, 1);
+    served_by(port, 2);
+    stop(&rig);
+}
+
+#[test]
+fn uvicorn_takes_the_socket_that_listen_hands_over() {
+    let Some(venv) = venv() else { return };
+    let uvicorn = venv.join("uvicorn").display().to_string();
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let rig = workers(2, &["--listen", &listen, "--ready", "auto"]).arg(uvicorn);
+    let rig = rig.args(&["--app-dir", &app("python"), "--fd", "3", "asgi:app"]).start();
+    rig.until("both are ready", |out| times_ready(out) == 2);
+    served_by(port, 2);
+    stop(&rig);
+}
+
+#[test]
+fn java_is_served_by_every_worker() {
+    let Some(_) = program("java") else { return };
+    let (rig, port) = two_serve(&["java", &app("Server.java"), "{port}"], &[]);
+    rig.signal("HUP");
+    reloaded(&rig, 1);
+    served_by(port, 2);
+    // It ends with 143 by itself at SIGTERM.
+    stop(&rig);
+}
+
+#[test]
+fn php_is_served_by_every_worker() {
+    let Some(_) = program("php") else { return };
+    two_serve(&["php", "-S", "127.0.0.1:{port}", &app("index.php")], &[]);
+}
+
+#[test]
+fn ruby_is_served_by_every_worker() {
+    let Some(_) = program("ruby") else { return };
+    let (rig, _) = two_serve(&["ruby", &app("webrick.rb"), "{port}"], &[]);
+    stop(&rig);
+}
+
+#[test]
+fn node_bun_and_deno_are_served_by_the_preload_library_too() {
+    let settings = ["--share-ports", "preload"];
+    let app = app("node/app.js");
+    if let Some(node) = node() {
+        two_serve(&[&node, &app], &settings);
+    }
+    if let Some(bun) = runtime("bun") {
+        two_serve(&[&bun, &app], &settings);
+    }
+    if let Some(deno) = runtime("deno") {
+        two_serve(&[&deno, "run", "-A", &app], &settings);
+    }
+}
+
+#[test]
+fn a_shell_around_it_changes_nothing() {
+    let Some(_) = program("python3") else { return };
+    let command = format!("echo starting; python3 {}; echo ended", app("python/graceful.py"));
+    two_serve(&["sh", "-c", &command], &[]);
+}
+
+#[test]
+fn every_worker_has_a_port_of_its_own_where_ports_are_not_shared() {
+    let Some(_) = program("python3") else { return };
+    for sharing in ["off", "node"] {
+        let settings = ["--share-ports", sharing, "--max-restarts", "1", "--backoff", "10ms..10ms"];
+        let (rig, port) = two(&["python3", &app("python/graceful.py")], &settings);
+        let rig = rig.start();
+        rig.until("the second has no port", |out| out.has("Address already in use"));
+        assert_eq!(served_by(port, 1).len(), 1);
+    }
+}
+
+#[test]
+fn an_address_in_use_reaches_the_app() {
+    let Some(_) = program("python3") else { return };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let rig = workers(1, &["--restart", "never"]).args(&["python3", &app("python/graceful.py")]);
+    let rig = rig.env("PORT", &port).start();
+    rig.until("it is told", |out| out.has("[Errno 98] Address already in use"));
+    assert_eq!(rig.wait(), 1);
+}
+
+#[test]
+fn the_apps_own_preload_library_is_kept() {
+    let Some(_) = program("python3") else { return };
+    let own = "libresolv.so.2";
+    let script = "import os, runpy, sys\n\
+                  print('loaded', 'libresolv' in open('/proc/self/maps').read(), flush=True)\n\
+                  runpy.run_path(sys.argv[1], run_name='__main__')";
+    let (rig, port) = two(&["python3", "-c", script, &app("python/graceful.py")], &[]);
+    let rig = rig.env("LD_PRELOAD", own).start();
+    all_listen(&rig, 2);
+    served_by(port, 2);
+    assert_eq!(rig.output().count("loaded True"), 2, "{:?}", rig.output().stdout);
+}
+
+#[test]
+fn a_static_program_runs_as_without_rinit_and_one_line_says_so() {
+    let Some(program) = static_program() else { return };
+    let port = free_port();
+    let rig = workers(1, &["--ready", "auto"]).arg(&program).arg(port.to_string()).start();
+    rig.until("it listens", |out| out.has("| listens"));
+    served_by(port, 1);
+    rig.until("it is ready", |out| times_ready(out) == 1);
+    rig.signal("HUP");
+    rig.until("the second has no port, as without rinit", |out| out.has("AddrInUse") || out.has("in use"));
+    served_by(port, 1);
+    let told = rig.output().stderr.iter().filter(|line| line.contains("rinit | ") && line.contains("static")).count();
+    assert_eq!(told, 1, "{:#?}", rig.output().stderr);
+}
+
+#[test]
+fn a_program_of_another_user_shares_its_port_too() {
+    let Some(_) = program("python3") else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    // A system's Python, which everybody may run, and a script that everybody may read.
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return;
+    }
+    let script = std::fs::read_to_string(app("python/graceful.py")).unwrap();
+    two_serve(&["/usr/bin/python3", "-c", &script], &["--user", "65534:65534"]);
+}
+
+#[test]
+fn a_worker_that_dies_takes_no_connection_with_it_that_it_did_not_have() {
+    let Some(_) = program("python3") else { return };
+    let (rig, port) = two_serve(&["python3", &app("python/graceful.py")], &[]);
+    let (load, ()) = under_load(port, &MIX, |meter| {
+        rig.signal_pid(rig.workers()[0], "KILL");
+        rig.until("another follows", |out| times_ready(out) == 3);
+        meter.wait_for_answers(50);
+    });
+    assert!(load.failures.len() <= MIX.len(), "{:#?}", load.failures);
+    assert!(!load.failures.iter().any(|why| why.contains("refused") || why.contains("timed out")), "{load:#?}");
+}
+
+#[test]
+fn rinit_alone_holds_the_port_while_no_worker_is_there() {
+    let Some(_) = program("python3") else { return };
+    let (rig, port) =
+        two_serve(&["python3", &app("python/graceful.py")], &["--backoff", "1s..1s", "--min-uptime", "1h"]);
+    for worker in rig.workers() {
+        rig.signal_pid(worker, "KILL");
+    }
+    rig.until("both are gone", |out| out.count("ended: ") == 2);
+    // Asked while nobody is there, answered when somebody is again.
+    assert!(get(port, "/").unwrap().contains("pid "));
+    eventually("both are back", || (rig.workers().len() == 2).then_some(()));
+    assert_eq!(status_field(rig.pid(), "State").chars().next(), Some('S'));
+}
