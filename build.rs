@@ -1,5 +1,5 @@
-//! Makes the library that rinit carries for its workers (`src/ports/preload/library.rs`), for the same machine as rinit
-//! itself and with nothing but what rinit's own build needs: the compiler, `core` and the linker.
+//! Makes the library that rinit carries for its workers (`src/ports/preload/library.rs` and its modules), for the same
+//! machine as rinit itself and with nothing but what rinit's own build needs: the compiler, `core` and the linker.
 
 use std::env;
 use std::fs;
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "src/ports/preload/library.rs";
+const MODULES: &str = "src/ports/preload/library";
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=build.rs");
@@ -34,9 +35,12 @@ fn library() -> Result<(), String> {
         return fs::write(&output, "").map_err(|error| error.to_string());
     }
     println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed={MODULES}");
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc.args(["--edition=2024", "--crate-name=preload", "--crate-type=cdylib", "--target", &variable("TARGET")?]);
-    rustc.args(["-Copt-level=z", "-Cpanic=abort", "-Ccodegen-units=1", "-Cstrip=symbols", "-Cforce-unwind-tables=no"]);
+    rustc.args(["-Copt-level=z", "-Cpanic=abort", "-Ccodegen-units=1", "-Cstrip=symbols"]);
+    // A thread that is cancelled while it waits in here is unwound (`pthread_cancel(3)`).
+    rustc.arg("-Cforce-unwind-tables=yes");
     // For musl too a library that the program's own loader takes.
     rustc.args(["-Crelocation-model=pic", "-Ctarget-feature=-crt-static"]);
     // Loaded into every worker: no page of its own for each kind of section, none that is protected after loading.

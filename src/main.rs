@@ -16,6 +16,11 @@ fn main() -> ExitCode {
         Invocation::Supervise(settings, warnings) => {
             supervisor::run(settings, &warnings, inherited).map_or_else(say, ExitCode::from)
         }
+        Invocation::Verb(call) => {
+            // Not PID 1 but a command like any other: Ctrl-C ends it.
+            inherited.let_through();
+            call.run().into()
+        }
         Invocation::Print(text) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS

@@ -1,5 +1,6 @@
 //! What `--help` and `--version` print.
 
+use super::verbs;
 use crate::config::{Mode, SETTINGS, Setting};
 
 pub(super) const LICENSE: &str =
@@ -33,6 +34,7 @@ pub(super) fn version() -> String {
 pub(super) fn rinit() -> String {
     let mut text = String::from(
         "rinit [OPTIONS] [--] COMMAND [ARG]...
+rinit VERB ...
 
 Runs COMMAND as a container's init: reaps zombies, forwards signals, exits with its code.
 With -i it runs COMMAND as several workers: restarts those that crash, reloads them one by one
@@ -57,8 +59,12 @@ Workers (with -i):
   -h, --help      this text
   -V, --version   the version
   -l, --license   the license
+
+Verbs, inside a container whose PID 1 is rinit with workers (docker exec app rinit list):
 ",
     );
+    text.push_str(&verbs::overview());
+    text.push_str("rinit VERB --help tells more. To run a program of such a name: rinit -- NAME\n");
     text
 }
 

@@ -4,6 +4,7 @@ mod dumb_init;
 mod help;
 mod rinit;
 mod tini;
+pub mod verbs;
 
 use crate::config::{Refusal, Settings};
 use crate::init;
@@ -17,6 +18,8 @@ pub enum Invocation {
     Init(init::Options),
     /// Run workers. Beside them, what is odd and no fault.
     Supervise(Settings, Vec<String>),
+    /// Ask the rinit that runs the container.
+    Verb(verbs::Call),
     /// Print that and exit with 0.
     Print(String),
     /// Say that on stderr, and nothing else.

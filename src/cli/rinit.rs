@@ -5,6 +5,9 @@ use crate::config::{self, Faults, Given, Raw, SETTINGS, Setting, exit_code, for_
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
+    if let Some(verb) = verbs::parse(&arguments, environment) {
+        return verb;
+    }
     let mut line = Line::default();
     line.read(arguments);
     if let Some(text) = line.print {

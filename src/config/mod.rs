@@ -6,8 +6,10 @@ mod values;
 
 pub use env_file::{EnvFileError, read_env_file};
 pub use settings::{Given, Mode, PREFIX, Raw, SETTINGS, Setting};
-pub use values::{Instances, LogFormat, Ready, duration, exit_code, rewrite};
+pub use values::{Instances, LogFormat, Ready, duration, exit_code, rewrite, scaled};
 
+use crate::control::types::{Config, SettingValue};
+use crate::control::{Entrance, Entrances};
 use crate::core::{Backoff, Policy, Readiness, Reload, Restart, Signal};
 use crate::ports::{Balance, ListenAddress, Share, Ways};
 use crate::sys::user::Credentials;
@@ -24,6 +26,10 @@ pub struct Settings {
     pub apps: Vec<App>,
     /// The log.
     pub log: Log,
+    /// Who may ask and steer, by which way.
+    pub entrances: Entrances,
+    /// All settings as they count, for those who ask.
+    pub shown: Config,
 }
 
 /// One app.
@@ -286,7 +292,28 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
         time: faults.one("log-time", &raw.log_time, false, values::switch),
         level: faults.one("log-level", &raw.log_level, tracing::Level::INFO, values::log_level),
     };
-    Settings { apps: vec![app], log }
+    let entrances = Entrances {
+        socket: faults.one("socket", &raw.socket, Entrance::Anywhere, values::socket),
+        web: faults.one("web", &raw.web, None, values::web),
+        token_file: faults.one("web-token-file", &raw.web_token_file, None, |path| Ok(Some(PathBuf::from(path)))),
+        hosts: faults.all("web-host", &raw.web_host, |name| Ok(name.to_owned())),
+    };
+    Settings { apps: vec![app], log, entrances, shown: shown(raw) }
+}
+
+/// Every setting of the supervisor's as it counts.
+fn shown(raw: &Raw) -> Config {
+    let is_one = |setting: &&Setting| setting.mode == Mode::Supervisor;
+    let values = raw.values().into_iter().filter(|(setting, _)| is_one(setting));
+    let settings = values.map(|(setting, given)| {
+        let texts: Vec<&str> = given.iter().map(|given| given.text.as_str()).collect();
+        let (value, source) = match given.first() {
+            None => (setting.default.to_owned(), "default"),
+            Some(first) => (texts.join(","), if first.name.is_empty() { "environment" } else { "flag" }),
+        };
+        SettingValue { name: setting.flag.into(), value, source: source.into() }
+    });
+    Config { settings: settings.collect() }
 }
 
 /// The command's base name; for an interpreter its script's stem: `node dist/server.js` is `server`.

@@ -124,6 +124,16 @@ macro_rules! settings {
                 Raw { $($field: Field::or(self.$field, below.$field),)* }
             }
 
+            /// The settings that are given, each with all of its values.
+            pub fn values(&self) -> Vec<(&'static Setting, Vec<&Given>)> {
+                let mut fields = SETTINGS.iter();
+                let mut values = Vec::new();
+                $(if let Some(setting) = fields.next() {
+                    values.push((setting, self.$field.iter().collect()));
+                })*
+                values
+            }
+
             /// The settings that are given, each with its first value.
             pub fn given(&self) -> Vec<(&'static Setting, &Given)> {
                 let mut fields = SETTINGS.iter();
@@ -174,6 +184,14 @@ settings! {
         "socket that rinit opens and hands to every worker as `LISTEN_FDS`: `PORT`, `HOST:PORT`, `[HOST6]:PORT` or `/PATH`; it outlives every worker";
     increment_env: Many, "increment-env", "NAME=BASE", "–", Supervisor,
         "worker k gets NAME=BASE+k";
+    socket: One, "socket", "PATH|off", "/run/rinit.sock, or in /dev/shm or /tmp", Supervisor,
+        "control socket, by which `rinit list` and the other verbs talk to rinit; root and rinit's own user may use it";
+    web: One, "web", "ADDR", "off", Supervisor,
+        "the same API over TCP, with metrics and a dashboard: `PORT` or `HOST:PORT`; reading is open to all who can connect";
+    web_token_file: One, "web-token-file", "PATH", "–", Supervisor,
+        "file with the token that changes over `--web` need; without it they are refused";
+    web_host: Many, "web-host", "NAME", "–", Supervisor,
+        "name by which `--web` may be called, beside addresses, `localhost` and the host's own";
     log: One, "log", "prefix|raw|json", "prefix", Supervisor,
         "how workers' lines are written: with `app-0 | ` in front, as they are, or as JSON";
     log_time: One, "log-time", "", "off", Supervisor,

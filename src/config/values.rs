@@ -1,8 +1,10 @@
 //! Reading values: each reader says what is wrong and what is allowed.
 
+use crate::control::Entrance;
 use crate::core::{Backoff, Reload, Restart, Signal};
 use crate::ports::{Balance, Share};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The longest time that a setting can hold.
@@ -36,6 +38,14 @@ pub enum Ready {
     },
     /// That program exits with 0.
     Exec(Vec<String>),
+}
+
+impl Ready {
+    /// As it is written for `--ready`.
+    pub fn name(&self) -> String {
+        let text = self.to_string();
+        text.split_once(": it ").map_or(text.clone(), |(name, _)| name.to_owned())
+    }
 }
 
 impl fmt::Display for Ready {
@@ -88,6 +98,29 @@ pub(super) fn instances(text: &str) -> Result<Instances, String> {
         Ok(less @ -1024..=0) => Ok(Instances::Cpus { less: less.unsigned_abs() as u32 }),
         Ok(_) => Err(format!("out of range; {ALLOWED}")),
         Err(_) => Err(format!("not a number; {ALLOWED}")),
+    }
+}
+
+/// How many workers `text` asks for, when there are `now`: a number, `+N`, `-N`, `0` or `max` for as many as CPUs.
+///
+/// # Errors
+/// Anything else, and less than one.
+pub fn scaled(text: &str, now: u32) -> Result<u32, String> {
+    const ALLOWED: &str = "allowed: 1 to 1024, +N, -N, 0 or max (as many as CPUs)";
+    let by = |text: &str| text.parse::<u32>().map_err(|_| format!("{text:?} is no number; {ALLOWED}"));
+    let count = if let Some(more) = text.strip_prefix('+') {
+        now.saturating_add(by(more)?)
+    } else if let Some(fewer) = text.strip_prefix('-') {
+        now.saturating_sub(by(fewer)?)
+    } else if matches!(text, "0" | "max") {
+        crate::sys::cgroup::cpus(std::path::Path::new("/"))
+    } else {
+        by(text)?
+    };
+    match count {
+        1..=1024 => Ok(count),
+        0 => Err("the last worker stays; `stop` stops it, `delete all` ends the container".into()),
+        _ => Err(format!("{count} workers are too many; {ALLOWED}")),
     }
 }
 
@@ -201,6 +234,26 @@ pub(super) fn reload(text: &str) -> Result<Reload, String> {
             .strip_prefix("parallel:")
             .and_then(parallel)
             .ok_or("allowed: rolling, parallel:K (1 and more), restart".into()),
+    }
+}
+
+pub(super) fn socket(text: &str) -> Result<Entrance, String> {
+    match text {
+        "off" => Ok(Entrance::Off),
+        path if path.starts_with('/') => Ok(Entrance::At(path.into())),
+        _ => Err("allowed: an absolute path, or off".into()),
+    }
+}
+
+/// Every address of the machine when only a port is given.
+pub(super) fn web(text: &str) -> Result<Option<SocketAddr>, String> {
+    let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let text = local.as_deref().unwrap_or(text);
+    let port = text.trim_start_matches(':').parse::<u16>().map(|port| SocketAddr::from(([0, 0, 0, 0], port)));
+    match (text, port, text.parse()) {
+        ("off", ..) => Ok(None),
+        (_, Ok(address), _) | (_, _, Ok(address)) => Ok(Some(address)),
+        _ => Err("allowed: PORT, ADDRESS:PORT, [ADDRESS6]:PORT, off".into()),
     }
 }
 

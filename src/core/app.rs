@@ -60,6 +60,16 @@ impl App {
         self.slots.iter().filter(|slot| slot.wish != Wish::Gone).count() as u32
     }
 
+    /// The newest generation that any reload was for.
+    pub fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// Whether another reload follows the one in progress.
+    pub fn is_reload_queued(&self) -> bool {
+        self.queued
+    }
+
     /// Whether a worker of that generation may still be asked for.
     pub fn uses(&self, generation: u32) -> bool {
         let targets = self.rollout.iter().map(|rollout| rollout.target);

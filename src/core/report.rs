@@ -37,6 +37,46 @@ pub enum Report {
 }
 
 impl Report {
+    /// The app that it is about.
+    pub fn app(&self) -> Option<AppId> {
+        match self {
+            Report::Started { slot, .. }
+            | Report::Ready { slot, .. }
+            | Report::StartFailed { slot, .. }
+            | Report::NotReady { slot, .. }
+            | Report::Stopping { slot, .. }
+            | Report::Killed { slot, .. }
+            | Report::GivenUp { slot, .. }
+            | Report::Exited { slot, .. } => Some(slot.app),
+            Report::Reloading { app, .. }
+            | Report::ReloadQueued { app }
+            | Report::Reloaded { app, .. }
+            | Report::ReloadFailed { app, .. }
+            | Report::Scaled { app, .. } => Some(*app),
+            Report::Stop { .. } => None,
+        }
+    }
+
+    /// The worker that it is about.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Report::Started { worker, .. }
+            | Report::Ready { worker, .. }
+            | Report::StartFailed { worker, .. }
+            | Report::NotReady { worker, .. }
+            | Report::Stopping { worker, .. }
+            | Report::Killed { worker, .. }
+            | Report::GivenUp { worker, .. }
+            | Report::Exited { worker, .. } => Some(*worker),
+            Report::Reloading { .. }
+            | Report::ReloadQueued { .. }
+            | Report::Reloaded { .. }
+            | Report::ReloadFailed { .. }
+            | Report::Scaled { .. }
+            | Report::Stop { .. } => None,
+        }
+    }
+
     /// Whether it is of a worker that is there no more.
     pub fn is_an_end(&self) -> bool {
         matches!(self, Report::Exited { .. } | Report::StartFailed { .. })

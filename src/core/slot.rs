@@ -113,6 +113,11 @@ impl Slot {
         }
     }
 
+    /// Crashes of its workers in a row since the last stable life.
+    pub fn crashes(&self) -> u32 {
+        self.tally.crashes()
+    }
+
     /// Whether a worker in it serves: the holder, or the replacement that waits to take its place.
     pub fn is_ready(&self) -> bool {
         self.holder().into_iter().chain(&self.incoming).any(|worker| worker.phase == Phase::Ready)

@@ -17,6 +17,10 @@ const SHORTEST_WAIT_FOR_ROOM: Time = Time::from_millis(10);
 const LONGEST_WAIT_FOR_ROOM: Time = Time::from_millis(800);
 
 impl Tally {
+    pub(super) fn crashes(&self) -> u32 {
+        self.crashes
+    }
+
     /// A worker has lived long enough.
     pub(super) fn is_stable(&mut self) {
         self.crashes = 0;

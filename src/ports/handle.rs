@@ -11,7 +11,7 @@ use crate::sys::{spawn_thread, watch};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     queue: Mutex<VecDeque<Command>>,
     /// Rings when there is something in the queue.
     pub(super) bell: EventFd,
+    /// Where workers listen, for those who look.
+    places: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
     /// The hub, as long as it has no thread: until the first worker speaks there is nothing to do for one.
     parked: Mutex<Option<Hub>>,
 }
@@ -84,7 +86,8 @@ impl Ports {
     /// No descriptors left.
     pub fn new(apps: Vec<AppPorts>) -> io::Result<Ports> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let shared = Arc::new(Shared { queue: Mutex::default(), bell, parked: Mutex::default() });
+        let shared =
+            Arc::new(Shared { queue: Mutex::default(), bell, places: Mutex::default(), parked: Mutex::default() });
         let hub = Hub::new(apps, shared.clone())?;
         *shared.parked() = Some(hub);
         Ok(Ports { shared })
@@ -145,6 +148,16 @@ impl Ports {
         Hearing { listens: one, says_ready: two, finished: three }
     }
 
+    /// Where a worker listens.
+    pub fn places_of(&self, worker: WorkerId) -> Vec<String> {
+        self.shared.places().get(&worker).map(|(_, places)| places.clone()).unwrap_or_default()
+    }
+
+    /// Where the workers of these slots listen.
+    pub fn places(&self, of: impl Fn(&SlotId) -> bool) -> Vec<String> {
+        self.shared.places().values().filter(|(slot, _)| of(slot)).flat_map(|(_, places)| places.clone()).collect()
+    }
+
     /// The worker gets no new connections.
     pub fn retire(&self, worker: WorkerId) {
         self.give(Command::Retire(worker));
@@ -185,6 +198,19 @@ impl Shared {
     pub(super) fn take(&self) -> VecDeque<Command> {
         let _ = self.bell.read();
         std::mem::take(&mut *self.queue())
+    }
+
+    /// Notes where a worker listens now; nowhere: it is gone.
+    pub(super) fn listens(&self, worker: WorkerId, slot: SlotId, at: Vec<String>) {
+        if at.is_empty() {
+            self.places().remove(&worker);
+        } else {
+            self.places().insert(worker, (slot, at));
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (SlotId, Vec<String>)>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Command>> {

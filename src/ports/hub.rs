@@ -187,6 +187,7 @@ impl Hub {
         self.hear_channel(worker, EpollFlags::EPOLLIN);
         self.end_channel(worker);
         let Some(mut member) = self.members.remove(&worker) else { return };
+        self.shared.listens(worker, member.slot, Vec::new());
         member.signs.finished();
         self.callers.retain(|_, caller| caller.worker != worker);
         // One that was asked to go leaves nothing behind; what one that crashed had open waits for the next.
@@ -302,10 +303,23 @@ impl Hub {
         callers.remove(&id);
         if let Heard::Listens { place, first } = heard {
             member.signs.listens();
+            if !member.preloaded.contains(&place) {
+                member.preloaded.push(place.clone());
+            }
             if first {
                 tracing::info!("{}: {place} is shared by its workers ({})", app.name, app.balance.by_preload());
             }
+            let worker = member.id;
+            self.note_places(worker);
         }
+    }
+
+    /// Notes where a worker listens, for those who look.
+    pub(super) fn note_places(&self, worker: WorkerId) {
+        let Some(member) = self.members.get(&worker) else { return };
+        let served =
+            member.serves.iter().filter_map(|id| self.listeners.get(id)).map(|listener| listener.place.clone());
+        self.shared.listens(worker, member.slot, served.chain(member.preloaded.iter().cloned()).collect());
     }
 }
 

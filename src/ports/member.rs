@@ -31,6 +31,8 @@ pub struct Member {
     pub(super) online: bool,
     /// The servers that it has open.
     pub(super) serves: Vec<ListenerId>,
+    /// Where it listens by the preloaded library.
+    pub(super) preloaded: Vec<String>,
     /// Connections that it was handed and has not answered for, oldest first.
     pub(super) owed: VecDeque<Handover>,
     /// Descriptors that it was sent and has not confirmed, oldest first.
@@ -94,6 +96,7 @@ impl Member {
             leaving: false,
             online: false,
             serves: Vec::new(),
+            preloaded: Vec::new(),
             owed: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             full: false,

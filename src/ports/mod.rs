@@ -18,7 +18,7 @@ mod hub;
 mod listen;
 mod listener;
 mod member;
-mod node;
+pub mod node;
 mod open;
 mod preload;
 mod primary;

@@ -30,6 +30,7 @@ impl Hub {
                 member.signs.listens();
                 let app = member.slot.app;
                 self.reseat_app(app);
+                self.note_places(worker);
             }
             Said::Closed { key } => self.closed(worker, &key),
             Said::Answer { to, accepted } => {
@@ -139,6 +140,7 @@ impl Hub {
             self.drop_unserved(app);
         }
         self.reseat_app(app);
+        self.note_places(worker);
     }
 
     /// A worker did not take a connection: another may. One that nobody takes is closed.

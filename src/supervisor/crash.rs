@@ -2,6 +2,7 @@
 
 use super::INTERNAL_ERROR;
 use super::turn::Supervisor;
+use crate::control::{Gate, Rinit};
 use crate::core::Signal;
 use crate::sys::process::kill;
 use crate::sys::reap;
@@ -21,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the loop to its exit code, whatever happens in it.
-pub(super) fn guard(supervisor: &mut Supervisor, runtime: &Runtime, signals: Signals) -> u8 {
+pub(super) fn guard(supervisor: &mut Supervisor, runtime: &Runtime, signals: Signals, control: (Gate, Rinit)) -> u8 {
     let tasks = LocalSet::new();
-    let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(tasks.run_until(supervisor.run(signals)))));
+    let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(tasks.run_until(supervisor.run(signals, control)))));
     let what = match ran {
         Ok(Ok(code)) => return code,
         Ok(Err(error)) => format!("the event loop failed: {error}"),

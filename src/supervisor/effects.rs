@@ -4,9 +4,10 @@ use super::launch::{Launch, Seat, read_again};
 use super::report::{Message, Reporter};
 use super::workers::Workers;
 use super::{Notice, on_a_thread};
+use crate::control::{Book, Note};
 use crate::core::{AppId, Effect, Event, Fleet, Report};
 use nix::unistd::Pid;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -33,6 +34,7 @@ pub(super) fn perform(
     workers: &mut Workers,
     remains: &mut Option<Remains>,
     reporter: &mut Reporter,
+    book: &Book,
 ) -> Option<Event> {
     match effect {
         Effect::Spawn { worker, slot, generation } => {
@@ -75,7 +77,16 @@ pub(super) fn perform(
             let remains = if report.is_an_end() { remains.take() } else { None };
             let (dead, lines) = remains.map(|remains| (remains.pid, remains.lines)).unzip();
             let pid = |worker| workers.pid(worker).or(dead);
-            reporter.tell(Message::of(&report, launches, pid, |worker| workers.last_answer(worker)), lines);
+            let message = Message::of(&report, launches, pid, |worker| workers.last_answer(worker));
+            let note = Note {
+                time: SystemTime::now(),
+                app: report.app().and_then(|app| launches.get(app)).map(|launch| launch.app.name.as_str()),
+                pid: report.worker().and_then(pid).map(|pid| pid.as_raw().unsigned_abs()),
+                level: message.level(),
+                message: message.text(),
+            };
+            book.note(&report, &note);
+            reporter.tell(message, lines);
             None
         }
     }

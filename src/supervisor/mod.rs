@@ -8,6 +8,7 @@
 //!
 //! Everything runs on one thread; the log's bytes are moved by another. No call in here waits for anything.
 
+mod answer;
 mod crash;
 mod effects;
 mod launch;
@@ -17,6 +18,7 @@ mod turn;
 mod workers;
 
 use crate::config::{Faults, LogFormat, Refusal, Settings, read_env_file};
+use crate::control::{Book, Call, Entrance, Gate, Rinit, SOCKETS};
 use crate::core::{AppId, Sign, WorkerId};
 use crate::logs::{self, Format};
 use crate::ports::{Ports, Way};
@@ -24,7 +26,8 @@ use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
 use launch::Launch;
 use std::io;
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
 use turn::Supervisor;
 
 /// What tasks tell the loop.
@@ -35,9 +38,14 @@ enum Notice {
     Ready(WorkerId, Sign),
     /// The worker has finished what it was asked to finish.
     Finished(WorkerId),
+    /// The control plane wants something.
+    Call(Call),
     /// A new generation's variables are read, or could not be.
     Prepared(AppId, u32, Result<Vec<(String, String)>, String>),
 }
+
+/// The control plane waits when so many of its calls wait for the loop.
+const CALLS: usize = 64;
 
 /// What [`run`] returns when something of rinit itself failed.
 const INTERNAL_ERROR: u8 = 70;
@@ -47,7 +55,7 @@ const INTERNAL_ERROR: u8 = 70;
 /// # Errors
 /// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
 pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
-    let launches = open_everything(&settings)?;
+    let (launches, gate) = open_everything(&settings)?;
     let cannot = |what: &str, error: io::Error| Refusal {
         text: format!("rinit: cannot start: {what}: {error}\n"),
         code: INTERNAL_ERROR,
@@ -70,19 +78,26 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
             Err(error) => tracing::warn!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"),
         }
     }
+    let (caller, calls) = mpsc::channel(CALLS);
+    let book = Arc::new(Book::default());
     let mut launches = launches;
     for Launch { app, way, .. } in &mut launches {
         *way = Way::open(app.ways, &app.name, &app.command, !app.listen.is_empty());
     }
     let ports = launches.iter().map(Launch::ports).collect::<io::Result<_>>();
     let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;
-    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &settings)
+    if gate.path().is_none() && settings.entrances.socket == Entrance::Anywhere {
+        tracing::info!("no control socket: {} cannot be made (--socket PATH)", SOCKETS.join(", "));
+    }
+    let rinit =
+        Rinit { calls: caller, book: book.clone(), record: logs.record(), config: Arc::new(settings.shown.clone()) };
+    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &settings, (book, calls))
         .map_err(|error| cannot("no descriptors", error))?;
-    Ok(crash::guard(&mut supervisor, &runtime, signals))
+    Ok(crash::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }
 
 /// Opens the sockets and reads the files of every app, or tells everything that cannot be.
-fn open_everything(settings: &Settings) -> Result<Vec<Launch>, Refusal> {
+fn open_everything(settings: &Settings) -> Result<(Vec<Launch>, Gate), Refusal> {
     let mut faults = Faults::default();
     let mut launches = Vec::new();
     for app in &settings.apps {
@@ -102,7 +117,11 @@ fn open_everything(settings: &Settings) -> Result<Vec<Launch>, Refusal> {
         }
         launches.push(Launch::new(app.clone(), listeners, variables));
     }
-    if faults.0.is_empty() { Ok(launches) } else { Err(faults.refusal()) }
+    let gate = Gate::open(&settings.entrances).unwrap_or_else(|(name, why)| {
+        faults.note(name, why);
+        Gate::default()
+    });
+    if faults.0.is_empty() { Ok((launches, gate)) } else { Err(faults.refusal()) }
 }
 
 fn format_of(settings: &Settings) -> Format {

@@ -80,6 +80,20 @@ impl Message {
         Message { level, text, explained_by_stderr: false }
     }
 
+    /// How grave it is, as the log has it.
+    pub(super) fn level(&self) -> &'static str {
+        match self.level {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            _ => "debug",
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     fn write(&self, lines: &[String]) {
         let mut text = self.text.clone();
         if self.explained_by_stderr && !lines.is_empty() {

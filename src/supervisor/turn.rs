@@ -6,6 +6,7 @@ use super::launch::Launch;
 use super::report::{self, Reporter};
 use super::workers::Workers;
 use crate::config::Settings;
+use crate::control::{Book, Call, Gate, Rinit, start_when_needed};
 use crate::core::{Event, Exit, Fleet, How, Place, Signal, Time, WorkerId};
 use crate::logs::Logs;
 use crate::ports::Ports;
@@ -16,7 +17,8 @@ use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -33,12 +35,16 @@ const NOTICES: usize = 64;
 
 /// Everything the loop owns.
 pub(super) struct Supervisor {
-    fleet: Fleet,
-    launches: Vec<Launch>,
-    workers: Workers,
+    pub(super) fleet: Fleet,
+    pub(super) launches: Vec<Launch>,
+    pub(super) workers: Workers,
+    /// What has happened, for those who ask.
+    pub(super) book: Arc<Book>,
+    calls: mpsc::Receiver<Call>,
     notices: mpsc::Receiver<Notice>,
     logs: Logs,
     started: Instant,
+    pub(super) started_at: SystemTime,
     /// How many kills of the out-of-memory killer are accounted for.
     oom_kills: Option<u64>,
     /// There may be zombies that the last turn left.
@@ -55,6 +61,7 @@ impl Supervisor {
         ports: Ports,
         inherited: Inherited,
         settings: &Settings,
+        (book, calls): (Arc<Book>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies = launches.iter().map(|launch| launch.app.policy.clone()).collect();
         let (sender, notices) = mpsc::channel(NOTICES);
@@ -64,8 +71,11 @@ impl Supervisor {
             launches,
             workers: Workers::new(logs.clone(), settings.log, ports, inherited, sender)?,
             notices,
+            book,
+            calls,
             logs,
             started: now(),
+            started_at: SystemTime::now(),
             oom_kills: cgroup::oom_kills(Path::new("/")),
             more_to_reap: false,
             recorder: VecDeque::with_capacity(RECORDED),
@@ -76,10 +86,15 @@ impl Supervisor {
     ///
     /// # Errors
     /// The kernel refuses to watch the signals' pipe.
-    pub(super) async fn run(&mut self, signals: Signals) -> io::Result<u8> {
+    pub(super) async fn run(&mut self, signals: Signals, control: (Gate, Rinit)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         let mut reporter = Reporter::start();
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
+        let (gate, rinit) = control;
+        let socket = gate.path().map(Path::to_owned);
+        if gate.is_open() {
+            tokio::task::spawn_local(start_when_needed(gate, rinit));
+        }
         self.turn(Event::Boot, None, &mut reporter);
         let code = loop {
             if let Some(code) = self.fleet.finished() {
@@ -108,6 +123,8 @@ impl Supervisor {
         }
         reporter.finish().await;
         self.flush(&signals).await?;
+        // Its thread goes on to the last.
+        socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
         Ok(code)
     }
 
@@ -128,6 +145,7 @@ impl Supervisor {
             biased;
             ready = signals.readable() => ready.map(|_| None),
             notice = self.notices.recv() => Ok(notice),
+            Some(call) = self.calls.recv() => Ok(Some(Notice::Call(call))),
             () = due => Ok(None),
         }
     }
@@ -143,7 +161,10 @@ impl Supervisor {
             Signal::HUP => Event::Reload,
             Signal::TTIN => Event::Scale(1),
             Signal::TTOU => Event::Scale(-1),
-            other => Event::Forward(other),
+            other => {
+                self.book.open().counts.forwarded += 1;
+                Event::Forward(other)
+            }
         };
         tracing::debug!("got {signal}");
         self.turn(event, None, reporter);
@@ -161,6 +182,12 @@ impl Supervisor {
                 self.turn(event, None, reporter);
             }
             Notice::Ready(worker, sign) => self.turn(Event::Ready(worker, sign), None, reporter),
+            Notice::Call(call) => {
+                if let Some(event) = self.answer(call) {
+                    self.turn(event, None, reporter);
+                    self.book.stir();
+                }
+            }
             Notice::Finished(worker) => self.turn(Event::Finished(worker), None, reporter),
             Notice::Prepared(app, generation, read) => {
                 let result = read.map(|variables| {
@@ -214,6 +241,7 @@ impl Supervisor {
                         let _ = probe.send(exit);
                     }
                     reap::collect(pid);
+                    self.book.open().counts.orphans += 1;
                 }
             }
         }
@@ -255,6 +283,7 @@ impl Supervisor {
                     &mut self.workers,
                     &mut remains,
                     reporter,
+                    &self.book,
                 ));
             }
         }
@@ -300,7 +329,7 @@ impl Supervisor {
     }
 
     /// The time since the start: the fleet's only clock, read once a turn.
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         now().saturating_duration_since(self.started)
     }
 }

@@ -18,6 +18,7 @@ use nix::libc;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
 /// Makes this process the one to which orphans below it go, as they go to PID 1 (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
@@ -45,10 +46,24 @@ pub fn die_with_parent(signal: Signal) -> io::Result<()> {
 /// # Errors
 /// The limit on processes is reached.
 pub fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    spawn_thread_with(name, THREAD_STACK, work)
+}
+
+/// The same, with a stack of so many bytes.
+///
+/// # Errors
+/// The limit on processes is reached.
+pub fn spawn_thread_with(name: &str, stack: usize, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let before = signals::block_all();
-    let thread = std::thread::Builder::new().name(name.into()).stack_size(THREAD_STACK).spawn(work);
+    let thread = std::thread::Builder::new().name(name.into()).stack_size(stack).spawn(work);
     signals::set_mask(before);
     thread.map(drop)
+}
+
+/// Lets a thread that is not the loop's rest.
+#[expect(clippy::disallowed_methods, reason = "never on the loop's thread")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Descriptor 1, which rinit never closes.

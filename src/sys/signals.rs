@@ -69,6 +69,11 @@ impl Inherited {
         Inherited { mask: 0, ignored: 0 }
     }
 
+    /// Blocks no more than was blocked before: for whoever is no init after all.
+    pub fn let_through(&self) {
+        set_mask(Blocked(self.mask));
+    }
+
     /// Gives this state to the calling process. For a child between fork and exec: every call in it may be made there
     /// (`signal-safety(7)`).
     pub(super) fn restore(&self) {

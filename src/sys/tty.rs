@@ -20,6 +20,20 @@ pub(super) fn give_foreground_to_self() {
     let _ = tcsetpgrp(stdin(), nix::unistd::getpid());
 }
 
+/// How many letters fit on a line of the terminal that standard output is.
+pub fn width() -> Option<u16> {
+    size().map(|(columns, _)| columns)
+}
+
+/// Columns and rows of the terminal that standard output is (`TIOCGWINSZ`, ioctl_tty(2)).
+pub fn size() -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: one winsize is written to.
+    let result = unsafe { libc::ioctl(1, libc::TIOCGWINSZ, &raw mut size) };
+    // A terminal that nobody has told its size says 0.
+    (result == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))
+}
+
 /// Gives the controlling terminal up, for a child that makes a session of its own. True if there was one.
 pub fn give_up_terminal() -> bool {
     // SAFETY: no memory is passed.

@@ -1,22 +1,30 @@
 //! What `LD_PRELOAD` puts into a worker, so that N copies of a program share a port without a change to them.
 //!
-//! `build.rs` makes a shared library of this file alone; it is no module of the crate. It stands in front of the C
-//! library's `bind`, `listen`, `connect` and `shutdown`, and asks rinit through its *door*, the abstract unix socket of
-//! type `SOCK_SEQPACKET` that `RINIT_PORTS=@NAME` names. Without a door, and wherever it fails, each of the four is the
-//! plain system call. Sockets are known by their `SO_COOKIE`, never used twice and the same in every process.
+//! `build.rs` makes a shared library of this file and its modules alone; it is no module of the crate. It stands in front
+//! of the C library's `bind`, `listen`, `connect` and their kin, and asks rinit through its *door*, the abstract unix
+//! socket of type `SOCK_SEQPACKET` that `RINIT_PORTS=@NAME` names. Without a door, and wherever it fails, each of
+//! these is the plain system call. Sockets are known by their `SO_COOKIE`, never used twice and the same in every process.
+//! What a program then notices of sharing its socket is kept from it by what stands in front of `accept`, `poll` and
+//! their kin (`library/wait.rs`).
 //!
 //! It runs inside programs of others, so it brings no C library, allocates nothing, keeps only atomics, and touches
-//! `errno` only to report. It makes system calls itself and wants from the C library, glibc or musl, only `environ` and
-//! `__errno_location`. Threads, forks and signal handlers may call it at any time.
-//!
-//! Numbers are those of Linux for x86_64 and aarch64 (`asm/unistd.h`, `asm-generic/socket.h`, `asm-generic/fcntl.h`).
+//! `errno` only to report. Of the C library, glibc or musl, it wants only `environ` and `__errno_location`, and uses
+//! `dlsym` if that is there. Threads, forks and signal handlers may call it at any time.
 
 #![no_std]
 // No loop is to become a call of memcpy or memset, which this library does not have.
 #![no_builtins]
 
+#[path = "library/kernel.rs"]
+mod kernel;
+#[path = "library/table.rs"]
+mod table;
+#[path = "library/wait.rs"]
+mod wait;
+
 use core::ffi::{c_int, c_uint, c_void};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use kernel::*;
+use table::known;
 
 /// What a packet to the door begins with. BIND: then `IPV6_V6ONLY` and the address, rinit answers. LISTENING: nothing
 /// more, no answer. FORGET: nothing more, rinit answers. All have the socket attached.
@@ -29,57 +37,19 @@ const PATIENCE: i64 = 5;
 
 const DOOR: &[u8] = b"RINIT_PORTS=@";
 
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const SOCK_STREAM: c_int = 1;
-const SOCK_SEQPACKET: c_int = 5;
-const SOL_SOCKET: c_int = 1;
-const SO_TYPE: c_int = 3;
-const SO_RCVTIMEO: c_int = 20;
-const SO_SNDTIMEO: c_int = 21;
-const SO_ACCEPTCONN: c_int = 30;
-const SO_DOMAIN: c_int = 39;
-const SO_COOKIE: c_int = 57;
-const IPPROTO_IPV6: c_int = 41;
-const IPV6_V6ONLY: c_int = 26;
-const SCM_RIGHTS: c_int = 1;
-const MSG_CTRUNC: c_int = 0x8;
-const MSG_NOSIGNAL: c_int = 0x4000;
-const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
-const F_GETFD: c_int = 1;
-const F_GETFL: c_int = 3;
-const F_SETFL: c_int = 4;
-const FD_CLOEXEC: isize = 1;
-const O_NONBLOCK: isize = 0x800;
-/// Also `SOCK_CLOEXEC`.
-const O_CLOEXEC: c_int = 0x8_0000;
-const CLOCK_MONOTONIC: c_int = 1;
-const EINTR: isize = 4;
-const EMFILE: c_int = 24;
-
-/// The number of a system call.
-const fn number(x86_64: usize, aarch64: usize) -> usize {
-    if cfg!(target_arch = "x86_64") { x86_64 } else { aarch64 }
-}
-
-const SYS_CLOSE: usize = number(3, 57);
-const SYS_SOCKET: usize = number(41, 198);
-const SYS_CONNECT: usize = number(42, 203);
-const SYS_SENDMSG: usize = number(46, 211);
-const SYS_RECVMSG: usize = number(47, 212);
-const SYS_SHUTDOWN: usize = number(48, 210);
-const SYS_BIND: usize = number(49, 200);
-const SYS_LISTEN: usize = number(50, 201);
-const SYS_SETSOCKOPT: usize = number(54, 208);
-const SYS_GETSOCKOPT: usize = number(55, 209);
-const SYS_FCNTL: usize = number(72, 25);
-const SYS_CLOCK_GETTIME: usize = number(228, 113);
-const SYS_DUP3: usize = number(292, 24);
-
 unsafe extern "C" {
     static mut environ: *const *const u8;
-    safe fn __errno_location() -> *mut c_int;
+}
+
+/// Called by the loader.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;
+
+extern "C" fn start() {
+    if door(&mut [0; 110]).is_some() {
+        table::inherit();
+    }
 }
 
 /// Takes the port's shared socket where rinit has one.
@@ -89,7 +59,7 @@ unsafe extern "C" {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bind(fd: c_int, address: *const u8, length: c_uint) -> c_int {
     // SAFETY: as `bind(2)`, by the caller's promise.
-    let plain = || unsafe { call(SYS_BIND, [word(fd), address as usize, length as usize, 0, 0]) };
+    let plain = || unsafe { call(SYS_BIND, [word(fd), address as usize, length as usize]) };
     // SAFETY: the caller's promise.
     returned(unsafe { share(fd, address, length) }.unwrap_or_else(plain))
 }
@@ -98,10 +68,40 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const u8, length: c_uint) -> 
 #[unsafe(no_mangle)]
 pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     // SAFETY: no pointers.
-    let result = unsafe { call(SYS_LISTEN, [word(fd), word(backlog), 0, 0, 0]) };
-    if result == 0 && known(fd).is_some() {
+    let result = unsafe { call(SYS_LISTEN, [word(fd), word(backlog)]) };
+    if result == 0
+        && let Some(place) = known(fd)
+    {
+        place.has_called_listen();
         // Nothing is lost to the program when rinit does not hear it.
         let _ = ask(&[LISTENING], &[], fd);
+    }
+    returned(result)
+}
+
+/// Says of a shared socket that it does not listen yet, until the program itself has called `listen`: some call it only
+/// then (gunicorn), and rinit would not hear of it.
+///
+/// # Safety
+/// As `getsockopt(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *mut c_int,
+    length: *mut c_uint,
+) -> c_int {
+    let arguments = [word(fd), word(level), word(name), value as usize, length as usize];
+    // SAFETY: as `getsockopt(2)`, by the caller's promise.
+    let result = unsafe { call(SYS_GETSOCKOPT, arguments) };
+    if result == 0 && (level, name) == (SOL_SOCKET, SO_ACCEPTCONN) && known(fd).is_some_and(|place| !place.listens()) {
+        // SAFETY: the kernel has written as many bytes as `length` then says.
+        unsafe {
+            if *length as usize == size_of::<c_int>() {
+                value.write_unaligned(0);
+            }
+        }
     }
     returned(result)
 }
@@ -112,15 +112,13 @@ pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
 /// As `connect(2)`: `address` has `length` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const u8, length: c_uint) -> c_int {
-    if let Some(cookie) = known(fd) {
-        for place in SHARED.iter().filter(|place| place.load(Relaxed) == cookie) {
-            place.store(0, Relaxed);
-        }
+    if let Some(place) = known(fd) {
+        place.forget(fd);
         // Whatever the answer: when it comes rinit has let go of the socket.
         let _ = ask(&[FORGET], &[], fd).and_then(|door| answer(&door));
     }
     // SAFETY: as `connect(2)`, by the caller's promise.
-    returned(unsafe { call(SYS_CONNECT, [word(fd), address as usize, length as usize, 0, 0]) })
+    returned(unsafe { call(SYS_CONNECT, [word(fd), address as usize, length as usize]) })
 }
 
 /// Leaves the shared socket alone: to shut it down would end it for every worker.
@@ -130,7 +128,7 @@ pub extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
         return 0;
     }
     // SAFETY: no pointers.
-    returned(unsafe { call(SYS_SHUTDOWN, [word(fd), word(how), 0, 0, 0]) })
+    returned(unsafe { call(SYS_SHUTDOWN, [word(fd), word(how)]) })
 }
 
 /// What rinit makes of a `bind`: 0 or a negative error number as from the kernel. `None`: it is not rinit's business.
@@ -158,6 +156,8 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
     // SAFETY: the address has `length` bytes, which the program leaves alone during its call of `bind`.
     let address = unsafe { core::slice::from_raw_parts(address, length) };
     let door = ask(&[BIND, u8::from(ipv6_only)], address, fd)?;
+    // Whether the program wants to wait in `accept`: its own socket may be gone soon.
+    let blocking = control(fd, F_GETFL, 0) as c_int & O_NONBLOCK == 0;
     let result = match answer(&door)? {
         // The first asker's own socket is the shared one.
         (0, None) => 0,
@@ -166,47 +166,16 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
         _ => return None,
     };
     if result == 0 {
-        remember(fd);
+        table::remember(fd, blocking, false);
     }
     Some(result)
 }
 
 /// Puts the shared socket where the program's own was: under its number, closed on exec if that was.
 fn replace(fd: c_int, shared: &Descriptor) -> isize {
-    // SAFETY: these commands have no pointers.
-    let fcntl = |fd, command, argument| unsafe { call(SYS_FCNTL, [word(fd), word(command), argument, 0, 0]) };
-    // O_NONBLOCK is of the socket, not of the number, so of all who share it: who relies on it must have it, and who
-    // does not rely on it can have it from the others.
-    let (own, common) = (fcntl(fd, F_GETFL, 0), fcntl(shared.0, F_GETFL, 0));
-    if own >= 0 && common >= 0 && own & !common & O_NONBLOCK != 0 {
-        fcntl(shared.0, F_SETFL, (common | O_NONBLOCK) as usize);
-    }
-    let flags = if fcntl(fd, F_GETFD, 0) == FD_CLOEXEC { O_CLOEXEC } else { 0 };
+    let flags = if control(fd, F_GETFD, 0) == FD_CLOEXEC { O_CLOEXEC } else { 0 };
     // SAFETY: the number stays the program's, who asked for another socket there.
-    unsafe { call(SYS_DUP3, [word(shared.0), word(fd), word(flags), 0, 0]) }.min(0)
-}
-
-/// The cookies of sockets that came from rinit, or 0. Each is stored at its descriptor's number modulo the table's
-/// size, so that two threads do not want the same place and plain stores do: on aarch64 `core`'s other atomic
-/// operations look up the machine's features when the program starts. What is overwritten is mostly closed already.
-/// Nothing is ordered with other memory: a thread that takes a socket from another has ordered the two itself.
-static SHARED: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
-
-/// Whether there has been a cookie. Until then nothing is looked up.
-static ANY: AtomicBool = AtomicBool::new(false);
-
-fn remember(fd: c_int) {
-    // Before Linux 4.12 there are no cookies: nothing is remembered.
-    if let Some(cookie) = option(fd, SOL_SOCKET, SO_COOKIE) {
-        SHARED[fd as usize % SHARED.len()].store(cookie, Relaxed);
-        ANY.store(true, Relaxed);
-    }
-}
-
-/// The cookie of a socket that came from rinit.
-fn known(fd: c_int) -> Option<u64> {
-    let cookie = if ANY.load(Relaxed) { option(fd, SOL_SOCKET, SO_COOKIE)? } else { return None };
-    SHARED.iter().any(|place| place.load(Relaxed) == cookie).then_some(cookie)
+    unsafe { call(SYS_DUP3, [word(shared.0), word(fd), word(flags)]) }.min(0)
 }
 
 /// A descriptor of ours, closed when done with.
@@ -215,12 +184,9 @@ struct Descriptor(c_int);
 impl Drop for Descriptor {
     fn drop(&mut self) {
         // SAFETY: nobody else knows the number.
-        unsafe { call(SYS_CLOSE, [word(self.0), 0, 0, 0, 0]) };
+        unsafe { call(SYS_CLOSE, [word(self.0)]) };
     }
 }
-
-/// `struct timeval`, `struct timespec`: seconds and a part of a second.
-type Time = [i64; 2];
 
 /// `struct iovec`: where and how much.
 #[repr(C)]
@@ -263,7 +229,7 @@ fn answer(door: &Descriptor) -> Option<(c_int, Option<Descriptor>)> {
 /// `sendmsg(2)` or `recvmsg(2)`: its result, and the flags that the message then has.
 fn pass(number: usize, door: &Descriptor, data: &[Buffer], control: &mut Control, flags: c_int) -> (isize, c_int) {
     let mut message = Message(core::ptr::null(), 0, data.as_ptr(), data.len(), control, CONTROL_LENGTH, 0);
-    let arguments = [word(door.0), &raw mut message as usize, word(flags), 0, 0];
+    let arguments = [word(door.0), &raw mut message as usize, word(flags)];
     // SAFETY: the message and what it points to are here until the call is over, and of the lengths that it says.
     let result = again_if_interrupted(|| unsafe { call(number, arguments) });
     (result, message.6)
@@ -275,7 +241,7 @@ fn open() -> Option<Descriptor> {
     let length = door(&mut address)?;
     let kind = SOCK_SEQPACKET | O_CLOEXEC;
     // SAFETY: no pointers.
-    let socket = unsafe { call(SYS_SOCKET, [usize::from(AF_UNIX), word(kind), 0, 0, 0]) };
+    let socket = unsafe { call(SYS_SOCKET, [usize::from(AF_UNIX), word(kind)]) };
     let socket = (socket >= 0).then(|| Descriptor(socket as c_int))?;
     let patience: Time = [PATIENCE, 0];
     for name in [SO_RCVTIMEO, SO_SNDTIMEO] {
@@ -286,7 +252,7 @@ fn open() -> Option<Descriptor> {
             return None;
         }
     }
-    let arguments = [word(socket.0), &raw const address as usize, length, 0, 0];
+    let arguments = [word(socket.0), &raw const address as usize, length];
     // SAFETY: the address has at least `length` bytes.
     let connected = again_if_interrupted(|| unsafe { call(SYS_CONNECT, arguments) });
     (connected == 0).then_some(socket)
@@ -326,7 +292,7 @@ fn again_if_interrupted(attempt: impl Fn() -> isize) -> isize {
     let mut since = None;
     loop {
         let result = attempt();
-        if result != -EINTR || seconds() - *since.get_or_insert_with(seconds) > PATIENCE {
+        if result != -(EINTR as isize) || seconds() - *since.get_or_insert_with(seconds) > PATIENCE {
             return result;
         }
     }
@@ -335,57 +301,8 @@ fn again_if_interrupted(attempt: impl Fn() -> isize) -> isize {
 fn seconds() -> i64 {
     let mut time: Time = [0, 0];
     // SAFETY: there is room for a `struct timespec`.
-    unsafe { call(SYS_CLOCK_GETTIME, [word(CLOCK_MONOTONIC), &raw mut time as usize, 0, 0, 0]) };
+    unsafe { call(SYS_CLOCK_GETTIME, [word(CLOCK_MONOTONIC), &raw mut time as usize]) };
     time[0]
-}
-
-fn option<T: Default>(fd: c_int, level: c_int, name: c_int) -> Option<T> {
-    let mut value = T::default();
-    let mut length = size_of::<T>() as c_uint;
-    let [value_at, length_at] = [&raw mut value as usize, &raw mut length as usize];
-    // SAFETY: the kernel writes no more than `length` bytes of a plain number.
-    let result = unsafe { call(SYS_GETSOCKOPT, [word(fd), word(level), word(name), value_at, length_at]) };
-    (result == 0).then_some(value)
-}
-
-/// As a system call returns in C.
-fn returned(result: isize) -> c_int {
-    if result >= 0 {
-        return result as c_int;
-    }
-    // SAFETY: the thread's own `errno`.
-    unsafe { *__errno_location() = -result as c_int };
-    -1
-}
-
-/// An `int` as the kernel takes it in a register.
-fn word(number: c_int) -> usize {
-    number as usize
-}
-
-/// # Safety
-/// As the system call: its pointers are such that the kernel may read or write there.
-#[inline(never)]
-unsafe fn call(number: usize, arguments: [usize; 5]) -> isize {
-    let [first, second, third, fourth, fifth] = arguments;
-    let result;
-    // SAFETY: registers as in `syscall(2)`; memory may change, which is what `asm!` assumes unless told otherwise.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        core::arch::asm!(
-            "syscall", inlateout("rax") number as isize => result, in("rdi") first, in("rsi") second, in("rdx") third,
-            in("r10") fourth, in("r8") fifth, lateout("rcx") _, lateout("r11") _, options(nostack)
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        core::arch::asm!(
-            "svc 0", in("x8") number, inlateout("x0") first as isize => result, in("x1") second, in("x2") third,
-            in("x3") fourth, in("x4") fifth, options(nostack)
-        );
-    }
-    result
 }
 
 #[panic_handler]

@@ -1,0 +1,38 @@
+//! `rinit config`: the settings as they count.
+
+use super::client::read_json;
+use super::output::{DIM, PLAIN};
+use super::table::{Cell, Column, render};
+use super::{Call, Outcome, Verb};
+use crate::control::types::Config;
+
+pub(super) static VERB: Verb = Verb {
+    names: &["config"],
+    arguments: "",
+    takes: 0..=0,
+    summary: "every setting as it counts, and where it comes from",
+    help: "Shows every setting of the rinit that runs the container, its value, and whether that is its default, a\n\
+           flag's or a variable's.",
+    options: &[],
+    run,
+};
+
+const COLUMNS: [Column; 3] = [
+    Column { head: "SETTING", right: false, rank: 0, cut: false },
+    Column { head: "SOURCE", right: false, rank: 1, cut: false },
+    Column { head: "VALUE", right: false, rank: 0, cut: true },
+];
+
+fn run(call: &Call) -> Outcome {
+    let text = call.client.get_text("/v1/config")?;
+    if call.out.json {
+        return call.out.print_json(&text);
+    }
+    let config: Config = read_json(&text)?;
+    let row = |setting: &crate::control::types::SettingValue| -> Vec<Cell> {
+        let colour = if setting.source == "default" { DIM } else { PLAIN };
+        [&setting.name, &setting.source, &setting.value].map(|text| Cell::coloured(text, colour)).into()
+    };
+    let rows: Vec<Vec<Cell>> = config.settings.iter().map(row).collect();
+    call.out.print(&render(&COLUMNS, &rows, call.out.width, call.out.colour))
+}

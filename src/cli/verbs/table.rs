@@ -1,0 +1,153 @@
+//! A table: all of it when piped, and what fits on a terminal.
+
+use super::output::{BOLD, Colour, PLAIN, harmless, paint};
+
+/// A column.
+pub struct Column {
+    /// What stands above it.
+    pub head: &'static str,
+    /// Whether it is made of numbers, which end under each other.
+    pub right: bool,
+    /// Where the terminal is too narrow, columns go in the order of these numbers, the highest first; 0 stays.
+    pub rank: u8,
+    /// Whether its text may be cut instead.
+    pub cut: bool,
+}
+
+/// A cell.
+pub struct Cell {
+    text: String,
+    colour: Colour,
+}
+
+impl Cell {
+    pub fn coloured(text: impl Into<String>, colour: Colour) -> Cell {
+        let text: String = text.into();
+        Cell { text: if text.is_empty() { "-".into() } else { harmless(&text).into_owned() }, colour }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell::coloured(text, PLAIN)
+    }
+}
+
+/// A column that is cut has at least that left, or goes.
+const LEAST: usize = 8;
+
+/// The table's text, for a terminal of that width or for a pipe.
+pub fn render(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>, colours: bool) -> String {
+    let mut shown: Vec<Shown> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            let cells = || rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.text.as_str());
+            let width = cells().map(letters).chain([column.head.len()]).max().unwrap_or_default();
+            // What says nothing of any row goes first.
+            let rank = if column.rank > 0 && cells().all(|text| text == "-") { u8::MAX } else { column.rank };
+            Shown { index, column, width, rank }
+        })
+        .collect();
+    if let Some(width) = width {
+        fit(&mut shown, width);
+    }
+    let line = |cell_of: &dyn Fn(usize, &Column) -> (String, Colour)| {
+        let mut line = String::new();
+        let mut gap = 0;
+        for Shown { index, column, width, .. } in &shown {
+            let (text, colour) = cell_of(*index, column);
+            let text = shortened(&text, *width);
+            let missing = width - letters(&text);
+            let (before, after) = if column.right { (missing, 0) } else { (0, missing) };
+            line.push_str(&" ".repeat(gap + before));
+            line.push_str(&paint(colours, colour, &text));
+            gap = after + 2;
+        }
+        line + "\n"
+    };
+    let head = line(&|_, column| (column.head.into(), BOLD));
+    let body = rows.iter().map(|row| {
+        line(&|index, _| row.get(index).map_or((String::new(), PLAIN), |cell| (cell.text.clone(), cell.colour)))
+    });
+    std::iter::once(head).chain(body).collect()
+}
+
+/// A column on its way to the terminal.
+struct Shown<'a> {
+    index: usize,
+    column: &'a Column,
+    width: usize,
+    rank: u8,
+}
+
+/// Cuts and leaves out until it fits, or nothing more may go.
+fn fit(shown: &mut Vec<Shown>, width: usize) {
+    loop {
+        let total: usize = shown.iter().map(|one| one.width + 2).sum::<usize>().saturating_sub(2);
+        let Some(excess) = total.checked_sub(width).filter(|excess| *excess > 0) else { return };
+        let cut = shown.iter_mut().rev().find(|one| {
+            let left = one.width.checked_sub(excess);
+            one.column.cut && left.is_some_and(|left| left >= LEAST.max(one.column.head.len()))
+        });
+        if let Some(one) = cut {
+            one.width -= excess;
+            return;
+        }
+        match shown.iter().enumerate().max_by_key(|(_, one)| one.rank) {
+            None => return,
+            Some((_, Shown { rank: 0, .. })) => return,
+            Some((place, _)) => shown.remove(place),
+        };
+    }
+}
+
+fn letters(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn shortened(text: &str, width: usize) -> String {
+    if letters(text) <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [
+        Column { head: "ID", right: false, rank: 0, cut: false },
+        Column { head: "CPU", right: true, rank: 1, cut: false },
+        Column { head: "NOTE", right: false, rank: 2, cut: true },
+    ];
+
+    fn table(width: Option<usize>) -> String {
+        let row = |id: &str, note: &str| vec![id.into(), "1.5%".into(), note.into()];
+        render(&COLUMNS, &[row("web-0", "exit code 3 after 2s"), row("web-10", "")], width, false)
+    }
+
+    #[test]
+    fn piped_it_is_whole_and_each_column_holds_a_word() {
+        assert_eq!(table(None), "ID       CPU  NOTE\nweb-0   1.5%  exit code 3 after 2s\nweb-10  1.5%  -\n");
+    }
+
+    #[test]
+    fn on_a_terminal_it_is_cut_and_then_columns_go() {
+        for width in 6..60 {
+            let table = table(Some(width));
+            assert!(table.lines().all(|line| letters(line) <= width), "{width}:\n{table}");
+        }
+        assert!(table(Some(24)).contains("exit code…"), "{}", table(Some(24)));
+        assert_eq!(table(Some(20)), "ID       CPU\nweb-0   1.5%\nweb-10  1.5%\n");
+        assert_eq!(table(Some(3)), "ID\nweb-0\nweb-10\n", "what it is called is never cut");
+    }
+
+    #[test]
+    fn no_cell_breaks_its_line() {
+        let text = render(&COLUMNS, &[vec!["a\nb\x1b[2J".into(), "x".into(), "y".into()]], None, false);
+        assert_eq!(text.lines().count(), 2);
+        assert!(!text.contains('\x1b'));
+    }
+}

@@ -1,0 +1,304 @@
+//! What each route answers.
+
+use super::body::{Answer, Failure, event, json, stream, whole};
+use super::desk::{Action, Call, Target};
+use super::operate::Operation;
+use super::routes::{Found, find, query};
+use super::sample::{Samples, describe};
+use super::server::{Rinit, Way};
+use super::types::{Description, Event, Missed, ScaleRequest, SignalRequest, Status, Workers};
+use super::{Gate, logs, metrics};
+use crate::core::SlotId;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
+use serde::de::DeserializeOwned;
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+/// A request's body must be there within this, and be no longer than that.
+const BODY: Duration = Duration::from_secs(10);
+const LONGEST_BODY: usize = 64 * 1024;
+/// A stream that its client does not read for so long is ended.
+const DEAF: Duration = Duration::from_secs(60);
+/// A stream on which nothing happens says so, so that those in between keep it open.
+const ALIVE: Duration = Duration::from_secs(15);
+/// Events that a stream begins with.
+const PAST: u64 = 100;
+
+const PAGE: &str = include_str!("page.html");
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// The API.
+pub(super) struct Api {
+    pub(super) rinit: Rinit,
+    gate: Arc<Gate>,
+    samples: RefCell<Samples>,
+}
+
+impl Api {
+    pub(super) fn new(rinit: Rinit, gate: Arc<Gate>) -> Api {
+        Api { rinit, gate, samples: RefCell::default() }
+    }
+
+    /// Answers a request. `lasts` is set when it may take long.
+    pub(super) async fn answer(
+        &self,
+        way: Way,
+        request: Request<Incoming>,
+        lasts: &Cell<bool>,
+    ) -> Result<Answer, Failure> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let (route, id) = match find(head.method.as_str(), path) {
+            Found::Route(route, id) => (route, id),
+            Found::WrongMethod(methods) => {
+                let failure =
+                    Failure::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {}", methods.join(", ")));
+                let mut answer = failure.answer();
+                if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
+                    answer.headers_mut().insert(ALLOW, methods);
+                }
+                return Ok(answer);
+            }
+            Found::Nothing => {
+                let error = format!("there is no {path}; /openapi.json lists what there is");
+                return Err(Failure::new(StatusCode::NOT_FOUND, error));
+            }
+        };
+        let writes = !matches!(head.method.as_str(), "GET" | "HEAD");
+        if way == Way::Web {
+            let header = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+            // Probes and Prometheus come by names of their own, and learn nothing of the app.
+            if !matches!(route, "/healthz" | "/readyz" | "/metrics") {
+                self.gate.check_host(header(HOST))?;
+            }
+            if writes {
+                self.gate.check_token(header(AUTHORIZATION))?;
+            }
+        }
+        let wants_stream =
+            head.headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
+        let text = head.uri.query();
+        match (head.method.as_str(), route) {
+            (_, "/v1/status") => Ok(json(StatusCode::OK, &self.status().await?)),
+            ("GET" | "HEAD", "/v1/workers") => {
+                let Status { workers, .. } = self.status().await?;
+                Ok(json(StatusCode::OK, &Workers { workers }))
+            }
+            ("GET" | "HEAD", "/v1/workers/{id}") => Ok(json(StatusCode::OK, &self.describe(id).await?)),
+            (_, "/v1/config") => Ok(json(StatusCode::OK, &*self.rinit.config)),
+            (_, "/v1/events") => {
+                let since = match query(text, "since") {
+                    Some(since) => Some(since.parse().map_err(|_| bad("since", &since, "the number of an event"))?),
+                    None => None,
+                };
+                lasts.set(true);
+                Ok(self.events(since))
+            }
+            (_, "/v1/logs") => {
+                let wanted = logs::Wanted::read(text)?;
+                let slots = self.log_slots(wanted.workers.as_deref()).await?;
+                lasts.set(wanted.follow);
+                Ok(logs::answer(self.rinit.record.clone(), wanted, slots, DEAF, ALIVE))
+            }
+            (_, "/metrics") => {
+                let status = self.status().await?;
+                let text = metrics::text(&status, &self.rinit.book.open(), &self.rinit.record.passed());
+                Ok(whole(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
+            }
+            (_, "/healthz") => Ok(whole(StatusCode::OK, "text/plain", "ok\n")),
+            (_, "/readyz") => {
+                let status = self.status().await?;
+                let ready = status.state == "running" && status.apps.iter().all(|app| app.ready >= app.wanted);
+                let (code, text) =
+                    if ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") };
+                Ok(whole(code, "text/plain", text))
+            }
+            (_, "/openapi.json") => Ok(whole(StatusCode::OK, "application/json", OPENAPI)),
+            (_, "/") => Ok(page()),
+            (_, route) => {
+                let operation = self.operation(route, id, body).await?;
+                lasts.set(true);
+                if wants_stream { Ok(operation.streamed()) } else { Ok(json(StatusCode::OK, &operation.done().await?)) }
+            }
+        }
+    }
+
+    /// What a changing call wants.
+    async fn operation(&self, route: &str, id: String, body: Incoming) -> Result<Operation, Failure> {
+        // No secret and no stranger comes this far: what is asked is in the log.
+        let slots = match route {
+            "/v1/reload" | "/v1/scale" | "/v1/shutdown" => Vec::new(),
+            _ => self.find(id.clone()).await?,
+        };
+        let each = |action: fn(SlotId) -> Action| slots.iter().map(|slot| action(*slot)).collect::<Vec<_>>();
+        let actions = match route {
+            "/v1/reload" => vec![Action::Reload],
+            "/v1/scale" => {
+                let ScaleRequest { app, to } = read(body).await?;
+                vec![Action::Scale { app, to }]
+            }
+            "/v1/shutdown" => vec![Action::Shutdown],
+            "/v1/workers/{id}/restart" => each(Action::Restart),
+            "/v1/workers/{id}/stop" => each(Action::Stop),
+            "/v1/workers/{id}/start" => each(Action::Start),
+            "/v1/workers/{id}/signal" => {
+                let SignalRequest { signal } = read(body).await?;
+                let signal = signal.parse().map_err(|why: String| Failure::new(StatusCode::BAD_REQUEST, why))?;
+                slots.iter().map(|slot| Action::Signal(*slot, signal)).collect()
+            }
+            "/v1/workers/{id}" if id == "all" => vec![Action::Shutdown],
+            "/v1/workers/{id}" => each(Action::Drop),
+            route => return Err(Failure::new(StatusCode::NOT_FOUND, format!("there is no {route}"))),
+        };
+        tracing::info!(
+            "control: {}{}",
+            route.trim_start_matches("/v1/"),
+            if id.is_empty() { String::new() } else { format!(" ({id})") }
+        );
+        Ok(Operation::new(self.rinit.clone(), actions))
+    }
+
+    /// How everything is, with what it uses.
+    async fn status(&self) -> Result<Status, Failure> {
+        let mut status = ask(&self.rinit, Call::Status).await?;
+        self.samples.borrow_mut().fill(&mut status.workers, now());
+        Ok(status)
+    }
+
+    async fn describe(&self, id: String) -> Result<Description, Failure> {
+        let slots = self.find(id.clone()).await?;
+        let [slot] = slots[..] else {
+            let error = format!("{id} is more than one worker: /v1/workers lists all");
+            return Err(Failure::new(StatusCode::BAD_REQUEST, error));
+        };
+        let found = ask(&self.rinit, |reply| Call::Describe(slot, reply)).await?;
+        let mut description =
+            found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, format!("there is no worker {id} any more")))?;
+        self.samples.borrow_mut().fill(&mut description.workers, now());
+        describe(&mut description);
+        if let Some(worker) = description.workers.first() {
+            description.last_lines = logs::last_stderr(&self.rinit.record, &(worker.app.clone(), worker.slot));
+        }
+        Ok(description)
+    }
+
+    async fn find(&self, id: String) -> Result<Vec<SlotId>, Failure> {
+        let found = ask(&self.rinit, |reply| Call::Find(Target(id), reply)).await?;
+        found.map_err(|why| Failure::new(StatusCode::NOT_FOUND, why))
+    }
+
+    /// The slots whose lines are wanted, as the record knows them; `None`: all, those to come too.
+    async fn log_slots(&self, workers: Option<&str>) -> Result<Option<Vec<crate::logs::Slot>>, Failure> {
+        let Some(workers) = workers.filter(|workers| *workers != "all") else { return Ok(None) };
+        let mut slots = Vec::new();
+        for worker in workers.split(',') {
+            for slot in self.find(worker.to_owned()).await? {
+                let described = ask(&self.rinit, |reply| Call::Describe(slot, reply)).await?;
+                let worker = described.and_then(|described| described.workers.into_iter().next());
+                slots.extend(worker.map(|worker| (worker.app, worker.slot)));
+            }
+        }
+        Ok(Some(slots))
+    }
+
+    fn events(&self, since: Option<u64>) -> Answer {
+        let (sender, answer) = stream();
+        let book = self.rinit.book.clone();
+        let mut from = since.unwrap_or_else(|| book.open().end().saturating_sub(PAST));
+        let told = since.is_some();
+        spawn_local(async move {
+            let mut is_first = !told;
+            loop {
+                let mut news = std::pin::pin!(book.news.notified());
+                news.as_mut().enable();
+                let (missed, events) = book.open().since(from);
+                let missed = if std::mem::take(&mut is_first) { 0 } else { missed };
+                if !send(&sender, events_text(missed, &events)).await {
+                    return;
+                }
+                from = events.last().map_or(from + missed, |event| event.seq + 1);
+                if timeout(ALIVE, news).await.is_err() && !send(&sender, b": keep-alive\n\n".to_vec()).await {
+                    return;
+                }
+            }
+        });
+        answer
+    }
+}
+
+/// Asks the loop.
+pub(super) async fn ask<T>(rinit: &Rinit, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Failure> {
+    let (reply, answer) = oneshot::channel();
+    let ending = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "rinit is ending");
+    rinit.calls.send(call(reply)).await.map_err(|_| ending())?;
+    answer.await.map_err(|_| ending())
+}
+
+/// Sends a piece of a stream; false: nobody reads it.
+pub(super) async fn send(sender: &mpsc::Sender<Bytes>, text: Vec<u8>) -> bool {
+    text.is_empty() || matches!(timeout(DEAF, sender.send(text.into())).await, Ok(Ok(())))
+}
+
+pub(super) fn events_text(missed: u64, events: &[Event]) -> Vec<u8> {
+    let mut text = Vec::new();
+    if missed > 0 {
+        text.extend(event(None, "missed", &Missed { worker: None, missed }));
+    }
+    events.iter().for_each(|one| text.extend(event(Some(one.seq), &one.kind, one)));
+    text
+}
+
+pub(super) fn bad(name: &str, value: &str, allowed: &str) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, format!("{name}={value}: allowed: {allowed}"))
+}
+
+/// A body of JSON.
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Failure> {
+    let bytes = match timeout(BODY, Limited::new(body, LONGEST_BODY).collect()).await {
+        Ok(Ok(bytes)) => bytes.to_bytes(),
+        Ok(Err(_)) => {
+            let error = format!("the body cannot be read, or is longer than {LONGEST_BODY} bytes");
+            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, error));
+        }
+        Err(_) => return Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::new(StatusCode::BAD_REQUEST, format!("the body is not what this call takes: {error}"))
+    })
+}
+
+/// The dashboard. Nothing in it comes from elsewhere, and nothing but its own script runs.
+fn page() -> Answer {
+    let random = RandomState::new();
+    let nonce = format!("{:016x}{:016x}", random.hash_one(1), random.hash_one(2));
+    let text = PAGE.replacen("<style>", &format!("<style nonce=\"{nonce}\">"), 1).replacen(
+        "<script>",
+        &format!("<script nonce=\"{nonce}\">"),
+        1,
+    );
+    let mut answer = whole(StatusCode::OK, "text/html; charset=utf-8", text);
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let headers = answer.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
+    answer
+}
+
+#[expect(clippy::disallowed_methods, reason = "what processes use is told from two moments")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,215 @@
+//! Changing calls: each is asked of the loop and then watched until it has come about, or cannot any more.
+
+use super::api::{ask, events_text, send};
+use super::body::{Answer, Failure, event, stream};
+use super::desk::{Accepted, Action, Call};
+use super::logs;
+use super::server::Rinit;
+use super::types::{Done, Status, WorkerStatus};
+use crate::core::SlotId;
+use hyper::StatusCode;
+use std::time::Duration;
+use tokio::select;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+/// However still it is, it is looked at again after this.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// One call's actions.
+pub(super) struct Operation {
+    rinit: Rinit,
+    actions: Vec<Action>,
+}
+
+/// How far an action has come.
+enum Course {
+    GoesOn,
+    Done(String),
+    Failed { why: String, worker: Option<Box<WorkerStatus>> },
+}
+
+impl Operation {
+    pub(super) fn new(rinit: Rinit, actions: Vec<Action>) -> Operation {
+        Operation { rinit, actions }
+    }
+
+    /// Does it, and answers when it is done.
+    pub(super) async fn done(self) -> Result<Done, Failure> {
+        // Restarts go one after the other, so that not all workers are away at once; the rest side by side.
+        let in_turn = self.actions.iter().all(|action| matches!(action, Action::Restart(_)));
+        let mut messages = Vec::new();
+        let mut waiting = Vec::new();
+        for action in &self.actions {
+            let before = ask(&self.rinit, Call::Status).await?;
+            let accepted = ask(&self.rinit, |reply| Call::Act(action.clone(), reply)).await?;
+            let accepted = accepted.map_err(|why| Failure::new(StatusCode::CONFLICT, why))?;
+            waiting.push((action, accepted, before));
+            if in_turn {
+                messages.extend(self.watch(std::mem::take(&mut waiting)).await?);
+            }
+        }
+        messages.extend(self.watch(waiting).await?);
+        let workers = ask(&self.rinit, Call::Status).await.map(|status| status.workers).unwrap_or_default();
+        Ok(Done { ok: true, message: messages.join("; "), workers })
+    }
+
+    /// Does it, and tells every event until it is done.
+    pub(super) fn streamed(self) -> Answer {
+        let (sender, answer) = stream();
+        let book = self.rinit.book.clone();
+        let mut from = book.open().end();
+        spawn_local(async move {
+            let mut done = std::pin::pin!(self.done());
+            loop {
+                let mut news = std::pin::pin!(book.news.notified());
+                news.as_mut().enable();
+                let (missed, events) = book.open().since(from);
+                if !send(&sender, events_text(missed, &events)).await {
+                    return;
+                }
+                from = events.last().map_or(from + missed, |event| event.seq + 1);
+                let ended = select! {
+                    ended = &mut done => ended,
+                    () = news => continue,
+                };
+                let (missed, events) = book.open().since(from);
+                let mut text = events_text(missed, &events);
+                text.extend(match ended {
+                    Ok(done) => event(None, "done", &done),
+                    Err(failure) => event(None, "error", &failure.error),
+                });
+                send(&sender, text).await;
+                return;
+            }
+        });
+        answer
+    }
+
+    /// Waits until all of these have come about.
+    async fn watch(&self, mut waiting: Vec<(&Action, Accepted, Status)>) -> Result<Vec<String>, Failure> {
+        let mut messages = Vec::new();
+        loop {
+            let mut news = std::pin::pin!(self.rinit.book.news.notified());
+            news.as_mut().enable();
+            if waiting.is_empty() {
+                return Ok(messages);
+            }
+            let status = ask(&self.rinit, Call::Status).await?;
+            let mut still = Vec::new();
+            for (action, accepted, before) in waiting {
+                match course(action, &accepted, &before, &status) {
+                    Course::GoesOn => still.push((action, accepted, before)),
+                    Course::Done(message) => messages.push(message),
+                    Course::Failed { why, worker } => return Err(self.failure(why, worker)),
+                }
+            }
+            waiting = still;
+            if !waiting.is_empty() {
+                let _ = timeout(LOOK, news).await;
+            }
+        }
+    }
+
+    fn failure(&self, why: String, worker: Option<Box<WorkerStatus>>) -> Failure {
+        let mut failure = Failure::new(StatusCode::CONFLICT, why);
+        if let Some(worker) = worker {
+            failure.error.last_lines = logs::last_stderr(&self.rinit.record, &(worker.app, worker.slot));
+            failure.error.worker = Some(worker.id);
+        }
+        failure
+    }
+}
+
+/// How far an action has come, by what was before it and what is now.
+fn course(action: &Action, accepted: &Accepted, before: &Status, now: &Status) -> Course {
+    if now.state == "stopping" {
+        return match action {
+            Action::Shutdown => Course::Done("the container stops".into()),
+            _ => Course::Failed { why: "the container is stopping".into(), worker: None },
+        };
+    }
+    match action {
+        Action::Shutdown => Course::GoesOn,
+        Action::Reload => reload(accepted, now),
+        Action::Scale { .. } => scale(accepted, now),
+        Action::Signal(..) => Course::Done(accepted.message.clone().unwrap_or_default()),
+        Action::Start(slot) => started(*slot, None, now),
+        Action::Restart(slot) => started(*slot, row(before, *slot).and_then(|row| row.pid), now),
+        Action::Stop(slot) => match row(now, *slot) {
+            Some(row) if row.pid.is_none() && row.state == "stopped" => Course::Done(format!("{} is stopped", row.id)),
+            Some(row) if row.state == "stopped" || row.pid.is_some() => Course::GoesOn,
+            Some(_) => Course::GoesOn,
+            None => Course::Done("it is gone".into()),
+        },
+        Action::Drop(slot) => match row(now, *slot) {
+            Some(_) => Course::GoesOn,
+            None => Course::Done(row(before, *slot).map_or_else(String::new, |row| format!("{} is gone", row.id))),
+        },
+    }
+}
+
+fn reload(accepted: &Accepted, now: &Status) -> Course {
+    let mut took = Vec::new();
+    for (app, generation) in &accepted.generations {
+        let Some(app) = now.apps.get(*app) else { continue };
+        match app.last_reload.as_ref().filter(|last| last.generation >= *generation) {
+            Some(last) if last.result == "done" => {
+                took.push(format!("{} is reloaded, in {:.1} s", app.name, last.took_ms as f64 / 1000.0));
+            }
+            Some(last) => {
+                let why = last.why.clone().unwrap_or_else(|| "the reload was ended".into());
+                let worker = now.workers.iter().find(|worker| why.contains(&worker.id)).cloned().map(Box::new);
+                return Course::Failed { why, worker };
+            }
+            None => return Course::GoesOn,
+        }
+    }
+    Course::Done(took.join(", "))
+}
+
+fn scale(accepted: &Accepted, now: &Status) -> Course {
+    let Some((app, wanted)) = accepted.wanted.and_then(|(app, wanted)| Some((now.apps.get(app)?, wanted))) else {
+        return Course::GoesOn;
+    };
+    let own = || now.workers.iter().filter(|worker| worker.app == app.name);
+    if app.wanted != wanted {
+        return Course::Failed {
+            why: format!("somebody else has scaled {} to {}", app.name, app.wanted),
+            worker: None,
+        };
+    }
+    if own().any(|worker| matches!(worker.state.as_str(), "starting" | "draining")) || own().count() != wanted as usize
+    {
+        return Course::GoesOn;
+    }
+    match own().find(|worker| matches!(worker.state.as_str(), "backoff" | "failed")) {
+        Some(worker) => stuck(worker),
+        None => Course::Done(format!("{} has {wanted} workers", app.name)),
+    }
+}
+
+fn started(slot: SlotId, old: Option<u32>, now: &Status) -> Course {
+    match row(now, slot) {
+        Some(row) if row.pid.is_some() && row.pid == old => Course::GoesOn,
+        Some(row) => match row.state.as_str() {
+            "ready" => Course::Done(format!("{} is ready", row.id)),
+            "backoff" | "failed" => stuck(row),
+            _ => Course::GoesOn,
+        },
+        None => Course::Failed { why: "it was removed meanwhile".into(), worker: None },
+    }
+}
+
+fn stuck(worker: &WorkerStatus) -> Course {
+    let cause = worker.last_exit.as_ref().map_or("it could not be started", |exit| &exit.cause);
+    let why = format!("{} is in state {}: {cause}", worker.id, worker.state);
+    Course::Failed { why, worker: Some(Box::new(worker.clone())) }
+}
+
+/// The slot's own row; without one, any of its rows.
+fn row(status: &Status, slot: SlotId) -> Option<&WorkerStatus> {
+    let app = &status.apps.get(slot.app)?.name;
+    let rows = || status.workers.iter().filter(|worker| worker.app == *app && worker.slot == slot.index);
+    rows().find(|worker| worker.role == "worker").or_else(|| rows().next())
+}

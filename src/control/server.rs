@@ -1,0 +1,214 @@
+//! The server: sockets, connections, and what holds for every request before its route is looked at.
+//!
+//! Each connection is a task and carries one request. What fails in it ends it, and nothing else.
+
+use super::api::Api;
+use super::body::Answer;
+use super::desk::Call;
+use super::types::Config;
+use super::{Book, Gate};
+use crate::logs::Record;
+use crate::sys::{spawn_thread_with, watch};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::unistd::getuid;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+
+/// Connections at once, by each way; who comes then waits.
+const CONNECTIONS: usize = 64;
+/// A request's head must be there within this, and be no longer than that.
+const HEAD: Duration = Duration::from_secs(10);
+const LONGEST_HEAD: usize = 16 * 1024;
+/// A request must be over within this, unless it is a stream or waits for something to come about.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After a failure to accept or to start, it is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// The thread's stack: the futures of an unoptimised build are large.
+const STACK: usize = 1024 * 1024;
+
+/// What the server needs of rinit.
+#[derive(Clone)]
+pub struct Rinit {
+    /// Where its calls go.
+    pub calls: mpsc::Sender<Call>,
+    /// What has happened.
+    pub book: Arc<Book>,
+    /// What workers wrote.
+    pub record: Arc<Record>,
+    /// The settings as they count.
+    pub config: Arc<Config>,
+}
+
+/// Which way a request came, which decides what it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the socket, from root or rinit's own user.
+    Socket,
+    /// From the network.
+    Web,
+}
+
+/// Gives the server its thread when somebody comes for the first time. To be run beside the loop.
+pub async fn start_when_needed(gate: Gate, rinit: Rinit) {
+    let knocks = match knocks(&gate) {
+        Ok(knocks) => knocks,
+        Err(error) => {
+            tracing::error!("no control: the kernel does not watch its sockets: {error}");
+            return;
+        }
+    };
+    let gate = Arc::new(gate);
+    loop {
+        if let Err(error) = knocks.readable().await {
+            tracing::error!("no control: {error}");
+            return;
+        }
+        let (gate, rinit) = (gate.clone(), rinit.clone());
+        match spawn_thread_with("control", STACK, move || run(&gate, &rinit)) {
+            Ok(()) => return,
+            Err(error) => tracing::warn!("no thread for the control plane: {error}; tried again in {AGAIN:?}"),
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// What becomes readable when somebody comes.
+fn knocks(gate: &Gate) -> io::Result<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    if let Some((socket, _)) = &gate.socket {
+        epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+    }
+    if let Some(web) = &gate.web {
+        epoll.add(web, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+    }
+    watch(epoll.0)
+}
+
+/// For ever. A fault in here ends the connections, not the server.
+fn run(gate: &Arc<Gate>, rinit: &Rinit) {
+    loop {
+        let ran = catch_unwind(AssertUnwindSafe(|| serve(gate, rinit)));
+        let why = match ran {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "a fault of its own (above), please report it".into(),
+        };
+        tracing::error!("the control plane failed: {why}; it starts again");
+        crate::sys::pause(AGAIN);
+    }
+}
+
+fn serve(gate: &Arc<Gate>, rinit: &Rinit) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, async {
+        let api = Rc::new(Api::new(rinit.clone(), gate.clone()));
+        let mut doors = Vec::new();
+        if let Some((socket, _)) = &gate.socket {
+            let listener = UnixListener::from_std(socket.try_clone()?)?;
+            doors.push(spawn_local(by_socket(listener, api.clone())));
+        }
+        if let Some(web) = &gate.web {
+            let listener = TcpListener::from_std(web.try_clone()?)?;
+            doors.push(spawn_local(by_web(listener, api.clone())));
+        }
+        for door in doors {
+            door.await.map_err(io::Error::other)?;
+        }
+        Ok(())
+    })
+}
+
+async fn by_socket(listener: UnixListener, api: Rc<Api>) {
+    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(seat) = seats.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => match stream.peer_cred() {
+                Ok(peer) if peer.uid() == 0 || peer.uid() == getuid().as_raw() => {
+                    attend(stream, Way::Socket, api.clone(), seat);
+                }
+                Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
+                Err(error) => tracing::debug!("somebody at the control socket is nobody: {error}"),
+            },
+            Err(error) => refused(&error).await,
+        }
+    }
+}
+
+async fn by_web(listener: TcpListener, api: Rc<Api>) {
+    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(seat) = seats.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => attend(stream, Way::Web, api.clone(), seat),
+            Err(error) => refused(&error).await,
+        }
+    }
+}
+
+async fn refused(error: &io::Error) {
+    tracing::debug!("the control plane accepts nobody for a moment: {error}");
+    sleep(AGAIN).await;
+}
+
+/// Serves one connection in a task of its own.
+fn attend(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    way: Way,
+    api: Rc<Api>,
+    seat: tokio::sync::OwnedSemaphorePermit,
+) {
+    let task = spawn_local(async move {
+        let _seat = seat;
+        let lasts = Rc::new(Cell::new(false));
+        let service = service_fn(|request| {
+            let (api, lasts) = (api.clone(), lasts.clone());
+            async move { Ok::<_, Infallible>(answer(&api, way, request, &lasts).await) }
+        });
+        let mut server = http1::Builder::new();
+        server.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(LONGEST_HEAD);
+        let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+        loop {
+            match timeout(PATIENCE, &mut connection).await {
+                Ok(_) => return,
+                Err(_) if lasts.get() => {}
+                Err(_) => return,
+            }
+        }
+    });
+    spawn_local(async move {
+        if let Err(error) = task.await
+            && error.is_panic()
+        {
+            tracing::error!("the control plane failed on a request (above), please report it; it goes on");
+        }
+    });
+}
+
+async fn answer(api: &Api, way: Way, request: Request<Incoming>, lasts: &Cell<bool>) -> Answer {
+    match api.answer(way, request, lasts).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
+                tracing::error!("control: {}", failure.error.error);
+            }
+            failure.answer()
+        }
+    }
+}

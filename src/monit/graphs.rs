@@ -1,0 +1,123 @@
+//! What the workers used, and how that looks.
+
+use crate::control::types::WorkerStatus;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A row of the table: during a reload a slot has two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The worker.
+    pub id: String,
+    /// What it is to its slot.
+    pub role: String,
+}
+
+impl Key {
+    /// Of this row.
+    pub fn of(row: &WorkerStatus) -> Key {
+        Key { id: row.id.clone(), role: row.role.clone() }
+    }
+
+    /// Whether it is this row's.
+    pub fn is_of(&self, row: &WorkerStatus) -> bool {
+        self.id == row.id && self.role == row.role
+    }
+}
+
+/// What every row used, one value for each answer of rinit.
+#[derive(Debug, Default)]
+pub struct Graphs {
+    rows: BTreeMap<Key, Graph>,
+}
+
+/// What one row used, oldest first.
+#[derive(Debug, Default)]
+pub struct Graph {
+    /// Of one CPU, in percent.
+    pub cpu: VecDeque<f64>,
+    /// In bytes.
+    pub memory: VecDeque<f64>,
+}
+
+/// Values that are kept: as wide as a graph may be.
+const KEPT: usize = 240;
+
+impl Graphs {
+    /// Takes the values of now, and forgets the rows that are gone.
+    pub fn take(&mut self, rows: &[WorkerStatus]) {
+        self.rows.retain(|key, _| rows.iter().any(|row| key.is_of(row)));
+        for row in rows {
+            let graph = self.rows.entry(Key::of(row)).or_default();
+            push(&mut graph.cpu, row.cpu_percent.unwrap_or(0.0));
+            push(&mut graph.memory, row.memory_bytes.unwrap_or(0) as f64);
+        }
+    }
+
+    /// Of this row.
+    pub fn of(&self, key: &Key) -> Option<&Graph> {
+        self.rows.get(key)
+    }
+
+    /// The most that any row used of a CPU, and of memory: the top of all graphs in the table, so that they compare.
+    pub fn most(&self) -> (f64, f64) {
+        let most = |of: fn(&Graph) -> &VecDeque<f64>| {
+            self.rows.values().flat_map(|graph| of(graph).iter().copied()).fold(0.0, f64::max)
+        };
+        (most(|graph| &graph.cpu), most(|graph| &graph.memory))
+    }
+}
+
+fn push(values: &mut VecDeque<f64>, value: f64) {
+    if values.len() == KEPT {
+        values.pop_front();
+    }
+    values.push_back(if value.is_finite() { value.max(0.0) } else { 0.0 });
+}
+
+const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The last values as bars, the newest at the right: lines from the top down. `top` is as high as the graph. What is
+/// more than nothing is to be seen.
+pub fn bars(values: &VecDeque<f64>, top: f64, width: usize, height: usize) -> Vec<String> {
+    let skip = values.len().saturating_sub(width);
+    let blank = width.saturating_sub(values.len());
+    let eighths = |value: f64| {
+        let all = (height * 8) as f64;
+        let share = if top > 0.0 { (value / top * all).round().min(all) } else { 0.0 };
+        if value > 0.0 { share.max(1.0) as usize } else { 0 }
+    };
+    let bars: Vec<usize> = values.iter().skip(skip).map(|value| eighths(*value)).collect();
+    let line = |below: usize| {
+        let bar = |bar: &usize| BARS.get(bar.saturating_sub(below * 8).min(8)).copied().unwrap_or(' ');
+        std::iter::repeat_n(' ', blank).chain(bars.iter().map(bar)).collect()
+    };
+    (0..height).rev().map(line).collect()
+}
+
+/// A round number above this many percent, as the top of a graph.
+pub fn top_percent(most: f64) -> f64 {
+    [10.0, 25.0, 50.0].into_iter().find(|top| most <= *top).unwrap_or((most / 100.0).ceil() * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_show_the_last_values_from_left_to_right() {
+        let values = VecDeque::from([9.0, 0.0, 0.1, 4.0, 8.0, 80.0]);
+        assert_eq!(bars(&values, 8.0, 5, 1), [" ▁▄██"]);
+        assert_eq!(bars(&values, 8.0, 8, 1), ["  █ ▁▄██"]);
+        assert_eq!(bars(&values, 16.0, 5, 2), ["    █", " ▁▄██"]);
+        assert_eq!(bars(&values, 0.0, 0, 1), [""]);
+        assert_eq!(bars(&VecDeque::from([1.0]), 0.0, 2, 1), [" ▁"]);
+    }
+
+    #[test]
+    fn the_top_of_a_graph_is_a_round_number() {
+        assert_eq!(
+            [0.0, 10.0, 11.0, 51.0, 100.0, 101.0, 790.0].map(top_percent),
+            [10.0, 10.0, 25.0, 100.0, 100.0, 200.0, 800.0]
+        );
+    }
+}

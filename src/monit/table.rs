@@ -1,0 +1,180 @@
+//! The workers, one a row.
+
+use super::graphs::{Key, bars, top_percent};
+use super::model::{Focus, Model};
+use super::view::{CPU, MEMORY, bold, dim, state_style};
+use super::words::{bytes, clean, duration, percent};
+use crate::control::types::WorkerStatus;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+/// How wide everything is. What is 0 wide is left out.
+#[derive(Clone, Copy)]
+struct Widths {
+    id: usize,
+    state: usize,
+    pid: usize,
+    generation: usize,
+    uptime: usize,
+    restarts: usize,
+    cpu: usize,
+    cpu_graph: usize,
+    memory: usize,
+    memory_graph: usize,
+}
+
+/// No id is shown wider.
+const WIDEST_ID: usize = 28;
+/// No graph is wider.
+const WIDEST_GRAPH: usize = 60;
+/// A graph that is narrower says nothing.
+const NARROWEST_GRAPH: usize = 5;
+
+impl Widths {
+    fn of(model: &Model, columns: usize) -> Widths {
+        let ids = model.status.workers.iter().map(|row| name(row).chars().count());
+        let mut widths = Widths {
+            id: ids.max().unwrap_or(0).clamp(6, WIDEST_ID),
+            state: 9,
+            pid: 7,
+            generation: 3,
+            uptime: 7,
+            restarts: 8,
+            cpu: 6,
+            cpu_graph: 0,
+            memory: 9,
+            memory_graph: 0,
+        };
+        // What can be done without, the least important first.
+        let less: [fn(&mut Widths); 6] = [
+            |widths| widths.generation = 0,
+            |widths| widths.restarts = 0,
+            |widths| widths.pid = 0,
+            |widths| widths.uptime = 0,
+            |widths| widths.memory = 0,
+            |widths| widths.cpu = 0,
+        ];
+        for less in less {
+            if widths.all() > columns {
+                less(&mut widths);
+            }
+        }
+        let graph = (columns.saturating_sub(widths.all()) / 2).saturating_sub(1).min(WIDEST_GRAPH);
+        if graph >= NARROWEST_GRAPH {
+            (widths.cpu_graph, widths.memory_graph) = (graph, graph);
+        }
+        widths
+    }
+
+    /// With a mark before and a space after each.
+    fn all(&self) -> usize {
+        let widths = [
+            self.id,
+            self.state,
+            self.pid,
+            self.generation,
+            self.uptime,
+            self.restarts,
+            self.cpu,
+            self.cpu_graph,
+            self.memory,
+            self.memory_graph,
+        ];
+        2 + widths.iter().filter(|width| **width > 0).map(|width| width + 1).sum::<usize>()
+    }
+}
+
+/// The table, with the selected row in sight.
+pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
+    let widths = Widths::of(model, usize::from(at.width));
+    let visible = usize::from(at.height.saturating_sub(1));
+    let skip = (model.position() + 1).saturating_sub(visible);
+    let rows = &model.status.workers;
+    let (cpu, memory) = model.graphs.most();
+    let tops = (top_percent(cpu), memory);
+    let mut lines = vec![titles(&widths, rows.len(), visible)];
+    lines.extend(rows.iter().skip(skip).take(visible).map(|row| line(model, row, &widths, tops)));
+    if rows.is_empty() {
+        lines.push(Line::styled("  no workers: + adds one", dim()));
+    }
+    frame.render_widget(Paragraph::new(lines), at);
+}
+
+fn titles(widths: &Widths, rows: usize, visible: usize) -> Line<'static> {
+    let workers = if rows > visible { format!("{rows} ↑↓") } else { "worker".into() };
+    let cells = [
+        left(&workers, widths.id),
+        left("state", widths.state),
+        right("pid", widths.pid),
+        right("gen", widths.generation),
+        right("up", widths.uptime),
+        right("restarts", widths.restarts),
+        right("CPU %", widths.cpu),
+        left("", widths.cpu_graph),
+        right("memory", widths.memory),
+        left("", widths.memory_graph),
+    ];
+    Line::styled(format!("  {}", cells.concat()), bold().add_modifier(Modifier::UNDERLINED))
+}
+
+fn line(model: &Model, row: &WorkerStatus, widths: &Widths, tops: (f64, f64)) -> Line<'static> {
+    let is_selected = model.selected.is_of(row);
+    let graph = model.graphs.of(&Key::of(row));
+    let bars = |values, top, width| if width == 0 { String::new() } else { bars(values, top, width, 1).concat() + " " };
+    let cpu_graph = graph.map_or(String::new(), |graph| bars(&graph.cpu, tops.0, widths.cpu_graph));
+    let memory_graph = graph.map_or(String::new(), |graph| bars(&graph.memory, tops.1, widths.memory_graph));
+    let state = match row.retry_in_ms {
+        Some(wait) if row.state == "backoff" => format!("retry {}", duration(wait)),
+        _ => clean(&row.state, 20),
+    };
+    let restarts = if row.restarts > 0 { Style::new().fg(Color::Yellow) } else { Style::new() };
+    let (mark, selected) = match (is_selected, model.focus) {
+        (false, _) => ("  ", Style::new()),
+        (true, Focus::Workers) => ("▸ ", bold().fg(Color::Cyan).add_modifier(Modifier::REVERSED)),
+        (true, Focus::Log | Focus::Events) => ("▸ ", bold()),
+    };
+    let spans = vec![
+        Span::styled(format!("{mark}{}", fit(&name(row), widths.id)), selected),
+        Span::raw(" ".repeat(1 + widths.id.saturating_sub(name(row).chars().count()))),
+        Span::styled(left(&state, widths.state), state_style(&row.state)),
+        Span::raw(right(&row.pid.map_or("–".into(), |pid| pid.to_string()), widths.pid)),
+        Span::raw(right(&row.generation.to_string(), widths.generation)),
+        Span::raw(right(&row.uptime_ms.map_or("–".into(), duration), widths.uptime)),
+        Span::styled(right(&row.restarts.to_string(), widths.restarts), restarts),
+        Span::raw(right(&row.cpu_percent.map_or("–".into(), percent), widths.cpu)),
+        Span::styled(cpu_graph, Style::new().fg(CPU)),
+        Span::raw(right(&row.memory_bytes.map_or("–".into(), bytes), widths.memory)),
+        Span::styled(memory_graph, Style::new().fg(MEMORY)),
+    ];
+    Line::from(spans)
+}
+
+/// What a row is called: during a reload a slot has two.
+fn name(row: &WorkerStatus) -> String {
+    let id = clean(&row.id, WIDEST_ID);
+    match row.role.as_str() {
+        "replacement" => id + " new",
+        "replaced" => id + " old",
+        _ => id,
+    }
+}
+
+fn left(text: &str, width: usize) -> String {
+    if width == 0 { String::new() } else { format!("{:<width$} ", fit(text, width)) }
+}
+
+fn right(text: &str, width: usize) -> String {
+    if width == 0 { String::new() } else { format!("{:>width$} ", fit(text, width)) }
+}
+
+fn fit(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}

@@ -1,0 +1,277 @@
+//! The model as a picture. Colours are the terminal's own sixteen, so that it fits dark and light ones.
+
+use super::graphs::{bars, top_percent};
+use super::layout::Panes;
+use super::lines::Shown;
+use super::model::{Focus, Line as LogEntry, Model};
+use super::words::{bytes, clean, duration, percent, time_of_day};
+use super::{dialogs, table};
+use crate::control::types::{AppStatus, Event, WorkerStatus};
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Paragraph};
+
+/// Draws everything.
+pub fn view(model: &Model, frame: &mut Frame) {
+    let panes = Panes::of(model);
+    let area = frame.area();
+    let mut draw = |at: Rect, draw: &dyn Fn(&Model, Rect, &mut Frame)| {
+        // The terminal may have become smaller since its size was asked for.
+        let at = at.intersection(area);
+        if !at.is_empty() {
+            draw(model, at, frame);
+        }
+    };
+    draw(panes.head, &head);
+    draw(panes.table, &table::draw);
+    draw(panes.graphs, &graphs);
+    draw(panes.log, &log);
+    draw(panes.events, &events);
+    draw(panes.keys, &keys);
+    draw(area, &dialogs::draw);
+}
+
+/// What is less important.
+pub fn dim() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}
+
+/// What is more important.
+pub fn bold() -> Style {
+    Style::new().add_modifier(Modifier::BOLD)
+}
+
+/// A worker's state.
+pub fn state_style(state: &str) -> Style {
+    match state {
+        "ready" => Style::new().fg(Color::Green),
+        "starting" => Style::new().fg(Color::Cyan),
+        "draining" | "backoff" => Style::new().fg(Color::Yellow),
+        "failed" => bold().fg(Color::Red),
+        _ => dim(),
+    }
+}
+
+/// How CPU is drawn.
+pub const CPU: Color = Color::Cyan;
+/// How memory is drawn.
+pub const MEMORY: Color = Color::Magenta;
+
+fn head(model: &Model, at: Rect, frame: &mut Frame) {
+    let status = &model.status;
+    let mut spans = vec![Span::styled(format!(" rinit {} ", status.version), bold())];
+    let state = if status.state == "running" { Style::new() } else { bold().fg(Color::Yellow) };
+    spans.push(Span::styled(format!(" {} {} ", status.state, duration(status.uptime_ms)), state));
+    status.apps.iter().for_each(|app| about(app, &mut spans));
+    let cpu: f64 = status.workers.iter().filter_map(|row| row.cpu_percent).sum();
+    let memory: u64 = status.workers.iter().filter_map(|row| row.memory_bytes).sum();
+    spans.push(Span::styled(format!("  {} % CPU", percent(cpu)), Style::new().fg(CPU)));
+    spans.push(Span::styled(format!("  {}", bytes(memory)), Style::new().fg(MEMORY)));
+    let listens: Vec<&str> = status.apps.iter().flat_map(|app| &app.listens).map(String::as_str).collect();
+    spans.push(Span::styled(format!("  {}", clean(&listens.join(", "), 100)), dim()));
+    frame.render_widget(Paragraph::new(Line::from(spans)), at);
+}
+
+fn about(app: &AppStatus, spans: &mut Vec<Span<'static>>) {
+    let ready = if app.ready < app.wanted { Style::new().fg(Color::Yellow) } else { Style::new().fg(Color::Green) };
+    spans.push(Span::raw(format!(" {} ", clean(&app.name, 24))));
+    spans.push(Span::styled(format!("{}/{} ready", app.ready, app.wanted), ready));
+    spans.push(Span::raw(format!("  gen {}", app.generation)));
+    let last = app.last_reload.as_ref().filter(|last| last.result == "failed");
+    if let Some(reload) = &app.reload {
+        let words = format!("  reloading for {}", duration(reload.since_ms));
+        spans.push(Span::styled(words, bold().fg(Color::Yellow)));
+    } else if last.is_some() {
+        spans.push(Span::styled("  last reload failed", Style::new().fg(Color::Red)));
+    }
+}
+
+/// The selected worker's CPU and memory, and what else is known of it.
+fn graphs(model: &Model, at: Rect, frame: &mut Frame) {
+    let Some(row) = model.row() else { return };
+    let third = (at.width / 3).max(1);
+    // One column apart.
+    let left = Rect { width: third - 1, ..at };
+    let middle = Rect { x: at.x + third, width: third - 1, ..at };
+    let right = Rect { x: at.x + 2 * third, width: at.width - 2 * third, ..at };
+    if let Some(graph) = model.graphs.of(&model.selected) {
+        let most = graph.cpu.iter().copied().fold(0.0, f64::max);
+        let now = row.cpu_percent.map_or("–".into(), percent);
+        let top = top_percent(most);
+        let title = format!(" CPU {now} %, peak {} of {top:.0} ", percent(most));
+        large(frame, left, title, bars(&graph.cpu, top, usize::from(left.width), height(left)), CPU);
+        let most = graph.memory.iter().copied().fold(0.0, f64::max);
+        let now = row.memory_bytes.map_or("–".into(), bytes);
+        let title = format!(" memory {now}, peak {} ", bytes(most as u64));
+        // A little air above, so that a rise is seen.
+        large(
+            frame,
+            middle,
+            title,
+            bars(&graph.memory, most * 1.15, usize::from(middle.width), height(middle)),
+            MEMORY,
+        );
+    }
+    let lines: Vec<Line> = facts(row).into_iter().map(Line::from).collect();
+    frame.render_widget(Paragraph::new(lines).block(pane(format!(" {} ", clean(&row.id, 30)), false)), right);
+}
+
+/// The rows below its title.
+fn height(of: Rect) -> usize {
+    usize::from(of.height.saturating_sub(1))
+}
+
+fn large(frame: &mut Frame, at: Rect, title: String, bars: Vec<String>, color: Color) {
+    let lines: Vec<Line> = bars.into_iter().map(|line| Line::styled(line, Style::new().fg(color))).collect();
+    frame.render_widget(Paragraph::new(lines).block(pane(title, false)), at);
+}
+
+fn facts(row: &WorkerStatus) -> Vec<String> {
+    let mut facts = Vec::new();
+    let pid = row.pid.map_or("no process".into(), |pid| format!("pid {pid}"));
+    let by = row.ready_by.as_ref().map_or(String::new(), |by| format!(" by {}", clean(by, 20)));
+    facts.push(format!("{}{by}, {pid}", clean(&row.state, 20)));
+    if let Some(uptime) = row.uptime_ms {
+        facts.push(format!("up {}, generation {}", duration(uptime), row.generation));
+    }
+    if !row.listens.is_empty() {
+        facts.push(format!("listens: {}", clean(&row.listens.join(", "), 80)));
+    }
+    facts.push(format!("restarts {}", row.restarts));
+    if let Some(exit) = &row.last_exit {
+        facts.push(format!("last: {}", clean(&exit.cause, 80)));
+        facts.push(format!("  at {} after {}", time_of_day(&exit.time), duration(exit.lived_ms)));
+    }
+    facts
+}
+
+/// A pane's title is a line above it.
+pub fn pane(title: String, has_focus: bool) -> Block<'static> {
+    let style = if has_focus { bold().fg(Color::Cyan) } else { dim() };
+    let title = Span::styled(title, if has_focus { style } else { bold() });
+    Block::new().borders(Borders::TOP).border_style(style).title(title)
+}
+
+fn log(model: &Model, at: Rect, frame: &mut Frame) {
+    let shown = model.log.shown(height(at), model.shows());
+    let id = clean(&model.selected.id, 30);
+    let filter = &model.filter;
+    let mut title = format!(" log of {id} ");
+    if filter.is_typed {
+        title.push_str(&format!("/{}▏", clean(&filter.text, 60)));
+    } else if !filter.text.is_empty() {
+        title.push_str(&format!("/{} ({} lines) ", clean(&filter.text, 60), shown.of));
+    }
+    if let Some(why) = &model.log_ended {
+        title.push_str(&format!("– {} ", clean(why, 100)));
+    }
+    title.push_str(&where_one_looks(&shown));
+    let lines: Vec<Line> = shown.rows.iter().map(|entry| log_line(entry, &filter.text)).collect();
+    let none = if filter.text.is_empty() { "no lines yet" } else { "no line has that" };
+    let lines = if lines.is_empty() { vec![Line::styled(none, dim())] } else { lines };
+    let text = Paragraph::new(lines).scroll((0, shown.column));
+    frame.render_widget(text.block(pane(title, model.focus == Focus::Log)), at);
+}
+
+fn where_one_looks<T>(shown: &Shown<T>) -> String {
+    let below = if shown.below > 0 { format!("↑ {} newer below ", shown.below) } else { String::new() };
+    let column = if shown.column > 0 { format!("→ from column {} ", shown.column + 1) } else { String::new() };
+    below + &column
+}
+
+/// No line is shown farther.
+const LINE: usize = 2048;
+
+fn log_line(entry: &LogEntry, filter: &str) -> Line<'static> {
+    let line = match entry {
+        LogEntry::Log(line) => line,
+        LogEntry::Missed(count) => {
+            return Line::styled(format!("… {count} lines were missed"), Style::new().fg(Color::Yellow));
+        }
+    };
+    let style = if line.stream == "stderr" { Style::new().fg(Color::Yellow) } else { Style::new() };
+    let mut spans = vec![Span::styled(format!("{} ", time_of_day(&line.time)), dim())];
+    let text = clean(&line.line, LINE);
+    let (lower, filter) = (text.to_ascii_lowercase(), filter.to_ascii_lowercase());
+    let mut rest = 0;
+    if !filter.is_empty() {
+        for (at, found) in lower.match_indices(&filter) {
+            spans.push(Span::styled(text.get(rest..at).unwrap_or_default().to_owned(), style));
+            rest = at + found.len();
+            let found = text.get(at..rest).unwrap_or_default().to_owned();
+            spans.push(Span::styled(found, style.add_modifier(Modifier::REVERSED)));
+        }
+    }
+    spans.push(Span::styled(text.get(rest..).unwrap_or_default().to_owned(), style));
+    Line::from(spans)
+}
+
+fn events(model: &Model, at: Rect, frame: &mut Frame) {
+    let shown = model.events.shown(height(at), |_| true);
+    let title = format!(" events {}", where_one_looks(&shown));
+    let lines: Vec<Line> = shown.rows.iter().map(|event| event_line(event)).collect();
+    let lines = if lines.is_empty() { vec![Line::styled("none yet", dim())] } else { lines };
+    let text = Paragraph::new(lines).scroll((0, shown.column));
+    frame.render_widget(text.block(pane(title, model.focus == Focus::Events)), at);
+}
+
+fn event_line(event: &Event) -> Line<'static> {
+    let style = match event.level.as_str() {
+        "error" => Style::new().fg(Color::Red),
+        "warn" => Style::new().fg(Color::Yellow),
+        "debug" => dim(),
+        _ => Style::new(),
+    };
+    let time = Span::styled(format!("{} ", time_of_day(&event.time)), dim());
+    Line::from(vec![time, Span::styled(clean(&event.message, LINE), style)])
+}
+
+/// The last line: what is going on, what was answered, or else the keys.
+fn keys(model: &Model, at: Rect, frame: &mut Frame) {
+    let line = if !model.waiting.is_empty() {
+        Line::styled(format!(" {} … ", clean(&model.waiting.join(", "), 200)), bold().fg(Color::Yellow))
+    } else if let Some(notice) = &model.notice {
+        let color = if notice.ok { Color::Green } else { Color::Red };
+        Line::styled(format!(" {}", clean(&notice.text, 400)), bold().fg(color))
+    } else if model.filter.is_typed {
+        keys_line(&[("Enter", "keep filter"), ("Esc", "no filter")])
+    } else {
+        let stop = match model.row().map(|row| row.state.as_str()) {
+            Some("stopped" | "failed") => "start",
+            _ => "stop",
+        };
+        match model.focus {
+            Focus::Workers => keys_line(&[
+                ("q", "quit"),
+                ("?", "help"),
+                ("r", "restart"),
+                ("s", stop),
+                ("R", "reload"),
+                ("+-", "scale"),
+                ("/", "find"),
+                ("l", "log"),
+                ("e", "events"),
+                ("↑↓", "pick"),
+            ]),
+            Focus::Log | Focus::Events => keys_line(&[
+                ("q", "quit"),
+                ("Esc", "workers"),
+                ("↑↓ PgUp PgDn", "scroll"),
+                ("End", "newest"),
+                ("/", "filter"),
+                ("←→", "long lines"),
+            ]),
+        }
+    };
+    frame.render_widget(Paragraph::new(line), at);
+}
+
+/// The more important ones first: what has no room is cut off.
+fn keys_line(keys: &[(&'static str, &'static str)]) -> Line<'static> {
+    let key = |(key, what): &(&'static str, &'static str)| {
+        [Span::styled(format!(" {key}"), bold().fg(Color::Cyan)), Span::raw(format!(" {what}"))]
+    };
+    Line::from(keys.iter().flat_map(key).collect::<Vec<_>>())
+}

@@ -1,0 +1,224 @@
+//! Answers to the control plane: what the fleet, the processes and the book say, put together.
+
+use super::launch::Launch;
+use super::turn::Supervisor;
+use crate::config::scaled;
+use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
+use crate::control::{Accepted, Action, Call, Pages, Target, time_text};
+use crate::core::{App, AppId, Event, Phase, Place, Slot, SlotId, Worker};
+use std::time::Duration;
+
+impl Supervisor {
+    /// Answers a call; what is to happen in the fleet is returned.
+    pub(super) fn answer(&mut self, call: Call) -> Option<Event> {
+        match call {
+            Call::Status(reply) => drop(reply.send(self.status())),
+            Call::Describe(slot, reply) => drop(reply.send(self.describe(slot))),
+            Call::Find(target, reply) => drop(reply.send(self.find(&target))),
+            Call::Act(action, reply) => {
+                let (answer, event) = match self.act(action) {
+                    Ok((accepted, event)) => (Ok(accepted), event),
+                    Err(why) => (Err(why), None),
+                };
+                let _ = reply.send(answer);
+                return event;
+            }
+        }
+        None
+    }
+
+    fn act(&mut self, action: Action) -> Result<(Accepted, Option<Event>), String> {
+        if self.fleet.is_stopping() {
+            return Err("the container is stopping".into());
+        }
+        let accepted = Accepted { events_from: self.book.open().end(), ..Accepted::default() };
+        let event = match action {
+            Action::Reload => {
+                // One that is asked for during another follows it.
+                let generation = |app: &App| app.newest() + if app.is_reload_queued() { 0 } else { 1 };
+                let generations = self.fleet.apps().iter().map(|app| (app.id, generation(app))).collect();
+                return Ok((Accepted { generations, ..accepted }, Some(Event::Reload)));
+            }
+            Action::Scale { app, to } => {
+                let app = self.app(app.as_deref())?;
+                let now = self.fleet.apps().get(app).map_or(1, App::wanted);
+                let count = scaled(&to, now)?;
+                let wanted = Some((app, count));
+                return Ok((Accepted { wanted, ..accepted }, Some(Event::ScaleTo(app, count))));
+            }
+            Action::Start(slot) => Event::StartSlot(slot),
+            Action::Stop(slot) => Event::StopSlot(slot),
+            Action::Restart(slot) => Event::RestartSlot(slot),
+            Action::Drop(slot) => {
+                let name = self.name(slot);
+                if self.fleet.apps().get(slot.app).is_some_and(|app| app.wanted() <= 1) {
+                    return Err(format!("{name} is the last worker: `delete all` ends the container"));
+                }
+                Event::DropSlot(slot)
+            }
+            Action::Signal(slot, signal) => {
+                let holder = self.slot(slot).and_then(Slot::holder).map(|worker| worker.id);
+                let pid = holder.and_then(|worker| self.workers.pid(worker));
+                let (Some(worker), Some(pid)) = (holder, pid) else {
+                    return Err(format!("{} has no process now", self.name(slot)));
+                };
+                self.workers.signal(worker, signal);
+                let message = Some(format!("{signal} sent to {} (pid {pid})", self.name(slot)));
+                return Ok((Accepted { message, ..accepted }, None));
+            }
+            Action::Shutdown => Event::Stop,
+        };
+        Ok((accepted, Some(event)))
+    }
+
+    fn app(&self, name: Option<&str>) -> Result<AppId, String> {
+        let names: Vec<&str> = self.launches.iter().map(|launch| launch.app.name.as_str()).collect();
+        match name {
+            None if names.len() == 1 => Ok(0),
+            None => Err(format!("which app? there are {}", names.join(", "))),
+            Some(name) => names
+                .iter()
+                .position(|one| *one == name)
+                .ok_or_else(|| format!("there is no app {name}; there is {}", names.join(", "))),
+        }
+    }
+
+    /// The slots that a name means; at least one.
+    fn find(&self, Target(name): &Target) -> Result<Vec<SlotId>, String> {
+        let all = || self.fleet.apps().iter().flat_map(|app| &app.slots).map(|slot| slot.id);
+        let alone = self.launches.len() == 1;
+        let is_meant = |slot: &SlotId| {
+            let app = self.launches.get(slot.app).map_or("", |launch| &launch.app.name);
+            name == "all" || *name == app || *name == self.name(*slot) || alone && *name == slot.index.to_string()
+        };
+        let found: Vec<SlotId> = all().filter(is_meant).collect();
+        if found.is_empty() {
+            let names: Vec<String> = all().map(|slot| self.name(slot)).collect();
+            let some = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+            let more = if names.len() > 8 { "…" } else { "" };
+            return Err(format!("there is no worker {name}; there is {some}{more} and all"));
+        }
+        Ok(found)
+    }
+
+    fn slot(&self, id: SlotId) -> Option<&Slot> {
+        self.fleet.apps().get(id.app)?.slots.iter().find(|slot| slot.id == id)
+    }
+
+    fn name(&self, slot: SlotId) -> String {
+        let app = self.launches.get(slot.app).map_or("?", |launch| &launch.app.name);
+        format!("{app}-{}", slot.index)
+    }
+
+    fn status(&self) -> Status {
+        let pages = self.book.open();
+        let apps =
+            self.fleet.apps().iter().zip(&self.launches).map(|(app, launch)| self.app_status(app, launch, &pages));
+        let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            state: if self.fleet.is_stopping() { "stopping" } else { "running" }.into(),
+            started: time_text(self.started_at),
+            uptime_ms: ms(self.now()),
+            apps: apps.collect(),
+            workers: slots.flat_map(|slot| self.rows(slot, &pages)).collect(),
+        }
+    }
+
+    fn app_status(&self, app: &App, launch: &Launch, pages: &Pages) -> AppStatus {
+        let rollout = app.rollout.as_ref();
+        let mut listens: Vec<String> = self.workers.ports.places(|slot| slot.app == app.id);
+        listens.sort();
+        listens.dedup();
+        AppStatus {
+            name: launch.app.name.clone(),
+            command: launch.app.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            wanted: app.wanted(),
+            ready: app.slots.iter().filter(|slot| slot.is_ready()).count() as u32,
+            generation: app.newest(),
+            reload: rollout.map(|rollout| Reloading {
+                generation: rollout.target,
+                since_ms: ms(self.now().saturating_sub(rollout.since)),
+            }),
+            last_reload: pages.last_reload(app.id).cloned(),
+            listens,
+        }
+    }
+
+    /// A slot's rows: who holds it, and who comes or goes beside.
+    fn rows(&self, slot: &Slot, pages: &Pages) -> Vec<WorkerStatus> {
+        let mut rows = Vec::new();
+        let beside = slot.incoming.iter().map(|worker| (worker, "replacement"));
+        let beside: Vec<_> = beside.chain(slot.outgoing.iter().map(|worker| (worker, "replaced"))).collect();
+        let holder = slot.holder();
+        if holder.is_some() || slot.place != Place::Vacant || beside.is_empty() {
+            rows.push(self.row(slot, holder, "worker", pages));
+        }
+        rows.extend(beside.into_iter().map(|(worker, role)| self.row(slot, Some(worker), role, pages)));
+        rows
+    }
+
+    fn row(&self, slot: &Slot, worker: Option<&Worker>, role: &str, pages: &Pages) -> WorkerStatus {
+        let history = pages.history(slot.id);
+        let now = self.now();
+        let state = match (worker.map(|worker| worker.phase), &slot.place) {
+            (Some(Phase::Forked { .. } | Phase::Starting { .. }), _) => "starting",
+            (Some(Phase::Ready), _) => "ready",
+            (Some(Phase::Draining { .. } | Phase::Killing { .. }), _) => "draining",
+            (None, Place::Backoff(_)) => "backoff",
+            (None, Place::Stopped) => "stopped",
+            (None, Place::Failed) => "failed",
+            (None, Place::Vacant | Place::Held(_)) => "starting",
+        };
+        let retry = match slot.place {
+            Place::Backoff(until) if worker.is_none() => Some(ms(until.saturating_sub(now))),
+            _ => None,
+        };
+        WorkerStatus {
+            id: self.name(slot.id),
+            app: self.launches.get(slot.id.app).map_or(String::new(), |launch| launch.app.name.clone()),
+            slot: slot.id.index,
+            role: role.into(),
+            state: state.into(),
+            pid: worker.and_then(|worker| self.workers.pid(worker.id)).map(|pid| pid.as_raw().unsigned_abs()),
+            generation: worker.map_or(slot.generation, |worker| worker.generation),
+            uptime_ms: worker.map(|worker| ms(now.saturating_sub(worker.started))),
+            restarts: history.map_or(0, |history| history.restarts),
+            cpu_percent: None,
+            memory_bytes: None,
+            ready_by: worker.and_then(|worker| pages.ready_by(worker.id)).map(str::to_owned),
+            listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.places_of(worker.id)),
+            retry_in_ms: retry,
+            last_exit: history.and_then(|history| history.exits.front().cloned()),
+        }
+    }
+
+    /// What of a description the loop knows; the rest is in /proc.
+    fn describe(&self, id: SlotId) -> Option<Description> {
+        let (slot, launch) = (self.slot(id)?, self.launches.get(id.app)?);
+        let pages = self.book.open();
+        let policy = &launch.app.policy;
+        Some(Description {
+            workers: self.rows(slot, &pages),
+            command: launch.command(id.index).iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            environment: Vec::new(),
+            cwd: None,
+            user: None,
+            exits: pages.history(id).map(|history| history.exits.iter().cloned().collect()).unwrap_or_default(),
+            crashes: slot.crashes(),
+            max_restarts: policy.max_restarts,
+            readiness: launch.app.ready.name(),
+            stop_signal: policy.stop_signal.to_string(),
+            stop_timeout_ms: ms(policy.stop_timeout),
+            open_files: None,
+            open_files_limit: None,
+            threads: None,
+            last_lines: Vec::new(),
+        })
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    time.as_millis() as u64
+}

@@ -1,0 +1,11 @@
+//! The API, the dashboard and their description, as the real binary serves them; a file for each theme.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod client;
+mod schema;
+
+mod browser;
+mod fuzz;
+mod openapi;

@@ -1,0 +1,148 @@
+//! What the screen looks like.
+
+use crate::fixtures::{Monit, event, failed_reload, four, line, lived_in, reloading, status, worker};
+use ratatui::style::{Color, Modifier};
+use rinit::monit::keys::Key;
+use rinit::monit::model::{Line, Message};
+
+#[track_caller]
+fn shows(monit: &Monit, words: &[&str]) {
+    let screen = monit.screen();
+    words.iter().for_each(|words| assert!(screen.contains(words), "{words:?} is not on\n{screen}"));
+}
+
+#[track_caller]
+fn row(monit: &Monit, number: usize) -> String {
+    monit.screen().lines().nth(number).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn at_80_by_24_everything_has_its_place() {
+    let monit = lived_in();
+    let screen = monit.screen();
+    let lines: Vec<&str> = screen.lines().collect();
+    assert_eq!(lines.len(), 24);
+    assert!(lines.iter().all(|line| line.chars().count() <= 80));
+    assert!(
+        lines[0].starts_with(" rinit 0.1.0  running 3h 12m  web 3/4 ready  gen 2  47.6 % CPU  187 MiB"),
+        "{screen}"
+    );
+    assert!(lines[1].starts_with("  worker state         pid gen      up restarts  CPU % "), "{screen}");
+    assert!(lines[2].starts_with("▸ web-0  ready          12   2  3h 12m        0 "), "{screen}");
+    assert!(lines[4].starts_with("  web-2  retry 3s        –   2       –        1      – "), "{screen}");
+    assert!(lines[2].contains(" MiB ") && lines[2].contains('▆'), "{screen}");
+    assert!(lines[6].starts_with(" log of web-0 ─────"), "{screen}");
+    assert!(lines[17].contains("12:10:59 GET /api/items/42 200 91ms"), "{screen}");
+    assert!(lines[18].starts_with(" events ─────"), "{screen}");
+    assert!(lines[22].contains("12:11:45 web-3 (pid 15) is ready"), "{screen}");
+    assert_eq!(lines[23], " q quit ? help r restart s stop R reload +- scale / find l log e events ↑↓ pick");
+}
+
+#[test]
+fn at_120_by_40_the_selected_worker_has_large_graphs() {
+    let monit = lived_in().sized(120, 40);
+    shows(
+        &monit,
+        &[
+            " CPU ",
+            " %, peak ",
+            " of 100 ─",
+            " memory ",
+            " web-0 ─",
+            "ready by listen, pid 12",
+            "up 3h 12m, generation 2",
+        ],
+    );
+    shows(&monit, &["q quit", "listens: port 8080"]);
+    assert!(monit.screen().matches('█').count() > 50, "{}", monit.screen());
+    let mut monit = monit;
+    monit.type_keys("jj");
+    shows(&monit, &["backoff, no process", "last: exit code 3", "at 11:58:00 after 1m 1s"]);
+}
+
+#[test]
+fn below_80_by_24_less_is_shown_and_the_workers_longest() {
+    let mut monit = lived_in().sized(60, 20);
+    shows(&monit, &["web-0", "MiB", "log of web-0", "events"]);
+    assert!(!row(&monit, 1).contains("gen"));
+    monit = monit.sized(40, 12);
+    shows(&monit, &["web-0", "ready", "log of web-0"]);
+    monit = monit.sized(24, 7);
+    shows(&monit, &["web-0", "ready", "web-3"]);
+    (1..30).for_each(|columns| {
+        (1..12).for_each(|rows| {
+            let mut small = lived_in().sized(columns, rows);
+            small.terminal();
+            small.type_keys("?");
+            small.terminal();
+        });
+    });
+}
+
+#[test]
+fn a_reload_shows_both_workers_of_a_slot() {
+    let monit = Monit::new(reloading());
+    shows(&monit, &["2/2 ready", "reloading for 0s", "web-0 new", "starting"]);
+    shows(&Monit::new(failed_reload(four())), &["last reload failed"]);
+}
+
+#[test]
+fn many_workers_scroll_with_the_selection() {
+    let mut monit = Monit::new(status((0..64).map(|slot| worker(slot, "ready")).collect()));
+    shows(&monit, &["64 ↑↓", "▸ web-0"]);
+    monit.press(Key::End);
+    shows(&monit, &["▸ web-63", "web-62"]);
+    monit.press(Key::PageUp);
+    shows(&monit, &["▸ web-"]);
+}
+
+#[test]
+fn colours_say_how_workers_lines_and_events_are() {
+    let mut monit = Monit::new(four());
+    monit.type_keys("j");
+    monit.log([line(1, "stderr", "on stderr"), line(2, "stdout", "on stdout"), Line::Missed(7)]);
+    monit.tell(Message::Event(event(3, "error", "web: reload 1 stopped")));
+    let buffer = monit.terminal().backend().buffer().clone();
+    let screen = monit.screen();
+    let style_of = |words: &str| {
+        let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains(words)).expect(words);
+        let column = line.find(words).map(|at| line[..at].chars().count()).unwrap();
+        let cell = &buffer[(column as u16, row as u16)];
+        (cell.fg, cell.modifier)
+    };
+    assert_eq!(style_of("on stderr").0, Color::Yellow);
+    assert_eq!(style_of("on stdout").0, Color::Reset);
+    assert_eq!(style_of("7 lines were missed").0, Color::Yellow);
+    assert_eq!(style_of("web: reload 1 stopped").0, Color::Red);
+    assert_eq!(style_of("retry 3s").0, Color::Yellow);
+    assert_eq!(style_of("ready    ").0, Color::Green);
+    assert!(style_of("web-1").1.contains(Modifier::REVERSED));
+    assert!(!style_of("web-3").1.contains(Modifier::REVERSED));
+}
+
+#[test]
+fn what_the_filter_finds_stands_out() {
+    let mut monit = Monit::new(four());
+    monit.log([line(1, "stdout", "an ERROR, one error")]);
+    monit.type_keys("/error");
+    let buffer = monit.terminal().backend().buffer().clone();
+    let screen = monit.screen();
+    let row = screen.lines().position(|line| line.contains("an ERROR")).unwrap() as u16;
+    let reversed = (0..80).filter(|column| buffer[(*column, row)].modifier.contains(Modifier::REVERSED));
+    assert_eq!(reversed.collect::<Vec<_>>(), [12, 13, 14, 15, 16, 23, 24, 25, 26, 27]);
+}
+
+#[test]
+fn help_lists_every_key() {
+    let mut monit = Monit::new(four());
+    monit.type_keys("?");
+    shows(&monit, &["select a worker", "restart it", "stop it (it stays down)", "reload:", "one worker more", "leave"]);
+    shows(&monit, &["any key closes this"]);
+}
+
+#[test]
+fn the_question_before_a_stop_names_the_worker() {
+    let mut monit = Monit::new(four());
+    monit.type_keys("js");
+    shows(&monit, &["Stop web-1? It stays down until it is started again.", "y: stop it"]);
+}

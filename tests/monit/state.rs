@@ -1,0 +1,270 @@
+//! What keys and news do to the model, and what is asked for then.
+
+use crate::fixtures::{Monit, event, four, line, lived_in, reloading, status, worker};
+use ratatui::layout::Size;
+use rinit::control::types::{Done, Error};
+use rinit::monit::keys::Key;
+use rinit::monit::model::{Call, Command, Dialog, Focus, Message};
+
+fn call(call: Call) -> Vec<Command> {
+    vec![Command::Call(call)]
+}
+
+fn failure(error: &str, last_lines: &[&str]) -> Error {
+    Error { error: error.into(), worker: None, last_lines: last_lines.iter().map(|line| (*line).into()).collect() }
+}
+
+#[test]
+fn it_begins_with_the_first_worker_its_log_and_the_events() {
+    let monit = Monit::new(four());
+    assert_eq!(monit.commands, [Command::Events(None), Command::Follow(1, "web-0".into())]);
+    assert_eq!(monit.model.position(), 0);
+}
+
+#[test]
+fn arrows_select_and_the_log_follows() {
+    let mut monit = Monit::new(four());
+    assert_eq!(monit.press(Key::Down), [Command::Follow(2, "web-1".into())]);
+    assert_eq!(monit.type_keys("jj"), [Command::Follow(3, "web-2".into()), Command::Follow(4, "web-3".into())]);
+    assert_eq!(monit.press(Key::Down), [], "there is no further one");
+    assert_eq!(monit.press(Key::Home), [Command::Follow(5, "web-0".into())]);
+    assert_eq!(monit.press(Key::Char('k')), []);
+}
+
+#[test]
+fn lines_of_the_worker_before_are_passed_over() {
+    let mut monit = Monit::new(four());
+    monit.press(Key::Down);
+    monit.tell(Message::Line(1, line(1, "stdout", "late")));
+    monit.log([line(1, "stdout", "in time")]);
+    assert!(!monit.screen().contains("late"));
+    assert!(monit.screen().contains("in time"));
+}
+
+#[test]
+fn a_log_that_breaks_off_says_why_and_is_asked_for_again_without_lines_twice() {
+    let mut monit = Monit::new(four());
+    monit.log([line(1, "stdout", "once")]);
+    monit.tell(Message::LinesEnded(1, "too many connections".into()));
+    assert!(monit.screen().contains("log of web-0 – too many connections"));
+    assert_eq!(monit.tell(Message::Status(four())), [Command::Follow(2, "web-0".into())]);
+    assert!(monit.screen().contains("once"), "the lines stay until there are new ones");
+    monit.log([line(1, "stdout", "once")]);
+    assert_eq!(monit.screen().matches("once").count(), 1);
+}
+
+#[test]
+fn events_that_break_off_go_on_after_the_last_one() {
+    let mut monit = Monit::new(four());
+    monit.tell(Message::Event(event(41, "info", "x")));
+    monit.tell(Message::EventsEnded);
+    assert_eq!(monit.tell(Message::Status(four())), [Command::Events(Some(41))]);
+    assert_eq!(monit.tell(Message::Status(four())), []);
+}
+
+#[test]
+fn the_selection_stays_with_its_worker() {
+    let mut monit = Monit::new(reloading());
+    monit.press(Key::Down);
+    assert_eq!(monit.model.row().unwrap().role, "replacement");
+    let taken_over = status(vec![worker(0, "ready"), worker(1, "ready")]);
+    assert_eq!(monit.tell(Message::Status(taken_over)), [], "it is the same log");
+    assert_eq!(monit.model.row().unwrap().id, "web-0");
+    monit.press(Key::Down);
+    let gone = status(vec![worker(0, "ready")]);
+    assert_eq!(monit.tell(Message::Status(gone)).len(), 1);
+    assert_eq!(monit.model.row().unwrap().id, "web-0");
+}
+
+#[test]
+fn no_worker_at_all_is_a_state_too() {
+    let mut monit = Monit::new(status(vec![]));
+    assert_eq!(monit.type_keys("jkrsl/e"), []);
+    monit.press(Key::Escape);
+    assert_eq!(monit.type_keys("+"), call(Call::Scale("web".into(), "+1")));
+    monit.screen();
+    assert_eq!(monit.tell(Message::Status(four())), [Command::Follow(1, "web-0".into())]);
+}
+
+#[test]
+fn keys_ask_for_what_they_say() {
+    let mut monit = Monit::new(four());
+    assert_eq!(monit.type_keys("r"), call(Call::Restart("web-0".into())));
+    assert_eq!(monit.type_keys("R"), call(Call::Reload));
+    assert_eq!(monit.type_keys("+"), call(Call::Scale("web".into(), "+1")));
+    assert_eq!(monit.type_keys("-"), call(Call::Scale("web".into(), "-1")));
+    assert!(monit.screen().contains("restarting web-0, reloading, scaling web by +1, scaling web by -1 …"));
+    assert_eq!(monit.type_keys("R"), [], "no more than four at a time");
+    assert_eq!(monit.type_keys("q"), [Command::End(Ok(()))]);
+    assert_eq!(monit.press(Key::CtrlC), [Command::End(Ok(()))]);
+}
+
+#[test]
+fn a_worker_is_stopped_only_after_a_yes() {
+    let mut monit = Monit::new(four());
+    for no in [Key::Char('n'), Key::Escape, Key::Char('q')] {
+        monit.type_keys("s");
+        assert_eq!(monit.press(no), []);
+        assert_eq!(monit.model.dialog, None);
+    }
+    monit.type_keys("s");
+    assert_eq!(monit.type_keys("rsRj+"), [], "other keys say neither yes nor no");
+    assert_eq!(monit.press(Key::Enter), []);
+    assert_eq!(monit.type_keys("y"), call(Call::Stop("web-0".into())));
+    assert_eq!(monit.type_keys("y"), []);
+}
+
+#[test]
+fn the_question_is_about_the_worker_that_was_selected_when_it_was_asked() {
+    let mut monit = Monit::new(four());
+    monit.press(Key::End);
+    monit.type_keys("s");
+    monit.tell(Message::Status(status(vec![worker(0, "ready")])));
+    assert_eq!(monit.type_keys("y"), call(Call::Stop("web-3".into())));
+}
+
+#[test]
+fn a_worker_that_is_down_is_started_without_a_question() {
+    for state in ["stopped", "failed"] {
+        let mut monit = Monit::new(status(vec![worker(0, state)]));
+        assert!(monit.screen().contains(" s start "));
+        assert_eq!(monit.type_keys("s"), call(Call::Start("web-0".into())));
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_from_everywhere() {
+    for keys in ["s", "?", "/abc", "l", "e"] {
+        let mut monit = Monit::new(four());
+        monit.type_keys(keys);
+        assert_eq!(monit.press(Key::CtrlC), [Command::End(Ok(()))], "{keys}");
+    }
+}
+
+#[test]
+fn an_answer_is_told_and_goes_away() {
+    let mut monit = Monit::new(four());
+    monit.type_keys("r");
+    let done = Done { ok: true, message: "web-0 restarted".into(), workers: vec![] };
+    monit.tell(Message::Answer(Call::Restart("web-0".into()), Ok(done)));
+    assert!(monit.screen().ends_with(" web-0 restarted"));
+    (0..7).for_each(|_| drop(monit.tell(Message::Status(four()))));
+    assert!(monit.screen().contains("q quit"));
+}
+
+#[test]
+fn a_refusal_is_told_in_rinits_words() {
+    let mut monit = Monit::new(four());
+    monit.type_keys("-");
+    let call = Call::Scale("web".into(), "-1");
+    monit.tell(Message::Answer(call, Err(failure("the last worker stays", &[]))));
+    assert!(monit.screen().ends_with(" the last worker stays"));
+}
+
+#[test]
+fn a_reload_that_failed_shows_the_last_lines_until_a_key() {
+    let mut monit = Monit::new(four());
+    monit.type_keys("R");
+    let error = failure("the new web-0 ended with exit code 3", &["Error: no database", "    at app.js:7"]);
+    monit.tell(Message::Answer(Call::Reload, Err(error)));
+    for words in ["the new web-0 ended with exit code 3", "Error: no database", "    at app.js:7"] {
+        assert!(monit.screen().contains(words), "{}", monit.screen());
+    }
+    assert_eq!(monit.type_keys("q"), [], "the key closes it and does nothing else");
+    assert_eq!(monit.model.dialog, None);
+}
+
+#[test]
+fn the_filter_is_typed_kept_and_dropped() {
+    let mut monit = Monit::new(four());
+    monit.log([line(1, "stdout", "GET /about"), line(2, "stderr", "Error: no DataBase"), line(3, "stdout", "quit")]);
+    assert_eq!(monit.type_keys("/dataq"), [], "letters are letters now");
+    assert!(monit.screen().contains("no line has that"));
+    monit.press(Key::Backspace);
+    assert!(monit.screen().contains("no DataBase"));
+    assert!(!monit.screen().contains("/about"));
+    monit.press(Key::Enter);
+    assert!(monit.screen().contains("/data (1 lines)"));
+    assert!(monit.type_keys("j").len() == 1, "keys are keys again");
+    monit.press(Key::Escape);
+    assert_eq!(monit.model.filter.text, "");
+}
+
+#[test]
+fn one_looks_back_in_the_log_while_new_lines_come() {
+    let mut monit = lived_in();
+    monit.type_keys("l");
+    assert_eq!(monit.model.focus, Focus::Log);
+    monit.press(Key::Home);
+    let oldest = "GET / 200 62ms";
+    assert!(monit.screen().contains(oldest), "{}", monit.screen());
+    monit.log((700..900).map(|at| line(at, "stdout", "new")));
+    assert!(monit.screen().contains(oldest));
+    assert!(monit.screen().contains("newer below"));
+    monit.press(Key::End);
+    assert!(monit.screen().contains("new"));
+    assert!(!monit.screen().contains("newer below"));
+    monit.press(Key::Escape);
+    assert_eq!(monit.model.focus, Focus::Workers);
+}
+
+#[test]
+fn long_lines_are_seen_to_their_end() {
+    let mut monit = Monit::new(four());
+    monit.log([line(1, "stdout", &format!("{}END", "x".repeat(100)))]);
+    assert!(!monit.screen().contains("END"));
+    (0..4).for_each(|_| drop(monit.press(Key::Right)));
+    assert!(monit.screen().contains("xEND"));
+    (0..9).for_each(|_| drop(monit.press(Key::Left)));
+    assert!(monit.screen().contains("12:00:01 xxx"));
+}
+
+#[test]
+fn a_flood_of_lines_costs_no_more_memory_than_what_is_kept() {
+    let mut monit = Monit::new(four());
+    monit.log((0..5_000).map(|at| line(at, "stdout", "x")));
+    monit.type_keys("l");
+    monit.press(Key::Home);
+    assert!(monit.screen().contains("4") && monit.model.log.shown(10_000, |_| true).of == 500);
+}
+
+#[test]
+fn the_end_says_that_the_container_was_stopping() {
+    let mut stopping = four();
+    stopping.state = "stopping".into();
+    let mut monit = Monit::new(stopping);
+    let lost = || Message::End(Err("no rinit answers".into()));
+    assert_eq!(monit.tell(lost()), [Command::End(Err("no rinit answers (the container was stopping)".into()))]);
+    let mut monit = Monit::new(four());
+    assert_eq!(monit.tell(lost()), [Command::End(Err("no rinit answers".into()))]);
+}
+
+#[test]
+fn every_key_in_every_state_at_every_size_is_survived() {
+    let keys: Vec<Key> = "abcdefghijklmnop/qrstuvwxyzRSG+-=?éy".chars().map(Key::Char).collect();
+    let others = [Key::Up, Key::Down, Key::Left, Key::Right, Key::PageUp, Key::PageDown, Key::Home, Key::End];
+    let last = [Key::Enter, Key::Tab, Key::Backspace, Key::Escape];
+    let keys: Vec<Key> = keys.into_iter().chain(others).chain(last).collect();
+    let states = [four(), reloading(), status(vec![]), status((0..64).map(|slot| worker(slot, "ready")).collect())];
+    let mut monit = lived_in();
+    // A row of numbers that never repeats for long enough (Knuth's MMIX).
+    let mut random = 7u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) as usize % below
+    };
+    for round in 0..6_000 {
+        match next(8) {
+            0 => drop(monit.tell(Message::Status(states[next(states.len())].clone()))),
+            1 => drop(monit.tell(Message::Resized(Size::new(next(140) as u16, next(50) as u16)))),
+            2 => monit.log([line(round, "stderr", "wide 界界 \t tabs \x1b[31m and é")]),
+            3 => drop(monit.tell(Message::Answer(Call::Reload, Err(failure("no", &["a", "b"]))))),
+            _ => drop(monit.press(keys[next(keys.len())])),
+        }
+        if monit.model.size.area() > 0 {
+            monit.terminal();
+        }
+        assert!(monit.model.waiting.len() <= 4);
+        assert!(!matches!(&monit.model.dialog, Some(Dialog::Stop(id)) if id.is_empty()));
+    }
+}

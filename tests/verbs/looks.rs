@@ -1,0 +1,304 @@
+//! Verbs that look and change nothing.
+
+use crate::fake::{Fake, Ran, app, exit, finish, verb, worker};
+use rinit::control::types::{Config, Description, Reloaded, Reloading, SettingValue, Status, WorkerStatus, Workers};
+use std::process::Stdio;
+
+pub fn status(workers: Vec<WorkerStatus>, ready: u32) -> Status {
+    Status {
+        version: "0.1.0".into(),
+        pid: 1,
+        state: "running".into(),
+        started: "2026-01-01T12:00:00.000Z".into(),
+        uptime_ms: 200_000,
+        apps: vec![app("web", 2, ready)],
+        workers,
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
+fn listed(status: &Status) -> Ran {
+    Fake::always(200, json(status)).run("list")
+}
+
+#[test]
+fn list_is_a_table_whose_columns_hold_a_word_each() {
+    let backoff = WorkerStatus {
+        state: "backoff".into(),
+        pid: None,
+        uptime_ms: None,
+        cpu_percent: None,
+        memory_bytes: None,
+        ready_by: None,
+        listens: vec![],
+        restarts: 4,
+        retry_in_ms: Some(2300),
+        last_exit: Some(exit()),
+        ..worker("web-10")
+    };
+    let ran = listed(&status(vec![worker("web-0"), backoff], 1));
+    assert_eq!(
+        ran.stdout,
+        "ID      PID  STATE    GEN  UPTIME  RESTARTS   CPU  MEMORY  READY   LISTENS  NOTE\n\
+         web-0    12  ready      1   3m12s         0  1.2%   34.1M  listen  8080     -\n\
+         web-10    -  backoff    1       -         4     -       -  -       -        again in 2s, after exit code 3\n"
+    );
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    for line in ran.stdout.lines() {
+        assert!(line.split_whitespace().count() >= 11, "{line}");
+    }
+}
+
+#[test]
+fn a_reload_that_runs_or_has_failed_is_said_beside_the_table() {
+    let mut at = status(vec![worker("web-0")], 2);
+    at.apps[0].reload = Some(Reloading { generation: 3, since_ms: 4000 });
+    assert_eq!(listed(&at).stderr, "web: the reload to generation 3 goes on since 4s\n");
+    at.apps[0].reload = None;
+    at.apps[0].last_reload = Some(Reloaded {
+        generation: 2,
+        result: "failed".into(),
+        took_ms: 100,
+        time: "2026-01-01T12:00:00.000Z".into(),
+        why: Some("web-0 ended: exit code 3".into()),
+    });
+    let stderr = listed(&at).stderr;
+    assert_eq!(stderr, "the last reload failed at 2026-01-01T12:00:00.000Z: web: web-0 ended: exit code 3\n");
+}
+
+#[test]
+fn json_is_the_apis_own() {
+    let text = json(&status(vec![worker("web-0")], 2));
+    for line in ["list --json", "ls --json", "ps --json"] {
+        assert_eq!(Fake::always(200, text.clone()).run(line).stdout, format!("{text}\n"));
+    }
+}
+
+fn description() -> Description {
+    Description {
+        workers: vec![
+            worker("web-0"),
+            WorkerStatus { role: "replacement".into(), state: "starting".into(), ..worker("web-0") },
+        ],
+        command: vec!["node".into(), "my app.js".into()],
+        environment: vec!["A=b".into(), "TOKEN=***".into(), "EVIL=\u{1b}[2Jx\ny".into()],
+        cwd: Some("/app".into()),
+        user: Some("1000:1000".into()),
+        exits: vec![exit()],
+        crashes: 1,
+        max_restarts: 16,
+        readiness: "auto".into(),
+        stop_signal: "SIGTERM".into(),
+        stop_timeout_ms: 8000,
+        open_files: Some(23),
+        open_files_limit: Some(1024),
+        threads: Some(11),
+        last_lines: vec!["Error: no".into()],
+    }
+}
+
+#[test]
+fn describe_has_names_and_values_under_each_other() {
+    let fake = Fake::of(&[("GET /v1/workers/web-0", 200, json(&description()))]);
+    let ran = fake.run("describe web-0");
+    for part in [
+        "web-0\n  state       ready, by listen\n  pid         12\n",
+        "\nweb-0 (replacement)\n  state       starting",
+        "  open files  23 of 1024\n",
+        "  command     node 'my app.js'\n",
+        "  stop        SIGTERM, then SIGKILL after 8s\n",
+        "  crashes     1 of 16 in a row\n",
+        "\nexits, newest first\n  2026-01-01T12:00:00.000Z  exit code 3 after 102ms (pid 9)\n",
+        "\nlast lines on stderr\n  Error: no\n",
+        "  TOKEN=***\n  EVIL= [2Jx y\n",
+    ] {
+        assert!(ran.stdout.contains(part), "{part:?} is not in\n{}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains('\u{1b}'), "no value reaches the terminal's own language");
+}
+
+#[test]
+fn a_worker_that_is_not_there_is_told_with_the_nearest() {
+    let workers = Workers { workers: vec![worker("web-0"), worker("web-1")] };
+    let fake = Fake::of(&[
+        ("GET /v1/workers/wbe-1", 404, r#"{"error":"there is no worker wbe-1"}"#.into()),
+        ("GET /v1/workers", 200, json(&workers)),
+    ]);
+    let ran = fake.run("describe wbe-1");
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, "rinit: there is no worker wbe-1; did you mean web-1?\n"));
+    let ran = fake.run("describe wbe-1 --json");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.starts_with("{\"error\":\"there is no worker wbe-1"), "{ran:?}");
+}
+
+#[test]
+fn config_and_web() {
+    let setting = |name: &str, value: &str, source: &str| SettingValue {
+        name: name.into(),
+        value: value.into(),
+        source: source.into(),
+    };
+    let on =
+        Config { settings: vec![setting("instances", "2", "flag"), setting("web", "0.0.0.0:9615", "environment")] };
+    let fake = Fake::of(&[("GET /v1/config", 200, json(&on))]);
+    assert_eq!(
+        fake.run("config").stdout,
+        "SETTING    SOURCE       VALUE\ninstances  flag         2\nweb        environment  0.0.0.0:9615\n"
+    );
+    assert_eq!(fake.run("web").stdout, "http://localhost:9615/\n");
+    assert_eq!(fake.run("web --json").stdout, "{\"url\":\"http://localhost:9615/\"}\n");
+    let off = Config { settings: vec![setting("web", "off", "default")] };
+    let ran = Fake::of(&[("GET /v1/config", 200, json(&off))]).run("web");
+    assert!(ran.code == 1 && ran.stderr.contains("--web ADDR"), "{ran:?}");
+}
+
+#[test]
+fn health_is_one_line_and_an_exit_code_that_docker_knows() {
+    let ran = Fake::of(&[("GET /readyz", 200, "ready".into())]).run("health");
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "ready\n", ""));
+    let starting = WorkerStatus { state: "starting".into(), ..worker("web-1") };
+    let fake = Fake::of(&[
+        ("GET /readyz", 503, "not ready".into()),
+        ("GET /v1/status", 200, json(&status(vec![worker("web-0"), starting], 1))),
+    ]);
+    let ran = fake.run("health");
+    let line = "rinit: not ready: web: 1 of 2 workers are ready; web-1 is starting\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", line));
+    let ran = finish(verb("health --socket /nowhere/sock"));
+    assert_eq!(ran.code, 1, "Docker keeps 2 for itself: {ran:?}");
+}
+
+#[test]
+fn wait_returns_when_all_are_ready() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let asked = AtomicU32::new(0);
+    let fake = Fake::new(move |request, stream| {
+        assert_eq!(request.line, "GET /readyz");
+        let status = if asked.fetch_add(1, Ordering::SeqCst) < 3 { 503 } else { 200 };
+        crate::fake::reply(stream, status, "…");
+    });
+    let ran = fake.run("wait --timeout 30s");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ready\n"));
+    assert_eq!(fake.requests().len(), 4);
+}
+
+#[test]
+fn wait_ends_when_its_time_is_up_and_says_who_is_not_ready() {
+    let fake = Fake::of(&[
+        ("GET /readyz", 503, "not ready".into()),
+        ("GET /v1/status", 200, json(&status(vec![worker("web-0")], 1))),
+    ]);
+    let ran = fake.run("wait --timeout 150ms");
+    assert!(ran.code == 1 && ran.stderr.contains("1 of 2 workers are ready"), "{ran:?}");
+    let ran = finish(verb("wait --timeout 100ms --socket /nowhere/sock"));
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert_eq!(finish(verb("wait --timeout 5")).code, 64);
+}
+
+#[test]
+fn where_no_rinit_answers_it_is_said_where_was_looked_and_what_to_do() {
+    // Not the usual places: this machine may have a rinit there.
+    let ran = finish(verb("list --socket /nowhere/sock"));
+    assert_eq!(ran.code, 2);
+    for part in ["rinit: no rinit answers; looked at:\n  /nowhere/sock: there is none\n", "PID 1 here is"] {
+        assert!(ran.stderr.contains(part), "{part} is not in {}", ran.stderr);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let stale = folder.path().join("sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let ran = finish(verb(&format!("list --socket {}", stale.display())));
+    assert!(ran.code == 2 && ran.stderr.contains("whoever made it has ended"), "{ran:?}");
+    let mut off = verb("list --json");
+    off.env("RINIT_SOCKET", "off");
+    let ran = finish(off);
+    assert!(ran.code == 2 && ran.stdout.starts_with("{\"error\":\"the control socket is off"), "{ran:?}");
+}
+
+#[test]
+fn an_answer_that_is_none_is_an_error_and_no_panic() {
+    use std::io::Write;
+    for (answer, code) in [
+        ("", 2),
+        ("SSH-2.0-OpenSSH\r\n", 2),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", 2),
+        ("HTTP/1.1 200 OK\r\n\r\nnonsense", 1),
+        ("HTTP/1.1 200 OK\r\n\r\n{}", 1),
+        ("HTTP/1.1 500 X\r\n\r\n", 1),
+        ("HTTP/1.1 503 X\r\n\r\n{\"error\":\"too many connections\"}", 1),
+    ] {
+        let ran = Fake::new(move |_, stream| drop(stream.write_all(answer.as_bytes()))).run("list");
+        assert_eq!(ran.code, code, "{answer:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("rinit: ") && !ran.stderr.contains("panicked"), "{ran:?}");
+    }
+}
+
+#[test]
+fn nothing_is_said_when_nobody_reads() {
+    let workers = (0..2000).map(|slot| worker(&format!("web-{slot}"))).collect();
+    let fake = Fake::always(200, json(&status(workers, 2)));
+    let mut command = fake.command("list");
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    command.stdout(Stdio::from(write));
+    let ran = finish(command);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn help_is_for_rinit_and_for_each_verb() {
+    let all = finish(verb("--help")).stdout;
+    assert!(all.contains("\n  list, ls, ps ") && all.contains("  scale [APP] N|+N|-N|0|max "), "{all}");
+    assert_eq!(finish(verb("help")).stdout, all);
+    let logs = finish(verb("logs --help")).stdout;
+    assert!(logs.starts_with("rinit logs [-f] [-n N]") && logs.contains("  -n, --lines N "), "{logs}");
+    assert_eq!(finish(verb("help logs")).stdout, logs);
+    assert!(finish(verb("help lgos")).stderr.contains("did you mean logs?"));
+}
+
+#[test]
+fn behind_two_dashes_or_an_option_it_is_a_command() {
+    for line in ["-- ls /proc/self/comm", "-w ls /proc/self/comm"] {
+        let ran = finish(verb(line));
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "/proc/self/comm\n"), "{ran:?}");
+    }
+}
+
+#[test]
+fn completions_know_verbs_options_and_workers() {
+    let status = json(&status(vec![worker("web-0"), worker("web-1")], 2));
+    let fake = Fake::always(200, status);
+    let complete = |words: &str, index: usize| {
+        let mut command = std::process::Command::new("bash");
+        let path =
+            format!("{}:/usr/bin:/bin", std::path::Path::new(env!("CARGO_BIN_EXE_rinit")).parent().unwrap().display());
+        let script = format!(
+            "source <(rinit completions bash); COMP_WORDS=({words}); COMP_CWORD={index}; _rinit; echo \"${{COMPREPLY[*]}}\""
+        );
+        command.args(["-c", &script]).env_clear().env("PATH", path).env("RINIT_SOCKET", fake.socket());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        finish(command)
+    };
+    for (words, index, expected) in [
+        ("rinit re", 1, "reload restart\n"),
+        ("rinit restart web", 2, "web-0 web-1\n"),
+        ("rinit restart a", 2, "all\n"),
+        ("rinit logs --f", 2, "--follow\n"),
+    ] {
+        let ran = complete(words, index);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (expected, ""), "{words}");
+    }
+    for shell in ["zsh", "fish"] {
+        let text = finish(verb(&format!("completions {shell}"))).stdout;
+        assert!(text.contains("restart") && text.contains("follow"), "{text}");
+        // Read by the shell itself, where there is one.
+        let mut check = std::process::Command::new(shell);
+        check.args(["-n", "-c", &text]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Ok(child) = check.spawn() {
+            assert_eq!(crate::fake::end(child).stderr, "");
+        }
+    }
+    assert!(finish(verb("completions bsh")).stderr.contains("did you mean bash?"));
+}
