@@ -1,13 +1,13 @@
 //! What lies on top of everything else.
 
 use super::model::{Dialog, Model};
-use super::view::{bold, dim};
+use super::view::{bold, dim, write};
 use super::words::clean;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::{Block, Clear};
 
 const HELP: [(&str, &str); 14] = [
     ("↑ ↓ k j", "select a worker"),
@@ -64,7 +64,7 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     let place = Rect { x: at.x + (at.width - width) / 2, y: at.y + (at.height - height) / 2, width, height };
     let block = Block::bordered().border_style(Style::new().fg(color)).title(title).title_bottom(close);
     frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(block), place);
+    write(frame, place, lines, Some(block), 0);
 }
 
 /// Lines of at most so many characters, broken at spaces.

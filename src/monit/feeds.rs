@@ -31,8 +31,11 @@ const REFUSALS: u32 = 5;
 /// Lines of the log to begin with.
 const LINES: usize = 200;
 
+/// What a thread does.
+type Work = Box<dyn FnOnce(&Sender) + Send>;
+
 /// Starts a thread. If it panics, that is the end of monit: what it waits for would be missing silently.
-fn start(name: &str, sender: &Sender, work: impl FnOnce(&Sender) + Send + 'static) -> Result<(), String> {
+fn start(name: &str, sender: &Sender, work: Work) -> Result<(), String> {
     struct Watch(Sender);
     impl Drop for Watch {
         fn drop(&mut self) {
@@ -56,11 +59,15 @@ fn start(name: &str, sender: &Sender, work: impl FnOnce(&Sender) + Send + 'stati
 /// # Errors
 /// The limit on processes is reached.
 pub fn keys(sender: &Sender) -> Result<(), String> {
-    start("keys", sender, |sender| {
-        let why = read_keys(sender)
-            .map_or_else(|error| format!("the terminal is gone: {error}"), |()| "the terminal is gone".into());
-        let _ = sender.send(Message::End(Err(why)));
-    })
+    start(
+        "keys",
+        sender,
+        Box::new(|sender| {
+            let why = read_keys(sender)
+                .map_or_else(|error| format!("the terminal is gone: {error}"), |()| "the terminal is gone".into());
+            let _ = sender.send(Message::End(Err(why)));
+        }),
+    )
 }
 
 fn read_keys(sender: &Sender) -> io::Result<()> {
@@ -94,21 +101,25 @@ fn read_keys(sender: &Sender) -> io::Result<()> {
 /// # Errors
 /// The limit on processes is reached.
 pub fn signals(sender: &Sender) -> Result<(), String> {
-    start("signals", sender, |sender| {
-        loop {
-            let Some(signal) = sys::signals::wait(None) else { continue };
-            let message = match signal {
-                Signal::INT => Message::End(Ok(())),
-                Signal::TERM | Signal::HUP | Signal::QUIT => Message::End(Err(format!("ended by {signal}"))),
-                Signal::CONT => Message::Continued,
-                _ if signal.number() == nix::libc::SIGWINCH => Message::Resized(screen::size()),
-                _ => continue,
-            };
-            if sender.send(message).is_err() {
-                return;
+    start(
+        "signals",
+        sender,
+        Box::new(|sender| {
+            loop {
+                let Some(signal) = sys::signals::wait(None) else { continue };
+                let message = match signal {
+                    Signal::INT => Message::End(Ok(())),
+                    Signal::TERM | Signal::HUP | Signal::QUIT => Message::End(Err(format!("ended by {signal}"))),
+                    Signal::CONT => Message::Continued,
+                    _ if signal.number() == nix::libc::SIGWINCH => Message::Resized(screen::size()),
+                    _ => continue,
+                };
+                if sender.send(message).is_err() {
+                    return;
+                }
             }
-        }
-    })
+        }),
+    )
 }
 
 /// Asks rinit once a second how things are, and at once when told to.
@@ -117,26 +128,30 @@ pub fn signals(sender: &Sender) -> Result<(), String> {
 /// The limit on processes is reached.
 pub fn status(api: &Api, socket: &Path, sender: &Sender, at_once: Receiver<()>) -> Result<(), String> {
     let (api, socket) = (api.clone(), socket.to_owned());
-    start("status", sender, move |sender| {
-        let mut refusals = 0;
-        while at_once.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
-            let message = match api.get::<Status>("/v1/status") {
-                Ok(status) => {
-                    refusals = 0;
-                    Message::Status(status)
+    start(
+        "status",
+        sender,
+        Box::new(move |sender| {
+            let mut refusals = 0;
+            while at_once.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+                let message = match api.get::<Status>("/v1/status") {
+                    Ok(status) => {
+                        refusals = 0;
+                        Message::Status(status)
+                    }
+                    Err(Trouble::Refused(_)) if refusals < REFUSALS => {
+                        refusals += 1;
+                        continue;
+                    }
+                    Err(trouble) => Message::End(Err(lost(&socket, trouble))),
+                };
+                let is_end = matches!(message, Message::End(_));
+                if sender.send(message).is_err() || is_end {
+                    return;
                 }
-                Err(Trouble::Refused(_)) if refusals < REFUSALS => {
-                    refusals += 1;
-                    continue;
-                }
-                Err(trouble) => Message::End(Err(lost(&socket, trouble))),
-            };
-            let is_end = matches!(message, Message::End(_));
-            if sender.send(message).is_err() || is_end {
-                return;
             }
-        }
-    })
+        }),
+    )
 }
 
 /// Why nothing can be shown.
@@ -198,13 +213,17 @@ pub fn lines(api: &Api, sender: &Sender, number: u64, worker: &str) -> Result<Ta
     let tap = Tap::default();
     let (api, path) = (api.clone(), format!("/v1/logs?follow=true&lines={LINES}&worker={}", encode(worker)));
     let its_tap = tap.clone();
-    start("lines", sender, move |sender| {
-        let why = match follow_lines(&api, &path, &its_tap, number, sender) {
-            Ok(()) => "no more lines for now".into(),
-            Err(trouble) => Error::from(trouble).error,
-        };
-        let _ = sender.send(Message::LinesEnded(number, why));
-    })?;
+    start(
+        "lines",
+        sender,
+        Box::new(move |sender| {
+            let why = match follow_lines(&api, &path, &its_tap, number, sender) {
+                Ok(()) => "no more lines for now".into(),
+                Err(trouble) => Error::from(trouble).error,
+            };
+            let _ = sender.send(Message::LinesEnded(number, why));
+        }),
+    )?;
     Ok(tap)
 }
 
@@ -244,10 +263,14 @@ fn shortened(mut line: LogLine) -> LogLine {
 pub fn events(api: &Api, sender: &Sender, since: Option<u64>) -> Result<(), String> {
     let since = since.map_or(String::new(), |since| format!("?since={since}"));
     let (api, path) = (api.clone(), format!("/v1/events{since}"));
-    start("events", sender, move |sender| {
-        let _ = follow_events(&api, &path, sender);
-        let _ = sender.send(Message::EventsEnded);
-    })
+    start(
+        "events",
+        sender,
+        Box::new(move |sender| {
+            let _ = follow_events(&api, &path, sender);
+            let _ = sender.send(Message::EventsEnded);
+        }),
+    )
 }
 
 fn follow_events(api: &Api, path: &str, sender: &Sender) -> Result<(), Trouble> {
@@ -272,19 +295,23 @@ fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Trouble> {
 /// The limit on processes is reached.
 pub fn call(api: &Api, sender: &Sender, call: Call) -> Result<(), String> {
     let api = api.clone();
-    start("call", sender, move |sender| {
-        let of = |id: &str, what: &str| (format!("/v1/workers/{}/{what}", encode(id)), String::new());
-        let (path, question) = match &call {
-            Call::Restart(id) => of(id, "restart"),
-            Call::Stop(id) => of(id, "stop"),
-            Call::Start(id) => of(id, "start"),
-            Call::Reload => ("/v1/reload".into(), String::new()),
-            Call::Scale(app, by) => {
-                let request = ScaleRequest { app: Some(app.clone()), to: (*by).into() };
-                ("/v1/scale".into(), serde_json::to_string(&request).unwrap_or_default())
-            }
-        };
-        let answer = api.post::<Done>(&path, &question).map_err(Error::from);
-        let _ = sender.send(Message::Answer(call, answer));
-    })
+    start(
+        "call",
+        sender,
+        Box::new(move |sender| {
+            let of = |id: &str, what: &str| (format!("/v1/workers/{}/{what}", encode(id)), String::new());
+            let (path, question) = match &call {
+                Call::Restart(id) => of(id, "restart"),
+                Call::Stop(id) => of(id, "stop"),
+                Call::Start(id) => of(id, "start"),
+                Call::Reload => ("/v1/reload".into(), String::new()),
+                Call::Scale(app, by) => {
+                    let request = ScaleRequest { app: Some(app.clone()), to: (*by).into() };
+                    ("/v1/scale".into(), serde_json::to_string(&request).unwrap_or_default())
+                }
+            };
+            let answer = api.post::<Done>(&path, &question).map_err(Error::from);
+            let _ = sender.send(Message::Answer(call, answer));
+        }),
+    )
 }

@@ -2,14 +2,13 @@
 
 use super::graphs::{Key, bars, top_percent};
 use super::model::{Focus, Model};
-use super::view::{CPU, MEMORY, bold, dim, state_style};
+use super::view::{CPU, MEMORY, bold, dim, state_style, write};
 use super::words::{bytes, clean, duration, percent};
 use crate::control::types::WorkerStatus;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 /// How wide everything is. What is 0 wide is left out.
 #[derive(Clone, Copy)]
@@ -100,7 +99,7 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     if rows.is_empty() {
         lines.push(Line::styled("  no workers: + adds one", dim()));
     }
-    frame.render_widget(Paragraph::new(lines), at);
+    write(frame, at, lines, None, 0);
 }
 
 fn titles(widths: &Widths, rows: usize, visible: usize) -> Line<'static> {

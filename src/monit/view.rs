@@ -59,6 +59,14 @@ pub const CPU: Color = Color::Cyan;
 /// How memory is drawn.
 pub const MEMORY: Color = Color::Magenta;
 
+/// Writes lines, from this column on. The only call of its kind: the widget is large when it is inlined.
+#[inline(never)]
+pub fn write(frame: &mut Frame, at: Rect, lines: Vec<Line>, block: Option<Block>, column: u16) {
+    let text = Paragraph::new(lines).scroll((0, column));
+    let text = if let Some(block) = block { text.block(block) } else { text };
+    frame.render_widget(text, at);
+}
+
 fn head(model: &Model, at: Rect, frame: &mut Frame) {
     let status = &model.status;
     let mut spans = vec![Span::styled(format!(" rinit {} ", status.version), bold())];
@@ -71,7 +79,7 @@ fn head(model: &Model, at: Rect, frame: &mut Frame) {
     spans.push(Span::styled(format!("  {}", bytes(memory)), Style::new().fg(MEMORY)));
     let listens: Vec<&str> = status.apps.iter().flat_map(|app| &app.listens).map(String::as_str).collect();
     spans.push(Span::styled(format!("  {}", clean(&listens.join(", "), 100)), dim()));
-    frame.render_widget(Paragraph::new(Line::from(spans)), at);
+    write(frame, at, vec![Line::from(spans)], None, 0);
 }
 
 fn about(app: &AppStatus, spans: &mut Vec<Span<'static>>) {
@@ -115,7 +123,7 @@ fn graphs(model: &Model, at: Rect, frame: &mut Frame) {
         );
     }
     let lines: Vec<Line> = facts(row).into_iter().map(Line::from).collect();
-    frame.render_widget(Paragraph::new(lines).block(pane(format!(" {} ", clean(&row.id, 30)), false)), right);
+    write(frame, right, lines, Some(pane(format!(" {} ", clean(&row.id, 30)), false)), 0);
 }
 
 /// The rows below its title.
@@ -125,7 +133,7 @@ fn height(of: Rect) -> usize {
 
 fn large(frame: &mut Frame, at: Rect, title: String, bars: Vec<String>, color: Color) {
     let lines: Vec<Line> = bars.into_iter().map(|line| Line::styled(line, Style::new().fg(color))).collect();
-    frame.render_widget(Paragraph::new(lines).block(pane(title, false)), at);
+    write(frame, at, lines, Some(pane(title, false)), 0);
 }
 
 fn facts(row: &WorkerStatus) -> Vec<String> {
@@ -171,8 +179,7 @@ fn log(model: &Model, at: Rect, frame: &mut Frame) {
     let lines: Vec<Line> = shown.rows.iter().map(|entry| log_line(entry, &filter.text)).collect();
     let none = if filter.text.is_empty() { "no lines yet" } else { "no line has that" };
     let lines = if lines.is_empty() { vec![Line::styled(none, dim())] } else { lines };
-    let text = Paragraph::new(lines).scroll((0, shown.column));
-    frame.render_widget(text.block(pane(title, model.focus == Focus::Log)), at);
+    write(frame, at, lines, Some(pane(title, model.focus == Focus::Log)), shown.column);
 }
 
 fn where_one_looks<T>(shown: &Shown<T>) -> String {
@@ -213,8 +220,7 @@ fn events(model: &Model, at: Rect, frame: &mut Frame) {
     let title = format!(" events {}", where_one_looks(&shown));
     let lines: Vec<Line> = shown.rows.iter().map(|event| event_line(event)).collect();
     let lines = if lines.is_empty() { vec![Line::styled("none yet", dim())] } else { lines };
-    let text = Paragraph::new(lines).scroll((0, shown.column));
-    frame.render_widget(text.block(pane(title, model.focus == Focus::Events)), at);
+    write(frame, at, lines, Some(pane(title, model.focus == Focus::Events)), shown.column);
 }
 
 fn event_line(event: &Event) -> Line<'static> {
@@ -265,7 +271,7 @@ fn keys(model: &Model, at: Rect, frame: &mut Frame) {
             ]),
         }
     };
-    frame.render_widget(Paragraph::new(line), at);
+    write(frame, at, vec![line], None, 0);
 }
 
 /// The more important ones first: what has no room is cut off.

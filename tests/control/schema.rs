@@ -88,7 +88,7 @@ pub fn check(schema: &'static Value, value: &Value, place: &str) -> Result<(), S
         Value::Object(_) => "object",
     };
     let allowed = types(schema);
-    if !allowed.contains(&kind) && !(kind == "integer" && allowed.contains(&"number")) {
+    if !(allowed.contains(&kind) || kind == "integer" && allowed.contains(&"number")) {
         return Err(format!("{place} is {value}, and should be {allowed:?}"));
     }
     if schema.get("enum").is_some_and(|allowed| !allowed.as_array().unwrap().contains(value)) {
