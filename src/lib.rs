@@ -9,6 +9,7 @@ pub mod control;
 pub mod core;
 pub mod init;
 pub mod logs;
+pub mod monit;
 pub mod ports;
 pub mod supervisor;
 pub mod sys;

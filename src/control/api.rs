@@ -133,7 +133,6 @@ impl Api {
 
     /// What a changing call wants.
     async fn operation(&self, route: &str, id: String, body: Incoming) -> Result<Operation, Failure> {
-        // No secret and no stranger comes this far: what is asked is in the log.
         let slots = match route {
             "/v1/reload" | "/v1/scale" | "/v1/shutdown" => Vec::new(),
             _ => self.find(id.clone()).await?,
@@ -143,6 +142,9 @@ impl Api {
             "/v1/reload" => vec![Action::Reload],
             "/v1/scale" => {
                 let ScaleRequest { app, to } = read(body).await?;
+                if to != "max" && to.trim_start_matches(['+', '-']).parse::<u32>().is_err() {
+                    return Err(bad("to", &to, "1 to 1024, +N, -N, 0 or max (as many as CPUs)"));
+                }
                 vec![Action::Scale { app, to }]
             }
             "/v1/shutdown" => vec![Action::Shutdown],
@@ -185,7 +187,7 @@ impl Api {
         self.samples.borrow_mut().fill(&mut description.workers, now());
         describe(&mut description);
         if let Some(worker) = description.workers.first() {
-            description.last_lines = logs::last_stderr(&self.rinit.record, &(worker.app.clone(), worker.slot));
+            description.last_lines = logs::last_stderr(&self.rinit.record, &(worker.app.clone(), worker.slot), None);
         }
         Ok(description)
     }

@@ -124,10 +124,11 @@ pub(super) fn answer(
     answer
 }
 
-/// The last lines on stderr.
-pub(super) fn last_stderr(record: &Record, slot: &Slot) -> Vec<String> {
+/// The last lines on stderr, of that process if one is given.
+pub(super) fn last_stderr(record: &Record, slot: &Slot, pid: Option<u32>) -> Vec<String> {
     let lines = record.since(slot, 0, usize::MAX).lines;
-    let stderr = lines.iter().rev().filter(|line| line.stream == Stream::Stderr).take(EXPLAINING);
+    let is_it = |line: &&Line| line.stream == Stream::Stderr && pid.is_none_or(|pid| pid == line.pid);
+    let stderr = lines.iter().rev().filter(is_it).take(EXPLAINING);
     let mut last: Vec<String> = stderr.map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect();
     last.reverse();
     last

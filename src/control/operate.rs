@@ -5,7 +5,7 @@ use super::body::{Answer, Failure, event, stream};
 use super::desk::{Accepted, Action, Call};
 use super::logs;
 use super::server::Rinit;
-use super::types::{Done, Status, WorkerStatus};
+use super::types::{Done, Event, Status, WorkerStatus};
 use crate::core::SlotId;
 use hyper::StatusCode;
 use std::time::Duration;
@@ -34,8 +34,13 @@ impl Operation {
         Operation { rinit, actions }
     }
 
-    /// Does it, and answers when it is done.
+    /// Does it, and answers when it is done. It goes on when the client has gone.
     pub(super) async fn done(self) -> Result<Done, Failure> {
+        let done = spawn_local(self.carry_out()).await;
+        done.unwrap_or_else(|_| Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the call failed in rinit")))
+    }
+
+    async fn carry_out(self) -> Result<Done, Failure> {
         // Restarts go one after the other, so that not all workers are away at once; the rest side by side.
         let in_turn = self.actions.iter().all(|action| matches!(action, Action::Restart(_)));
         let mut messages = Vec::new();
@@ -66,6 +71,7 @@ impl Operation {
                 news.as_mut().enable();
                 let (missed, events) = book.open().since(from);
                 if !send(&sender, events_text(missed, &events)).await {
+                    let _ = done.await;
                     return;
                 }
                 from = events.last().map_or(from + missed, |event| event.seq + 1);
@@ -114,8 +120,13 @@ impl Operation {
     fn failure(&self, why: String, worker: Option<Box<WorkerStatus>>) -> Failure {
         let mut failure = Failure::new(StatusCode::CONFLICT, why);
         if let Some(worker) = worker {
-            failure.error.last_lines = logs::last_stderr(&self.rinit.record, &(worker.app, worker.slot));
-            failure.error.worker = Some(worker.id);
+            // Of the process that failed, not of another in the same slot.
+            let (_, events) = self.rinit.book.open().since(0);
+            let is_it = |event: &&Event| event.worker.as_ref() == Some(&worker.id);
+            let ended = |event: &&Event| matches!(event.kind.as_str(), "exited" | "not_ready");
+            let pid = events.iter().rev().filter(is_it).find(ended).and_then(|event| event.pid);
+            failure.error.last_lines = logs::last_stderr(&self.rinit.record, &(worker.app.clone(), worker.slot), pid);
+            failure.error.worker = Some(worker.id.clone());
         }
         failure
     }

@@ -193,7 +193,7 @@ pub struct Event {
     /// When.
     pub time: String,
     /// `started`, `ready`, `not_ready`, `stopping`, `killed`, `exited`, `start_failed`, `given_up`, `reloading`,
-    /// `reload_queued`, `reloaded`, `reload_failed`, `scaled`, `stop`; `missed` for a reader that was too slow.
+    /// `reload_queued`, `reloaded`, `reload_failed`, `scaled`, `stop`.
     pub kind: String,
     /// The app.
     pub app: Option<String>,

@@ -156,7 +156,8 @@ impl Hub {
                     for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
                         let voice = self.format.voice(&source, stream);
                         let slot = (source.app.clone(), source.index);
-                        let recorder = Recorder::new(self.shared.record.clone(), slot, stream);
+                        let recorder =
+                            Recorder::new(self.shared.record.clone(), slot, stream, source.pid.unsigned_abs());
                         self.taps.push(Tap::new(TapId { worker, stream }, voice, recorder, pipe));
                     }
                 }

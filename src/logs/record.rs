@@ -46,6 +46,7 @@ struct Entry {
     lines: u64,
     time: SystemTime,
     stream: Stream,
+    pid: u32,
     text: Vec<u8>,
 }
 
@@ -58,6 +59,8 @@ pub struct Line {
     pub time: SystemTime,
     /// Of which stream.
     pub stream: Stream,
+    /// Of which process of the slot.
+    pub pid: u32,
     /// Without its newline.
     pub text: Vec<u8>,
 }
@@ -89,6 +92,7 @@ pub(super) struct Recorder {
     record: Arc<Record>,
     slot: Slot,
     stream: Stream,
+    pid: u32,
     /// The beginning of a line whose end has not come.
     begun: Vec<u8>,
     /// Bytes that `total` does not have yet.
@@ -117,7 +121,13 @@ impl Record {
             let text = entry.text.strip_suffix(b"\n").unwrap_or(&entry.text);
             for (number, text) in (entry.first..).zip(text.split(|byte| *byte == b'\n')) {
                 if number >= from && news.lines.len() < most {
-                    news.lines.push(Line { number, time: entry.time, stream: entry.stream, text: text.to_vec() });
+                    news.lines.push(Line {
+                        number,
+                        time: entry.time,
+                        stream: entry.stream,
+                        pid: entry.pid,
+                        text: text.to_vec(),
+                    });
                     news.next = number + 1;
                 }
             }
@@ -142,7 +152,7 @@ impl Record {
 }
 
 impl Ring {
-    fn add(&mut self, room: usize, stream: Stream, time: SystemTime, parts: [&[u8]; 2]) {
+    fn add(&mut self, room: usize, (stream, pid): (Stream, u32), time: SystemTime, parts: [&[u8]; 2]) {
         let lines = parts.iter().map(|part| memchr::memchr_iter(b'\n', part).count() as u64).sum::<u64>();
         let first = self.next;
         self.next += lines;
@@ -159,7 +169,7 @@ impl Ring {
         let kept = self.next - entry_first;
         if kept > 0 {
             self.size += text.len() + ENTRY;
-            self.entries.push_back(Entry { first: entry_first, lines: kept, time, stream, text });
+            self.entries.push_back(Entry { first: entry_first, lines: kept, time, stream, pid, text });
         }
         while self.size > room + ENTRY
             && let Some(oldest) = self.entries.pop_front()
@@ -170,8 +180,8 @@ impl Ring {
 }
 
 impl Recorder {
-    pub(super) fn new(record: Arc<Record>, slot: Slot, stream: Stream) -> Recorder {
-        Recorder { record, slot, stream, begun: Vec::new(), uncounted: 0 }
+    pub(super) fn new(record: Arc<Record>, slot: Slot, stream: Stream, pid: u32) -> Recorder {
+        Recorder { record, slot, stream, pid, begun: Vec::new(), uncounted: 0 }
     }
 
     /// Takes what was read; `is_last`: a line that has not ended ends here.
@@ -201,7 +211,7 @@ impl Recorder {
             slots.insert(self.slot.clone(), Ring::default());
         }
         if let Some(ring) = slots.get_mut(&self.slot) {
-            ring.add(self.record.room, self.stream, time, [&begun, end]);
+            ring.add(self.record.room, (self.stream, self.pid), time, [&begun, end]);
             if let Some(total) = ring.total.get_mut(self.stream as usize) {
                 *total += std::mem::take(&mut self.uncounted);
             }
@@ -226,7 +236,7 @@ mod tests {
     #[test]
     fn lines_are_whole_however_they_were_read() {
         let record = Arc::new(Record::new(1));
-        let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stdout);
+        let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stdout, 7);
         for piece in ["on", "e\ntw", "o\nthree\n", "last"] {
             recorder.take(piece.as_bytes(), false, SystemTime::UNIX_EPOCH);
         }
@@ -242,7 +252,7 @@ mod tests {
     #[test]
     fn a_ring_is_bounded_and_a_slow_reader_is_told_what_it_missed() {
         let record = Arc::new(Record::new(1000));
-        let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stderr);
+        let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stderr, 7);
         for n in 0..100_000 {
             recorder.take(format!("line {n}\n").as_bytes(), false, SystemTime::UNIX_EPOCH);
         }

@@ -143,6 +143,9 @@ pub fn status(api: &Api, socket: &Path, sender: &Sender, at_once: Receiver<()>) 
                         refusals += 1;
                         continue;
                     }
+                    Err(Trouble::Lost(error)) if is_nobody(&error) => {
+                        Message::End(Err(format!("rinit has ended: nobody listens on {} any more", socket.display())))
+                    }
                     Err(trouble) => Message::End(Err(lost(&socket, trouble))),
                 };
                 let is_end = matches!(message, Message::End(_));
@@ -159,10 +162,8 @@ pub fn lost(socket: &Path, trouble: Trouble) -> String {
     let socket = socket.display();
     match trouble {
         Trouble::Refused(error) => error.error,
+        Trouble::Lost(error) if is_nobody(&error) => format!("no rinit answers on {socket}: {error}"),
         Trouble::Lost(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                format!("no rinit answers on {socket}: {error}")
-            }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 format!("rinit on {socket} has not answered for 10 s")
             }
@@ -172,6 +173,10 @@ pub fn lost(socket: &Path, trouble: Trouble) -> String {
             _ => format!("the connection to rinit on {socket} was lost: {error}"),
         },
     }
+}
+
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// A stream that can be ended from outside.

@@ -99,7 +99,7 @@ impl Message {
         if self.explained_by_stderr && !lines.is_empty() {
             text.push_str("; its last lines on stderr:");
             lines.iter().for_each(|line| text.push_str(&format!("\n    {line}")));
-            if lines.iter().any(|line| line.contains("cluster.fork is not a function")) {
+            if lines.iter().any(|line| line.contains("cluster.") && line.contains("is not a function")) {
                 text.push_str("\nan app that forks its own cluster needs --share-ports off, and one worker");
             }
         }

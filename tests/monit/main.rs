@@ -3,6 +3,7 @@
 mod fixtures;
 mod frames;
 mod picture;
+mod real;
 mod server;
 mod state;
 mod terminal;

@@ -14,7 +14,5 @@ pub(super) static VERB: Verb = Verb {
 };
 
 fn run(call: &Call) -> Outcome {
-    let _place = call.client.place()?;
-    // crate::monit::run(_place).map_err(Failure::failed)
-    Err(Failure::failed("monit is not there yet; rinit list, rinit logs -f and rinit events show the same"))
+    crate::monit::run(call.client.place()?).map_err(Failure::failed)
 }
