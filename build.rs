@@ -1,5 +1,6 @@
 //! Makes the library that rinit carries for its workers (`src/ports/preload/library.rs` and its modules), for the same
-//! machine as rinit itself and with nothing but what rinit's own build needs: the compiler, `core` and the linker.
+//! machine as rinit itself and with nothing but what rinit's own build needs: the compiler, `core` and the linker. And
+//! takes the spaces out of the API's description, which people read in the source and programs in the binary.
 
 use std::env;
 use std::fs;
@@ -8,16 +9,32 @@ use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "src/ports/preload/library.rs";
 const MODULES: &str = "src/ports/preload/library";
+const DESCRIPTION: &str = "src/control/openapi.json";
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=build.rs");
-    match library() {
+    match library().and_then(|()| description()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(words) => {
-            eprintln!("cannot build {SOURCE}: {words}");
+            eprintln!("cannot build what rinit carries: {words}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// JSON without the spaces between its parts.
+fn description() -> Result<(), String> {
+    println!("cargo:rerun-if-changed={DESCRIPTION}");
+    let text = fs::read_to_string(DESCRIPTION).unwrap_or_default();
+    let (mut dense, mut in_string, mut escaped) = (String::new(), false, false);
+    for character in text.chars() {
+        if in_string || !character.is_ascii_whitespace() {
+            dense.push(character);
+        }
+        in_string ^= character == '"' && !escaped;
+        escaped = in_string && character == '\\' && !escaped;
+    }
+    fs::write(Path::new(&variable("OUT_DIR")?).join("openapi.json"), dense).map_err(|error| error.to_string())
 }
 
 fn library() -> Result<(), String> {

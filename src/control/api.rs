@@ -33,7 +33,7 @@ const ALIVE: Duration = Duration::from_secs(15);
 const PAST: u64 = 100;
 
 const PAGE: &str = include_str!("page.html");
-const OPENAPI: &str = include_str!("openapi.json");
+const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
 /// The API.
 pub(super) struct Api {

@@ -2,7 +2,7 @@
 
 use super::types::{Description, WorkerStatus};
 use nix::unistd::{SysconfVar, sysconf};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::read_to_string;
 use std::time::{Duration, Instant};
 
@@ -108,8 +108,8 @@ pub(super) fn describe(description: &mut Description) {
     let Some(pid) = description.workers.first().and_then(|worker| worker.pid) else { return };
     if let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) {
         let pairs = environment.split(|byte| *byte == 0).filter(|pair| !pair.is_empty());
-        description.environment = pairs.map(|pair| masked(&String::from_utf8_lossy(pair))).collect();
-        description.environment.sort();
+        let pairs = pairs.map(|pair| masked(&String::from_utf8_lossy(pair))).collect::<BTreeSet<String>>();
+        description.environment = pairs.into_iter().collect();
     }
     let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
     description.cwd = cwd.ok().map(|path| path.to_string_lossy().into_owned());

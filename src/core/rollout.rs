@@ -30,11 +30,11 @@ impl Rollout {
             overlaps || turn.policy.reload == Reload::Restart && is_emptied(slot)
         };
         let under_way = slots.iter().filter(is_under_way).count();
-        let mut outdated: Vec<&mut Slot> = slots.iter_mut().filter(|slot| self.is_outdated(slot)).collect();
-        let done = under_way == 0 && outdated.is_empty();
+        let outdated = slots.iter_mut().filter(|slot| self.is_outdated(slot));
         // A place that was emptied for its replacement comes before any other.
-        outdated.sort_by_key(|slot| slot.place != Place::Vacant);
-        let may_begin = outdated.iter_mut().filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
+        let (emptied, held): (Vec<&mut Slot>, Vec<&mut Slot>) = outdated.partition(|slot| slot.place == Place::Vacant);
+        let done = under_way == 0 && emptied.is_empty() && held.is_empty();
+        let may_begin = emptied.into_iter().chain(held).filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
         for slot in may_begin.take(width.saturating_sub(under_way)) {
             match turn.policy.reload {
                 Reload::Rolling(_) => slot.start_replacement(self.target, turn),

@@ -89,7 +89,7 @@ impl Api {
         }
         let body = body(reader)?;
         let unclear = |_| Error { error: format!("rinit answers {first:?}"), worker: None, last_lines: vec![] };
-        Err(Trouble::Refused(serde_json::from_slice(&body).unwrap_or_else(unclear)))
+        Err(Trouble::Refused(serde_json::from_str(&body).unwrap_or_else(unclear)))
     }
 }
 
@@ -164,14 +164,18 @@ fn line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-fn body(reader: BufReader<UnixStream>) -> io::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    reader.take(LONGEST_ANSWER).read_to_end(&mut body)?;
+fn body(reader: BufReader<UnixStream>) -> io::Result<String> {
+    let mut body = String::new();
+    reader.take(LONGEST_ANSWER).read_to_string(&mut body)?;
     Ok(body)
 }
 
-fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Trouble> {
-    serde_json::from_slice(body).map_err(|error| Trouble::Lost(io::Error::new(io::ErrorKind::InvalidData, error)))
+/// Reads what rinit says. Always from a `str`, as the verbs do: a reader of bytes would be in the binary a second time.
+///
+/// # Errors
+/// It is not what this version expects.
+pub fn json<T: DeserializeOwned>(text: &str) -> Result<T, Trouble> {
+    serde_json::from_str(text).map_err(|error| Trouble::Lost(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 fn ended() -> io::Error {

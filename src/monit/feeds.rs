@@ -1,6 +1,6 @@
 //! What feeds the model: threads that wait for keys, signals and rinit, and say what came.
 
-use super::api::{Api, Stream, Trouble, encode};
+use super::api::{Api, Stream, Trouble, encode, json};
 use super::keys::Keys;
 use super::model::{Call, Line, Message};
 use super::screen;
@@ -8,7 +8,6 @@ use crate::control::types::{Done, Error, Event, LogLine, Missed, ScaleRequest, S
 use crate::core::Signal;
 use crate::sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::de::DeserializeOwned;
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -237,8 +236,8 @@ fn follow_lines(api: &Api, path: &str, tap: &Tap, number: u64, sender: &Sender) 
     tap.open(&stream)?;
     while let Some(sent) = stream.wait()? {
         let line = match sent.event.as_str() {
-            "line" => Line::Log(shortened(parse(&sent.data)?)),
-            "missed" => Line::Missed(parse::<Missed>(&sent.data)?.missed),
+            "line" => Line::Log(shortened(json(&sent.data)?)),
+            "missed" => Line::Missed(json::<Missed>(&sent.data)?.missed),
             _ => continue,
         };
         if sender.send(Message::Line(number, line)).is_err() {
@@ -282,16 +281,12 @@ fn follow_events(api: &Api, path: &str, sender: &Sender) -> Result<(), Trouble> 
     let mut stream = api.stream(path)?;
     while let Some(sent) = stream.wait()? {
         // What a later rinit may send beside events is passed over.
-        let Ok(event) = serde_json::from_str::<Event>(&sent.data) else { continue };
+        let Ok(event) = json::<Event>(&sent.data) else { continue };
         if sender.send(Message::Event(event)).is_err() {
             break;
         }
     }
     Ok(())
-}
-
-fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Trouble> {
-    serde_json::from_str(data).map_err(|error| Trouble::Lost(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 /// Has rinit do it, and says how that went.

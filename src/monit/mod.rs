@@ -1,7 +1,7 @@
 //! `rinit monit`: workers, their CPU and memory, the log and the events, in a terminal; and keys that steer them.
 //!
 //! What is shown is a [`Model`], which [`update`](update::update) changes when something happens and
-//! [`view`](view::view) draws: both pure. Here is the shell around them: threads that wait ([`feeds`]), the terminal
+//! [`view`](view::view) draws: both pure. Here is the shell around them: threads that wait (`feeds`), the terminal
 //! ([`screen`]), and the loop. rinit goes on without noticing, however monit ends.
 
 pub mod api;

@@ -6,6 +6,7 @@ use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
 use crate::control::{Accepted, Action, Call, Pages, Target, time_text};
 use crate::core::{App, AppId, Event, Phase, Place, Slot, SlotId, Worker};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl Supervisor {
@@ -128,9 +129,7 @@ impl Supervisor {
 
     fn app_status(&self, app: &App, launch: &Launch, pages: &Pages) -> AppStatus {
         let rollout = app.rollout.as_ref();
-        let mut listens: Vec<String> = self.workers.ports.places(|slot| slot.app == app.id);
-        listens.sort();
-        listens.dedup();
+        let listens = BTreeSet::from_iter(self.workers.ports.places(|slot| slot.app == app.id));
         AppStatus {
             name: launch.app.name.clone(),
             command: launch.app.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
@@ -142,7 +141,7 @@ impl Supervisor {
                 since_ms: ms(self.now().saturating_sub(rollout.since)),
             }),
             last_reload: pages.last_reload(app.id).cloned(),
-            listens,
+            listens: listens.into_iter().collect(),
         }
     }
 
