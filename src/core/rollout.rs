@@ -34,7 +34,8 @@ impl Rollout {
         // A place that was emptied for its replacement comes before any other.
         let (emptied, held): (Vec<&mut Slot>, Vec<&mut Slot>) = outdated.partition(|slot| slot.place == Place::Vacant);
         let done = under_way == 0 && emptied.is_empty() && held.is_empty();
-        let may_begin = emptied.into_iter().chain(held).filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
+        let may_begin =
+            emptied.into_iter().chain(held).filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
         for slot in may_begin.take(width.saturating_sub(under_way)) {
             match turn.policy.reload {
                 Reload::Rolling(_) => slot.start_replacement(self.target, turn),

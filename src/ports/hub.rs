@@ -48,6 +48,8 @@ pub struct Hub {
     pub(super) unblocked: bool,
     /// No descriptors were left: when it is tried again.
     pub(super) again: Option<Instant>,
+    /// When a worker that holds the others up counts as blocked.
+    pub(super) recheck: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -80,6 +82,7 @@ impl Hub {
             now: now(),
             unblocked: false,
             again: None,
+            recheck: None,
             buffer: Vec::new(),
         })
     }
@@ -100,9 +103,11 @@ impl Hub {
 
     fn turn(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let timeout = match self.again {
+        let timeout = match self.again.into_iter().chain(self.recheck).min() {
             Some(again) => {
-                EpollTimeout::try_from(again.saturating_duration_since(self.now)).unwrap_or(EpollTimeout::ZERO)
+                // It counts whole milliseconds, and would wake too early.
+                let wait = again.saturating_duration_since(self.now) + Duration::from_millis(1);
+                EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO)
             }
             None => EpollTimeout::NONE,
         };
@@ -119,6 +124,9 @@ impl Hub {
                 Token::Caller(caller) => self.hear_caller(caller),
                 Token::Socket(listener, _) => self.distribute(listener),
             }
+        }
+        if self.recheck.is_some_and(|then| then <= self.now) {
+            (self.recheck, self.unblocked) = (None, true);
         }
         if self.again.is_some_and(|again| again <= self.now) {
             (self.again, self.unblocked) = (None, true);

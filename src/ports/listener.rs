@@ -36,6 +36,8 @@ pub(super) struct Listener {
     pub(super) waiting: VecDeque<Connection>,
     /// The workers whose turn it may be, by slot.
     pub(super) seats: Vec<WorkerId>,
+    /// How many connections each of them was given.
+    pub(super) given: Vec<u64>,
     /// The position in `seats` that had the last turn.
     pub(super) last: usize,
     file: Option<File>,
@@ -144,6 +146,7 @@ impl Listener {
             data: query.data.clone(),
             waiting: VecDeque::new(),
             seats: Vec::new(),
+            given: Vec::new(),
             last: 0,
             file,
             backlog,
@@ -196,6 +199,11 @@ impl Listener {
         let mut seats = if first.is_empty() { all } else { first };
         seats.sort_by_key(|member| member.slot.index);
         let had_the_turn = self.seats.get(self.last).copied();
+        // Who is new has had as many as who has had least.
+        let least = self.given.iter().copied().min().unwrap_or_default();
+        let had =
+            |id: WorkerId| self.seats.iter().position(|one| *one == id).and_then(|at| self.given.get(at).copied());
+        self.given = seats.iter().map(|member| had(member.id).unwrap_or(least)).collect();
         self.seats = seats.iter().map(|member| member.id).collect();
         self.last = self.seats.iter().position(|one| Some(*one) == had_the_turn).unwrap_or(self.last);
         if self.kind == Kind::PerSlot {

@@ -1,6 +1,6 @@
 //! A worker, as the hub knows it: the ways by which it speaks, and what it owes.
 
-use super::dispatch::Debt;
+use super::dispatch::Standing;
 use super::door::Door;
 use super::listener::ListenerId;
 use super::node::{Broken, Channel};
@@ -127,9 +127,10 @@ impl Member {
         self.unconfirmed.push_back(sent);
     }
 
-    /// What it owes, for the choice of who gets the next connection.
-    pub(super) fn debt(&self, now: Instant) -> Debt {
-        Debt {
+    /// How it stands with a listener that has given it so many connections.
+    pub(super) fn standing(&self, given: u64, now: Instant) -> Standing {
+        Standing {
+            given,
             unanswered: self.owed.len(),
             oldest: self.owed.front().map(|one| now.saturating_duration_since(one.since)).unwrap_or_default(),
             full: self.full || self.channel.as_ref().is_none_or(|channel| !channel.is_free()),

@@ -1,6 +1,6 @@
 //! What the primary of Node's cluster module does: answers servers that want to listen, and hands out connections.
 
-use super::dispatch::{Debt, choose};
+use super::dispatch::{Standing, Turn, choose};
 use super::hub::{Hub, Token};
 use super::listener::{Kind, Listener, ListenerId};
 use super::member::{Connection, Handover, Member, Sent};
@@ -156,18 +156,29 @@ impl Hub {
 
     /// Hands out the connections that wait at an address, as far as there are workers to take them.
     pub(super) fn distribute(&mut self, id: ListenerId) {
-        let Hub { listeners, members, now, epoll, again, .. } = self;
+        let Hub { listeners, members, now, epoll, again, recheck, .. } = self;
         let Some(listener) = listeners.get_mut(&id) else { return };
-        let debt = |worker: &WorkerId| {
-            members.get(worker).map_or(Debt { full: true, ..Debt::default() }, |one| one.debt(*now))
+        let standing = |(worker, given): (&WorkerId, &u64)| match members.get(worker) {
+            Some(member) => member.standing(*given, *now),
+            None => Standing { full: true, ..Standing::default() },
         };
-        let mut debts: Vec<Debt> = listener.seats.iter().map(debt).collect();
+        let mut standings: Vec<Standing> = listener.seats.iter().zip(&listener.given).map(standing).collect();
         let mut takers = again.is_none();
         let mut touched = Vec::new();
         for _ in 0..AT_ONCE {
-            let Some(at) = choose(&debts, listener.last) else {
-                takers = false;
-                break;
+            let at = match choose(&mut standings, listener.last) {
+                Turn::Of(at) => at,
+                Turn::Later(wait) => {
+                    // Only who has something to hand out is woken for it.
+                    let then = *now + wait;
+                    *recheck = Some(recheck.map_or(then, |earlier| earlier.min(then)));
+                    takers = false;
+                    break;
+                }
+                Turn::Nobodys => {
+                    takers = false;
+                    break;
+                }
             };
             let connection = match next(listener, members) {
                 Ok(Some(connection)) => connection,
@@ -180,19 +191,20 @@ impl Hub {
                 }
             };
             let member = listener.seats.get(at).and_then(|worker| members.get_mut(worker));
-            let (Some(member), Some(debt)) = (member, debts.get_mut(at)) else { break };
+            let (Some(member), Some(standing)) = (member, standings.get_mut(at)) else { break };
             let seq = member.next_seq();
             let Some(channel) = &mut member.channel else { break };
             match channel.send_now(Line::connection(seq, &listener.key), connection.socket.as_fd()) {
                 Ok(()) => {
                     member.sent(Sent::Connection(seq));
                     member.owed.push_back(Handover { seq, listener: id, connection, since: *now });
-                    debt.unanswered += 1;
+                    standing.unanswered += 1;
+                    standing.given += 1;
                     listener.last = at;
                 }
                 Err(errno) => {
                     listener.waiting.push_front(connection);
-                    (member.full, debt.full) = (true, true);
+                    (member.full, standing.full) = (true, true);
                     if errno == Errno::ETOOMANYREFS {
                         *again = Some(*now + AGAIN);
                     } else {
@@ -201,6 +213,7 @@ impl Hub {
                 }
             }
         }
+        listener.given = standings.iter().map(|standing| standing.given).collect();
         let members = &*members;
         let armed: Vec<bool> =
             listener.sockets.iter().map(|socket| takers && listener.is_ours(socket, members)).collect();
