@@ -173,6 +173,7 @@ mod tests {
     #[test]
     fn the_percentage_is_of_the_time_between_two_samples() {
         let mut samples = Samples::default();
+        #[expect(clippy::disallowed_methods, reason = "two moments that a test makes up")]
         let start = std::time::Instant::now();
         assert_eq!(samples.percent(1, 1.0, 10.0, start), 10.0, "at first, since its start");
         assert_eq!(samples.percent(1, 3.0, 14.0, start + Duration::from_secs(4)), 50.0);

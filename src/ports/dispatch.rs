@@ -31,7 +31,7 @@ pub enum Turn {
 }
 
 /// So many connections at most are on their way to one worker.
-const WINDOW: usize = 8;
+const WINDOW: usize = 16;
 /// A worker that has not answered for so long is blocked.
 const BLOCKED: Duration = Duration::from_millis(20);
 /// So many connections a worker may be ahead of another that is not blocked.

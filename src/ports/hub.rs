@@ -14,6 +14,7 @@ use super::handle::{Command, Farewell, Shared};
 use super::listener::{Listener, ListenerId};
 use super::member::Member;
 use super::node::{Line, inspector_port};
+use super::pace::Pace;
 use crate::core::{AppId, WorkerId};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use serde_json::json;
@@ -51,6 +52,7 @@ pub struct Hub {
     /// When a worker that holds the others up counts as blocked.
     pub(super) recheck: Option<Instant>,
     buffer: Vec<u8>,
+    pub(super) pace: Pace,
 }
 
 /// Who an event is of.
@@ -84,6 +86,7 @@ impl Hub {
             again: None,
             recheck: None,
             buffer: Vec::new(),
+            pace: Pace::default(),
         })
     }
 
@@ -111,8 +114,10 @@ impl Hub {
             }
             None => EpollTimeout::NONE,
         };
+        self.pace.rest();
         let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
         self.now = now();
+        self.pace.look(self.now);
         for command in self.shared.take() {
             self.obey(command);
         }

@@ -20,6 +20,7 @@ mod listener;
 mod member;
 pub mod node;
 mod open;
+mod pace;
 mod preload;
 mod primary;
 mod way;

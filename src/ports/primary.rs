@@ -156,7 +156,7 @@ impl Hub {
 
     /// Hands out the connections that wait at an address, as far as there are workers to take them.
     pub(super) fn distribute(&mut self, id: ListenerId) {
-        let Hub { listeners, members, now, epoll, again, recheck, .. } = self;
+        let Hub { listeners, members, now, epoll, again, recheck, pace, .. } = self;
         let Some(listener) = listeners.get_mut(&id) else { return };
         let standing = |(worker, given): (&WorkerId, &u64)| match members.get(worker) {
             Some(member) => member.standing(*given, *now),
@@ -200,6 +200,7 @@ impl Hub {
                     member.owed.push_back(Handover { seq, listener: id, connection, since: *now });
                     standing.unanswered += 1;
                     standing.given += 1;
+                    pace.handed_out();
                     listener.last = at;
                 }
                 Err(errno) => {
