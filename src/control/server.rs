@@ -167,6 +167,15 @@ async fn refused(error: &io::Error) {
     sleep(AGAIN).await;
 }
 
+/// A fault, for the test that shows what becomes of one; not in what is shipped.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "that is the point")]
+fn provoke(path: &str) {
+    if path == "/provoke/panic" {
+        panic!("provoked");
+    }
+}
+
 /// Serves one connection in a task of its own.
 fn attend(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
@@ -202,6 +211,8 @@ fn attend(
 }
 
 async fn answer(api: &Api, way: Way, request: Request<Incoming>, lasts: &Cell<bool>) -> Answer {
+    #[cfg(debug_assertions)]
+    provoke(request.uri().path());
     match api.answer(way, request, lasts).await {
         Ok(answer) => answer,
         Err(failure) => {

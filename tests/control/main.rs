@@ -7,5 +7,6 @@ mod client;
 mod schema;
 
 mod browser;
+mod faults;
 mod fuzz;
 mod openapi;
