@@ -15,10 +15,12 @@ use tokio::time::{sleep, timeout};
 
 /// Lines that are given when nothing else is asked for.
 const LINES: usize = 100;
-/// A follower looks again after this at the soonest, so that a flood of lines costs it, and not the log.
-const BREATH: Duration = Duration::from_millis(20);
+/// A follower looks again after this at the soonest; after the longer time when it cannot keep up, so that a flood of lines
+/// costs it, and not the log.
+const BREATH: Duration = Duration::from_millis(50);
+const LONG_BREATH: Duration = Duration::from_millis(500);
 /// So many of a slot's lines are sent at once.
-const AT_ONCE: usize = 2000;
+const AT_ONCE: usize = 4000;
 /// Lines of a worker's stderr that explain an error.
 const EXPLAINING: usize = 10;
 
@@ -105,11 +107,13 @@ pub(super) fn answer(
             }
             let mut news = std::pin::pin!(record.news.notified());
             news.as_mut().enable();
+            let mut breath = BREATH;
             for slot in slots.clone().unwrap_or_else(|| record.slots()) {
                 let place = places.entry(slot.clone()).or_insert(0);
                 let new = record.since(&slot, *place, AT_ONCE);
                 *place = new.next;
                 if new.missed > 0 {
+                    breath = LONG_BREATH;
                     text.extend(event(None, "missed", &Missed { worker: Some(id(&slot)), missed: new.missed }));
                 }
                 let lines = new.lines.iter().filter(|line| wanted.takes(line));
@@ -118,7 +122,7 @@ pub(super) fn answer(
             if text.is_empty() && timeout(alive, news).await.is_err() {
                 text = b": keep-alive\n\n".to_vec();
             }
-            sleep(BREATH).await;
+            sleep(breath).await;
         }
     });
     answer

@@ -14,17 +14,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::unistd::getuid;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::select;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -65,19 +67,12 @@ pub(super) enum Way {
 
 /// Gives the server its thread when somebody comes for the first time. To be run beside the loop.
 pub async fn start_when_needed(gate: Gate, rinit: Rinit) {
-    let knocks = match knocks(&gate) {
-        Ok(knocks) => knocks,
-        Err(error) => {
-            tracing::error!("no control: the kernel does not watch its sockets: {error}");
-            return;
-        }
-    };
     let gate = Arc::new(gate);
+    if let Err(error) = knock(&gate).await {
+        tracing::error!("no control: the kernel does not watch its sockets: {error}");
+        return;
+    }
     loop {
-        if let Err(error) = knocks.readable().await {
-            tracing::error!("no control: {error}");
-            return;
-        }
         let (gate, rinit) = (gate.clone(), rinit.clone());
         match spawn_thread_with("control", STACK, move || run(&gate, &rinit)) {
             Ok(()) => return,
@@ -87,16 +82,43 @@ pub async fn start_when_needed(gate: Gate, rinit: Rinit) {
     }
 }
 
-/// What becomes readable when somebody comes.
-fn knocks(gate: &Gate) -> io::Result<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    if let Some((socket, _)) = &gate.socket {
-        epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+/// Waits until somebody comes.
+async fn knock(gate: &Arc<Gate>) -> io::Result<()> {
+    let watched = |by_web| match (by_web, &gate.socket, &gate.web) {
+        (false, Some(_), _) | (true, _, Some(_)) => watch(Knocks { gate: gate.clone(), by_web }).map(Some),
+        _ => Ok(None),
+    };
+    let (socket, web) = (watched(false)?, watched(true)?);
+    let comes = async |door: Option<AsyncFd<Knocks>>| match door {
+        Some(door) => door.readable().await.map(drop),
+        None => std::future::pending().await,
+    };
+    select! {
+        knocked = comes(socket) => knocked,
+        knocked = comes(web) => knocked,
     }
-    if let Some(web) = &gate.web {
-        epoll.add(web, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+}
+
+/// A listening socket, to be watched without a descriptor more.
+struct Knocks {
+    gate: Arc<Gate>,
+    by_web: bool,
+}
+
+impl AsFd for Knocks {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match (&self.gate.socket, &self.gate.web) {
+            (_, Some(web)) if self.by_web => web.as_fd(),
+            (Some((socket, _)), _) => socket.as_fd(),
+            _ => crate::sys::stdout(),
+        }
     }
-    watch(epoll.0)
+}
+
+impl AsRawFd for Knocks {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
 }
 
 /// For ever. A fault in here ends the connections, not the server.

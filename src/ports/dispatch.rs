@@ -30,38 +30,33 @@ pub enum Turn {
     Nobodys,
 }
 
-/// So many connections at most are on their way to one worker.
+/// So many connections at most are on their way to one worker; one alone while another worker is idle.
 const WINDOW: usize = 16;
-/// A worker that has not answered for so long is blocked.
+/// A worker that has not answered for so long is blocked; while another is idle, for so long.
 const BLOCKED: Duration = Duration::from_millis(20);
+const BLOCKED_ALONE: Duration = Duration::from_millis(5);
 /// So many connections a worker may be ahead of another that is not blocked.
 const AHEAD: u64 = 1;
 
-impl Standing {
-    fn is_blocked(&self) -> bool {
-        self.unanswered > 0 && self.oldest >= BLOCKED
-    }
-
-    fn can_take(&self) -> bool {
-        !self.full && self.unanswered < WINDOW && !self.is_blocked()
-    }
-}
-
 /// Whose turn it is, after the worker at position `last`. One that was passed over does not get later what it missed.
 pub fn choose(workers: &mut [Standing], last: usize) -> Turn {
-    let awake = || workers.iter().filter(|worker| !worker.is_blocked());
+    let one_is_idle = workers.iter().any(|worker| worker.unanswered == 0 && !worker.full);
+    let (window, patience) = if one_is_idle { (1, BLOCKED_ALONE) } else { (WINDOW, BLOCKED) };
+    let is_awake = |worker: &&Standing| worker.unanswered == 0 || worker.oldest < patience;
+    let awake = || workers.iter().filter(is_awake);
     let Some(least) = awake().map(|worker| worker.given).min() else { return Turn::Nobodys };
-    let patience = awake().filter(|worker| worker.unanswered > 0).map(|worker| BLOCKED - worker.oldest).min();
-    for worker in workers.iter_mut().filter(|worker| worker.is_blocked()) {
+    let wait = awake().filter(|worker| worker.unanswered > 0).map(|worker| patience - worker.oldest).min();
+    for worker in workers.iter_mut().filter(|worker| !is_awake(&&**worker)) {
         worker.given = worker.given.max(least);
     }
+    let takes = |at: &usize| {
+        let worker = workers.get(*at).filter(|worker| is_awake(worker) && !worker.full && worker.unanswered < window);
+        worker.is_some_and(|worker| worker.given < least + AHEAD)
+    };
     let count = workers.len();
-    let takes = |at: &usize| workers.get(*at).is_some_and(|worker| worker.can_take() && worker.given < least + AHEAD);
-    // Who has got least has the turn; of several, the next after the last one.
-    let in_turn = || (1..=count).map(|step| (last + step) % count).filter(takes);
-    match in_turn().min_by_key(|at| workers.get(*at).map(|worker| worker.given)) {
+    match (1..=count).map(|step| (last + step) % count).find(takes) {
         Some(at) => Turn::Of(at),
-        None => patience.map_or(Turn::Nobodys, Turn::Later),
+        None => wait.map_or(Turn::Nobodys, Turn::Later),
     }
 }
 
@@ -77,15 +72,15 @@ mod tests {
     fn connections_that_stay_are_spread_evenly_whoever_answers_first() {
         let mut workers = [worker(0, 0, 0); 4];
         let mut last = 3;
-        for step in 0..64 {
+        for step in 0..640 {
             match choose(&mut workers, last) {
                 Turn::Of(at) => {
                     workers[at].given += 1;
                     workers[at].unanswered += 1;
                     last = at;
                 }
-                // Only the first one answers soon.
-                _ => workers[if step % 3 == 0 { 1 } else { 0 }].unanswered = 0,
+                // The first two answer sooner than the others.
+                _ => workers[[0, 1, 0, 1, 2, 3][step % 6]].unanswered = 0,
             }
         }
         let given = workers.map(|worker| worker.given);
@@ -94,13 +89,22 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_answer_holds_the_others_up_for_a_moment_only() {
-        let mut workers = [worker(9, WINDOW, 15), worker(9, 0, 0)];
+        let mut workers = [worker(9, 2, 15), worker(9, 1, 0)];
         assert_eq!(choose(&mut workers, 0), Turn::Of(1), "it may be one ahead");
         workers[1].given = 10;
+        workers[0].unanswered = WINDOW;
         assert_eq!(choose(&mut workers, 1), Turn::Later(Duration::from_millis(5)));
         workers[0].oldest = Duration::from_millis(20);
         assert_eq!(choose(&mut workers, 1), Turn::Of(1), "it is blocked, and passed over");
         assert_eq!(workers[0].given, 10, "what it missed it does not get later");
+    }
+
+    #[test]
+    fn while_another_is_idle_one_that_owes_an_answer_gets_no_second_connection() {
+        let mut workers = [worker(4, 1, 1), worker(5, 0, 0)];
+        assert_eq!(choose(&mut workers, 1), Turn::Later(Duration::from_millis(4)), "it may answer soon");
+        workers[0].oldest = Duration::from_millis(5);
+        assert_eq!(choose(&mut workers, 1), Turn::Of(1));
     }
 
     #[test]

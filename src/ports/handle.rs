@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -32,8 +32,8 @@ pub struct Ports {
 /// What both sides see.
 pub(super) struct Shared {
     queue: Mutex<VecDeque<Command>>,
-    /// Rings when there is something in the queue.
-    pub(super) bell: EventFd,
+    /// Rings when there is something in the queue; hung up with the thread.
+    bell: OnceLock<EventFd>,
     /// Where workers listen, for those who look.
     places: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
     /// The hub, as long as it has no thread: until the first worker speaks there is nothing to do for one.
@@ -85,9 +85,12 @@ impl Ports {
     /// # Errors
     /// No descriptors left.
     pub fn new(apps: Vec<AppPorts>) -> io::Result<Ports> {
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let shared =
-            Arc::new(Shared { queue: Mutex::default(), bell, places: Mutex::default(), parked: Mutex::default() });
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            bell: OnceLock::new(),
+            places: Mutex::default(),
+            parked: Mutex::default(),
+        });
         let hub = Hub::new(apps, shared.clone())?;
         *shared.parked() = Some(hub);
         Ok(Ports { shared })
@@ -95,7 +98,7 @@ impl Ports {
 
     /// Gives the hub its thread when a worker speaks for the first time. To be run beside the loop.
     pub async fn start_when_needed(self) {
-        let Some(events) = self.shared.parked().as_ref().and_then(Hub::events) else { return };
+        let Some(events) = self.shared.parked().as_ref().map(Hub::events) else { return };
         let spoken = match watch(events) {
             Ok(events) => events.readable().await.map(drop),
             Err(error) => Err(error),
@@ -105,6 +108,11 @@ impl Ports {
             return;
         }
         loop {
+            if let Err(error) = self.shared.hang_bell() {
+                tracing::warn!("no bell for the shared ports: {error}; tried again in {AGAIN:?}");
+                sleep(AGAIN).await;
+                continue;
+            }
             let shared = self.shared.clone();
             let run = move || {
                 let hub = shared.parked().take();
@@ -190,13 +198,23 @@ impl Ports {
         }
         self.shared.queue().push_back(command);
         // It fails only when it has been rung four billion times and not heard.
-        let _ = self.shared.bell.write(1);
+        let _ = self.shared.bell.get().map(|bell| bell.write(1));
     }
 }
 
 impl Shared {
+    /// Makes the bell, if there is none, and has the hub listen to it.
+    fn hang_bell(&self) -> io::Result<()> {
+        let parked = self.parked();
+        let (Some(hub), None) = (parked.as_ref(), self.bell.get()) else { return Ok(()) };
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        hub.listen_to(&bell)?;
+        let _ = self.bell.set(bell);
+        Ok(())
+    }
+
     pub(super) fn take(&self) -> VecDeque<Command> {
-        let _ = self.bell.read();
+        let _ = self.bell.get().map(EventFd::read);
         std::mem::take(&mut *self.queue())
     }
 

@@ -17,10 +17,11 @@ use super::node::{Line, inspector_port};
 use super::pace::Pace;
 use crate::core::{AppId, WorkerId};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ const CALLERS: usize = 256;
 pub struct Hub {
     pub(super) apps: Vec<AppPorts>,
     shared: Arc<Shared>,
-    pub(super) epoll: Epoll,
+    pub(super) epoll: Arc<Events>,
     pub(super) members: BTreeMap<WorkerId, Member>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) last_listener: u32,
@@ -55,6 +56,28 @@ pub struct Hub {
     pub(super) pace: Pace,
 }
 
+/// What the hub waits for; readable itself when there is something.
+pub(super) struct Events(Epoll);
+
+impl std::ops::Deref for Events {
+    type Target = Epoll;
+    fn deref(&self) -> &Epoll {
+        &self.0
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.0.as_raw_fd()
+    }
+}
+
 /// Who an event is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
@@ -69,8 +92,7 @@ impl Hub {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(apps: Vec<AppPorts>, shared: Arc<Shared>) -> io::Result<Hub> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&shared.bell, EpollEvent::new(EpollFlags::EPOLLIN, Token::Bell.into()))?;
+        let epoll = Arc::new(Events(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?));
         Ok(Hub {
             apps,
             shared,
@@ -91,8 +113,12 @@ impl Hub {
     }
 
     /// What becomes readable when there is something to do.
-    pub(super) fn events(&self) -> Option<OwnedFd> {
-        self.epoll.0.try_clone().ok()
+    pub(super) fn events(&self) -> Arc<Events> {
+        self.epoll.clone()
+    }
+
+    pub(super) fn listen_to(&self, bell: &EventFd) -> nix::Result<()> {
+        self.epoll.add(bell, EpollEvent::new(EpollFlags::EPOLLIN, Token::Bell.into()))
     }
 
     /// For ever. A fault in here loses what was being done, not the ports.

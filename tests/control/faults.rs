@@ -95,8 +95,14 @@ fn over_the_web_reading_is_free_and_writing_takes_the_token() {
     assert_eq!(call("GET /v1/status HTTP/1.1\r\nhost: rebound.example"), 403);
     assert_eq!(call("GET /metrics HTTP/1.1\r\nhost: scraped.example"), 200);
     assert_eq!(call("POST /v1/reload HTTP/1.1\r\nhost: localhost"), 401);
-    assert_eq!(call("POST /v1/reload HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer a-token-of-some-lengti"), 401);
-    assert_eq!(call("POST /v1/reload HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer a-token-of-some-length"), 200);
+    assert_eq!(
+        call("POST /v1/reload HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer a-token-of-some-lengti"),
+        401
+    );
+    assert_eq!(
+        call("POST /v1/reload HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer a-token-of-some-length"),
+        200
+    );
     is_well(&rinit.socket);
 }
 
