@@ -1,6 +1,6 @@
 //! `/metrics`: Prometheus' text format 0.0.4, names and units by its conventions.
 
-use super::book::Pages;
+use super::book::Counts;
 use super::types::{Status, WorkerStatus};
 use crate::logs::Passed;
 use std::collections::BTreeMap;
@@ -9,10 +9,9 @@ use std::fmt::Write;
 const STATES: [&str; 6] = ["starting", "ready", "draining", "backoff", "stopped", "failed"];
 
 /// The page.
-pub(super) fn text(status: &Status, pages: &Pages, passed: &[Passed]) -> String {
+pub(super) fn text(status: &Status, counts: &Counts, passed: &[Passed]) -> String {
     let mut page = Page(String::new());
     let app = |id: usize| status.apps.get(id).map_or("?", |app| app.name.as_str());
-    let counts = &pages.counts;
 
     page.family("rinit_build_info", "gauge", "Which rinit it is: always 1.");
     page.sample("rinit_build_info", &[("version", &status.version)], 1.0);

@@ -4,9 +4,10 @@ use super::launch::Launch;
 use super::turn::Supervisor;
 use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
-use crate::control::{Accepted, Action, Call, Pages, Target, time_text};
+use crate::control::{Accepted, Action, Call, Pages, Target, masked_command, time_text};
 use crate::core::{App, AppId, Event, Phase, Place, Slot, SlotId, Worker};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::time::Duration;
 
 impl Supervisor {
@@ -132,7 +133,7 @@ impl Supervisor {
         let listens = BTreeSet::from_iter(self.workers.ports.places(|slot| slot.app == app.id));
         AppStatus {
             name: launch.app.name.clone(),
-            command: launch.app.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: shown(&launch.app.command),
             wanted: app.wanted(),
             ready: app.slots.iter().filter(|slot| slot.is_ready()).count() as u32,
             generation: app.newest(),
@@ -200,7 +201,7 @@ impl Supervisor {
         let policy = &launch.app.policy;
         Some(Description {
             workers: self.rows(slot, &pages),
-            command: launch.command(id.index).iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: shown(&launch.command(id.index)),
             environment: Vec::new(),
             cwd: None,
             user: None,
@@ -216,6 +217,11 @@ impl Supervisor {
             last_lines: Vec::new(),
         })
     }
+}
+
+/// A command as it may be shown.
+fn shown(command: &[OsString]) -> Vec<String> {
+    masked_command(command.iter().map(|word| word.to_string_lossy().into_owned()))
 }
 
 fn ms(time: Duration) -> u64 {

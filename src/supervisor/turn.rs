@@ -235,13 +235,14 @@ impl Supervisor {
                 }
                 None => {
                     let probe = self.workers.probes.borrow_mut().remove(&pid);
+                    let is_probe = probe.is_some();
                     if let Some(probe) = probe {
                         // As with a worker: what it leaves in its group ends with it.
                         let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::KILL);
                         let _ = probe.send(exit);
                     }
                     reap::collect(pid);
-                    self.book.open().counts.orphans += 1;
+                    self.book.open().counts.orphans += u64::from(!is_probe);
                 }
             }
         }

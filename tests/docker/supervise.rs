@@ -110,3 +110,20 @@ fn a_paused_container_goes_on_where_it_was() {
     assert_eq!(container.wait(), 0);
     assert!(!container.logs().has(" ended: "), "nobody crashed");
 }
+
+#[test]
+fn docker_exec_asks_and_steers() {
+    let Some(engine) = engine() else { return };
+    let container = Container::start(&[], &engine.busybox, &["-i", "2", "--name", "app", "--", "sh", "-c", APP]);
+    assert_eq!(container.exec(&["rinit", "wait", "--timeout", "30s"]).code, 0);
+    let rows = |container: &Container| container.exec(&["rinit", "list"]).stdout.lines().count() - 1;
+    assert_eq!(rows(&container), 2);
+    assert_eq!(container.exec(&["rinit", "scale", "+1"]).code, 0);
+    assert_eq!(rows(&container), 3);
+    assert_eq!(container.exec(&["rinit", "reload"]).code, 0);
+    assert!(container.exec(&["rinit", "logs", "-n", "1", "app-2"]).stdout.starts_with("app-2 | "));
+    let refused = container.exec(&["rinit", "stop", "app-7"]);
+    assert!(refused.code == 1 && refused.stderr.contains("there is app-0, app-1, app-2"), "{refused:?}");
+    assert_eq!(container.exec(&["rinit", "delete", "all"]).code, 0);
+    assert_eq!(container.wait(), 0);
+}
