@@ -154,6 +154,8 @@ impl Rig {
         words.push(program.into());
         words.extend(self.command.clone());
         let mut command = Command::new(&words[0]);
+        // All of them have one /run: each would ask whether another one's socket is a dead one's.
+        command.env("RINIT_SOCKET", "off");
         command.args(&words[1..]).envs(self.environment).process_group(0);
         command.stdin(self.stdin.unwrap_or_else(Stdio::null));
         let watch_stdout = self.stdout.is_none();
