@@ -34,7 +34,7 @@ pub(super) struct Listener {
     pub(super) data: Value,
     /// Accepted connections that found no worker.
     pub(super) waiting: VecDeque<Connection>,
-    /// The workers whose turn it may be, by slot.
+    /// The workers whose turn it may be, in the order of their starts.
     pub(super) seats: Vec<WorkerId>,
     /// How many connections each of them was given.
     pub(super) given: Vec<u64>,
@@ -196,8 +196,7 @@ impl Listener {
         };
         let all: Vec<&Member> = members.values().filter(stays).filter(serves).collect();
         let first: Vec<&Member> = all.iter().copied().filter(is_first).collect();
-        let mut seats = if first.is_empty() { all } else { first };
-        seats.sort_by_key(|member| member.slot.index);
+        let seats = if first.is_empty() { all } else { first };
         let had_the_turn = self.seats.get(self.last).copied();
         // Who is new has had as many as who has had least.
         let least = self.given.iter().copied().min().unwrap_or_default();

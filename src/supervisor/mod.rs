@@ -87,7 +87,7 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     let ports = launches.iter().map(Launch::ports).collect::<io::Result<_>>();
     let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;
     if gate.path().is_none() && settings.entrances.socket == Entrance::Anywhere {
-        tracing::info!("no control socket: {} cannot be made (--socket PATH)", SOCKETS.join(", "));
+        tracing::info!("no control socket, so no verbs: no place for it among {} (--socket PATH)", SOCKETS.join(", "));
     }
     let rinit =
         Rinit { calls: caller, book: book.clone(), record: logs.record(), config: Arc::new(settings.shown.clone()) };
