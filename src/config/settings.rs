@@ -157,7 +157,7 @@ settings! {
     stop_exit_codes: Many, "stop-exit-codes", "CODE,CODE", "–", Supervisor,
         "exit codes after which it is not";
     min_uptime: One, "min-uptime", "D", "1s", Supervisor,
-        "alive this long counts as stable: backoff and crash count start afresh, and a new worker may take an old one's place";
+        "alive this long counts as stable: backoff and crash count start afresh; a replacement that has been ready this long takes the old one's place";
     max_restarts: One, "max-restarts", "N", "16", Supervisor,
         "unstable restarts in a row before the worker has failed; `0`: never gives up";
     backoff: One, "backoff", "MIN..MAX", "100ms..15s", Supervisor,
