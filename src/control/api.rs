@@ -106,7 +106,7 @@ impl Api {
                 let wanted = logs::Wanted::read(text)?;
                 let slots = self.log_slots(wanted.workers.as_deref()).await?;
                 lasts.set(wanted.follow);
-                Ok(logs::answer(self.rinit.record.clone(), wanted, slots, DEAF, ALIVE))
+                Ok(logs::answer(self.rinit.record.clone(), wanted, slots, ALIVE))
             }
             (_, "/metrics") => {
                 let status = self.status().await?;

@@ -75,13 +75,7 @@ fn moment(text: &str) -> Option<SystemTime> {
 }
 
 /// Answers. `slots`: whose lines; `None`: everybody's.
-pub(super) fn answer(
-    record: Arc<Record>,
-    wanted: Wanted,
-    slots: Option<Vec<Slot>>,
-    deaf: Duration,
-    alive: Duration,
-) -> Answer {
+pub(super) fn answer(record: Arc<Record>, wanted: Wanted, slots: Option<Vec<Slot>>, alive: Duration) -> Answer {
     let all = || slots.clone().unwrap_or_else(|| record.slots());
     let mut places = BTreeMap::new();
     let mut lines = Vec::new();
@@ -102,7 +96,7 @@ pub(super) fn answer(
         let mut text = Vec::new();
         lines.iter().for_each(|(slot, line)| text.extend(event(None, "line", &told(slot, line))));
         loop {
-            if !matches!(timeout(deaf, send(&sender, std::mem::take(&mut text))).await, Ok(true)) {
+            if !send(&sender, std::mem::take(&mut text)).await {
                 return;
             }
             let mut news = std::pin::pin!(record.news.notified());

@@ -25,5 +25,5 @@ pub use book::{Book, Note, Pages, time_text};
 pub use desk::{Accepted, Action, Call, Target};
 pub use gate::{Entrance, Entrances, Gate, SOCKETS};
 pub use mask::masked_command;
-pub use routes::ROUTES;
+pub use routes::{ROUTES, encoded};
 pub use server::{Rinit, start_when_needed};

@@ -149,7 +149,6 @@ fn course(action: &Action, accepted: &Accepted, before: &Status, now: &Status) -
         Action::Restart(slot) => started(*slot, row(before, *slot).and_then(|row| row.pid), now),
         Action::Stop(slot) => match row(now, *slot) {
             Some(row) if row.pid.is_none() && row.state == "stopped" => Course::Done(format!("{} is stopped", row.id)),
-            Some(row) if row.state == "stopped" || row.pid.is_some() => Course::GoesOn,
             Some(_) => Course::GoesOn,
             None => Course::Done("it is gone".into()),
         },

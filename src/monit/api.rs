@@ -197,21 +197,10 @@ impl From<Trouble> for Error {
     }
 }
 
-/// A worker's id as part of a path.
-pub fn encode(id: &str) -> String {
-    let mut encoded = String::new();
-    for byte in id.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::encoded;
 
     #[test]
     fn events_are_read_as_they_are_sent() {
@@ -226,8 +215,8 @@ mod tests {
 
     #[test]
     fn an_odd_id_stays_one_part_of_the_path() {
-        assert_eq!(encode("web-0"), "web-0");
-        assert_eq!(encode("a/b ü?-0"), "a%2Fb%20%C3%BC%3F-0");
+        assert_eq!(encoded("web-0"), "web-0");
+        assert_eq!(encoded("a/b ü?-0"), "a%2Fb%20%C3%BC%3F-0");
     }
 
     #[test]

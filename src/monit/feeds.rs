@@ -1,9 +1,10 @@
 //! What feeds the model: threads that wait for keys, signals and rinit, and say what came.
 
-use super::api::{Api, Stream, Trouble, encode, json};
+use super::api::{Api, Stream, Trouble, json};
 use super::keys::Keys;
 use super::model::{Call, Line, Message};
 use super::screen;
+use crate::control::encoded;
 use crate::control::types::{Done, Error, Event, LogLine, Missed, ScaleRequest, Status};
 use crate::core::Signal;
 use crate::sys;
@@ -215,7 +216,7 @@ impl Tap {
 /// The limit on processes is reached.
 pub fn lines(api: &Api, sender: &Sender, number: u64, worker: &str) -> Result<Tap, String> {
     let tap = Tap::default();
-    let (api, path) = (api.clone(), format!("/v1/logs?follow=true&lines={LINES}&worker={}", encode(worker)));
+    let (api, path) = (api.clone(), format!("/v1/logs?follow=true&lines={LINES}&worker={}", encoded(worker)));
     let its_tap = tap.clone();
     start(
         "lines",
@@ -299,7 +300,7 @@ pub fn call(api: &Api, sender: &Sender, call: Call) -> Result<(), String> {
         "call",
         sender,
         Box::new(move |sender| {
-            let of = |id: &str, what: &str| (format!("/v1/workers/{}/{what}", encode(id)), String::new());
+            let of = |id: &str, what: &str| (format!("/v1/workers/{}/{what}", encoded(id)), String::new());
             let (path, question) = match &call {
                 Call::Restart(id) => of(id, "restart"),
                 Call::Stop(id) => of(id, "stop"),

@@ -1,7 +1,7 @@
 //! `rinit delete`: a worker less, or the end of the container.
 
-use super::client::encoded;
 use super::{Call, Outcome, Verb};
+use crate::control::encoded;
 
 pub(super) static VERB: Verb = Verb {
     names: &["delete"],

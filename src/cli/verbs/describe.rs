@@ -1,9 +1,10 @@
 //! `rinit describe ID`: all that is known of one worker.
 
-use super::client::{encoded, read_json};
+use super::client::read_json;
 use super::output::{BOLD, DIM, Output, PLAIN, RED, colour_of, harmless};
 use super::units::{or_dash, size, span};
 use super::{Call, Outcome, Verb};
+use crate::control::encoded;
 use crate::control::types::{Description, ExitRecord, WorkerStatus};
 
 pub(super) static VERB: Verb = Verb {

@@ -1,9 +1,10 @@
 //! `rinit logs`: the workers' last lines, and those to come.
 
-use super::client::{Part, encoded, read_json};
+use super::client::{Part, read_json};
 use super::output::is_unread;
 use super::{Call, Failure, Opt, Outcome, Verb};
 use crate::config::duration;
+use crate::control::encoded;
 use crate::control::types::{LogLine, LogLines, Missed};
 
 pub(super) static VERB: Verb = Verb {

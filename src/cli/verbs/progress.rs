@@ -1,9 +1,10 @@
 //! Calls that change something: sent, watched, and answered when they are done.
 
-use super::client::{Part, encoded, read_json};
+use super::client::{Part, read_json};
 use super::output::{DIM, colour_of_level, harmless_lines, paint};
 use super::{Call, Error, Failure, Outcome};
 use crate::config::nearest;
+use crate::control::encoded;
 use crate::control::types::{Done, Event, Workers};
 
 impl Call {

@@ -1,8 +1,8 @@
 //! `rinit signal`: a signal to workers.
 
-use super::client::encoded;
 use super::{Call, Failure, Outcome, Verb};
 use crate::config::nearest;
+use crate::control::encoded;
 use crate::control::types::SignalRequest;
 use crate::core::Signal;
 
