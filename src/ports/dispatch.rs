@@ -19,17 +19,6 @@ pub struct Standing {
     pub full: bool,
 }
 
-/// Whose turn it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// The worker at that position.
-    Of(usize),
-    /// Nobody's, until somebody answers, or that time has passed.
-    Later(Duration),
-    /// Nobody's, until somebody answers.
-    Nobodys,
-}
-
 /// So many connections at most are on their way to one worker; one alone while another worker is idle.
 const WINDOW: usize = 16;
 /// A worker that has not answered for so long is blocked; while another is idle, for so long.
@@ -38,14 +27,38 @@ const BLOCKED_ALONE: Duration = Duration::from_millis(5);
 /// So many connections a worker may be ahead of another that is not blocked.
 const AHEAD: u64 = 1;
 
-/// Whose turn it is, after the worker at position `last`. One that was passed over does not get later what it missed.
-pub fn choose(workers: &mut [Standing], last: usize) -> Turn {
+/// How many may be on their way to each of these workers, and after how long one that has not answered is blocked.
+fn terms(workers: &[Standing]) -> (usize, Duration) {
     let one_is_idle = workers.iter().any(|worker| worker.unanswered == 0 && !worker.full);
-    let (window, patience) = if one_is_idle { (1, BLOCKED_ALONE) } else { (WINDOW, BLOCKED) };
-    let is_awake = |worker: &&Standing| worker.unanswered == 0 || worker.oldest < patience;
-    let awake = || workers.iter().filter(is_awake);
-    let Some(least) = awake().map(|worker| worker.given).min() else { return Turn::Nobodys };
-    let wait = awake().filter(|worker| worker.unanswered > 0).map(|worker| patience - worker.oldest).min();
+    if one_is_idle { (1, BLOCKED_ALONE) } else { (WINDOW, BLOCKED) }
+}
+
+impl Standing {
+    fn is_awake(&self, patience: Duration) -> bool {
+        self.unanswered == 0 || self.oldest < patience
+    }
+}
+
+/// The positions of workers that are blocked while another one is not.
+pub fn blocked(workers: &[Standing]) -> Vec<usize> {
+    let (_, patience) = terms(workers);
+    let (awake, blocked): (Vec<_>, Vec<_>) = (0..).zip(workers).partition(|(_, worker)| worker.is_awake(patience));
+    if awake.is_empty() { Vec::new() } else { blocked.into_iter().map(|(at, _)| at).collect() }
+}
+
+/// When the next of these workers will be blocked, if it does not answer.
+pub fn until_blocked(workers: &[Standing]) -> Option<Duration> {
+    let (_, patience) = terms(workers);
+    let owing = workers.iter().filter(|worker| worker.unanswered > 0 && worker.oldest < patience);
+    owing.map(|worker| patience - worker.oldest).min()
+}
+
+/// Whose turn it is, after the worker at position `last`: a position, or nobody's until one answers or is blocked. One that
+/// was passed over does not get later what it missed.
+pub fn choose(workers: &mut [Standing], last: usize) -> Option<usize> {
+    let (window, patience) = terms(workers);
+    let is_awake = |worker: &&Standing| worker.is_awake(patience);
+    let least = workers.iter().filter(is_awake).map(|worker| worker.given).min()?;
     for worker in workers.iter_mut().filter(|worker| !is_awake(&&**worker)) {
         worker.given = worker.given.max(least);
     }
@@ -54,10 +67,7 @@ pub fn choose(workers: &mut [Standing], last: usize) -> Turn {
         worker.is_some_and(|worker| worker.given < least + AHEAD)
     };
     let count = workers.len();
-    match (1..=count).map(|step| (last + step) % count).find(takes) {
-        Some(at) => Turn::Of(at),
-        None => wait.map_or(Turn::Nobodys, Turn::Later),
-    }
+    (1..=count).map(|step| (last + step) % count).find(takes)
 }
 
 #[cfg(test)]
@@ -74,7 +84,7 @@ mod tests {
         let mut last = 3;
         for step in 0..640 {
             match choose(&mut workers, last) {
-                Turn::Of(at) => {
+                Some(at) => {
                     workers[at].given += 1;
                     workers[at].unanswered += 1;
                     last = at;
@@ -90,27 +100,36 @@ mod tests {
     #[test]
     fn a_worker_that_does_not_answer_holds_the_others_up_for_a_moment_only() {
         let mut workers = [worker(9, 2, 15), worker(9, 1, 0)];
-        assert_eq!(choose(&mut workers, 0), Turn::Of(1), "it may be one ahead");
+        assert_eq!(choose(&mut workers, 0), Some(1), "it may be one ahead");
         workers[1].given = 10;
         workers[0].unanswered = WINDOW;
-        assert_eq!(choose(&mut workers, 1), Turn::Later(Duration::from_millis(5)));
+        assert_eq!((choose(&mut workers, 1), until_blocked(&workers)), (None, Some(Duration::from_millis(5))));
         workers[0].oldest = Duration::from_millis(20);
-        assert_eq!(choose(&mut workers, 1), Turn::Of(1), "it is blocked, and passed over");
+        assert_eq!(choose(&mut workers, 1), Some(1), "it is blocked, and passed over");
         assert_eq!(workers[0].given, 10, "what it missed it does not get later");
     }
 
     #[test]
     fn while_another_is_idle_one_that_owes_an_answer_gets_no_second_connection() {
         let mut workers = [worker(4, 1, 1), worker(5, 0, 0)];
-        assert_eq!(choose(&mut workers, 1), Turn::Later(Duration::from_millis(4)), "it may answer soon");
+        assert_eq!(choose(&mut workers, 1), None, "it may answer soon");
+        assert_eq!(until_blocked(&workers), Some(Duration::from_millis(4)));
         workers[0].oldest = Duration::from_millis(5);
-        assert_eq!(choose(&mut workers, 1), Turn::Of(1));
+        assert_eq!(choose(&mut workers, 1), Some(1));
     }
 
     #[test]
     fn when_all_are_blocked_it_waits_for_an_answer() {
-        assert_eq!(choose(&mut [worker(0, 1, 30), worker(0, 3, 20)], 0), Turn::Nobodys);
-        assert_eq!(choose(&mut [], 0), Turn::Nobodys);
-        assert_eq!(choose(&mut [Standing { full: true, ..worker(0, 0, 0) }], 0), Turn::Nobodys);
+        assert_eq!(choose(&mut [worker(0, 1, 30), worker(0, 3, 20)], 0), None);
+        assert_eq!(choose(&mut [], 0), None);
+        assert_eq!(choose(&mut [Standing { full: true, ..worker(0, 0, 0) }], 0), None);
+    }
+
+    #[test]
+    fn only_while_another_is_awake_is_one_told_blocked() {
+        assert_eq!(blocked(&[worker(0, 1, 4), worker(0, 0, 0), worker(0, 1, 5)]), [2]);
+        assert_eq!(blocked(&[worker(0, 1, 19), worker(0, 3, 20)]), [1]);
+        assert!(blocked(&[worker(0, 1, 20), worker(0, 3, 20)]).is_empty());
+        assert!(blocked(&[]).is_empty());
     }
 }

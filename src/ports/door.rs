@@ -9,6 +9,10 @@
 //! | 1 | the app wants to bind its socket | 0: it is bound; 0 and a socket: take that one; an errno; -1: do it yourself |
 //! | 2 | its socket listens now | none |
 //! | 3 | its socket is none to be shared: it connects | 0 |
+//! | 4 | a socket that came by Node's channel is to listen | 0 and the worker's queue for it; -1: it has none |
+//! | 5 | something is asked of such a queue | 0 and the listening socket behind it; -1: there is none |
+//!
+//! A call of the worker's own process also says that the library is in it.
 //!
 //! The first worker's own socket becomes the shared one, with all of its options.
 
@@ -74,6 +78,10 @@ pub(super) enum Heard {
     Done,
     /// The worker listens there; the first one to do so if `first`.
     Listens { place: String, first: bool },
+    /// It wants its queue for the listening socket of that cookie.
+    WantsQueue(u64),
+    /// It asks for what is behind the queue of that cookie.
+    LooksBehind(u64),
 }
 
 impl Door {
@@ -154,6 +162,8 @@ impl SharedSockets {
                 reply(caller, 0, None);
                 Heard::Done
             }
+            ([4, ..], Some(socket)) => cookie(socket.as_fd()).map_or(Heard::Done, Heard::WantsQueue),
+            ([5, ..], Some(socket)) => cookie(socket.as_fd()).map_or(Heard::Done, Heard::LooksBehind),
             _ => Heard::Done,
         }
     }
@@ -235,6 +245,18 @@ impl SharedSockets {
 enum Answer {
     Errno(i32),
     Socket(Arc<OwnedFd>),
+}
+
+impl Caller {
+    /// Whether it is the worker itself, and not one of its children.
+    pub(super) fn is(&self, door: &Door) -> bool {
+        door.who.is_some_and(|who| who.pid == self.pid)
+    }
+
+    /// Gives it what it asked for, if there is something.
+    pub(super) fn give(&self, socket: Option<BorrowedFd>) {
+        reply(self, if socket.is_some() { 0 } else { NOT_MINE }, socket);
+    }
 }
 
 /// A caller that does not wait for its answer gets none.

@@ -10,6 +10,7 @@
 
 use super::AppPorts;
 use super::door::{Caller, Heard, SharedSockets};
+use super::events::{Events, Token, now};
 use super::handle::{Command, Farewell, Shared};
 use super::listener::{Listener, ListenerId};
 use super::member::Member;
@@ -21,7 +22,7 @@ use nix::sys::eventfd::EventFd;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,38 +55,6 @@ pub struct Hub {
     pub(super) recheck: Option<Instant>,
     buffer: Vec<u8>,
     pub(super) pace: Pace,
-}
-
-/// What the hub waits for; readable itself when there is something.
-pub(super) struct Events(Epoll);
-
-impl std::ops::Deref for Events {
-    type Target = Epoll;
-    fn deref(&self) -> &Epoll {
-        &self.0
-    }
-}
-
-impl AsFd for Events {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.0.as_fd()
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.0.as_raw_fd()
-    }
-}
-
-/// Who an event is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token {
-    Bell,
-    Channel(WorkerId),
-    Door(WorkerId),
-    Caller(u64),
-    Socket(ListenerId, u16),
 }
 
 impl Hub {
@@ -154,6 +123,11 @@ impl Hub {
                 Token::Door(worker) => self.hear_door(worker),
                 Token::Caller(caller) => self.hear_caller(caller),
                 Token::Socket(listener, _) => self.distribute(listener),
+                Token::Queue(listener) => {
+                    if self.listeners.get(&listener).is_some_and(Listener::is_held_up) {
+                        self.distribute(listener);
+                    }
+                }
             }
         }
         if self.recheck.is_some_and(|then| then <= self.now) {
@@ -175,11 +149,13 @@ impl Hub {
             Command::Retire(worker) => {
                 if let Some(member) = self.members.get_mut(&worker) {
                     member.leaving = true;
+                    self.take_back(worker, None);
                     self.reseat(worker);
                 }
             }
             Command::Finish(worker, farewell) => self.finish(worker, farewell),
             Command::Shutdown(worker, idle) => {
+                self.send_what_waits(worker);
                 if let Some(member) = self.members.get_mut(&worker) {
                     member.send(Line::drain(json!({ "idle": idle.as_millis() as u64 })), None);
                     member.send(Line::SHUTDOWN.to_vec(), None);
@@ -207,6 +183,7 @@ impl Hub {
 
     /// Asks a worker to finish. One that never spoke has nothing to finish.
     fn finish(&mut self, worker: WorkerId, farewell: Farewell) {
+        self.send_what_waits(worker);
         let Some(member) = self.members.get_mut(&worker) else { return };
         if !member.online || member.channel.is_none() {
             member.signs.finished();
@@ -241,6 +218,7 @@ impl Hub {
 
     /// The channel is closed: what it was handed and had not taken is given to others.
     pub(super) fn end_channel(&mut self, worker: WorkerId) {
+        self.take_back(worker, None);
         let Some(member) = self.members.get_mut(&worker) else { return };
         if let Some(channel) = member.channel.take() {
             let _ = self.epoll.delete(&channel);
@@ -256,7 +234,7 @@ impl Hub {
 
     /// Closes the addresses that no worker has open any more.
     pub(super) fn drop_unserved(&mut self, app: AppId) {
-        let serves = |id: &ListenerId| self.members.values().any(|member| member.serves.contains(id));
+        let serves = |id: &ListenerId| self.members.values().any(|member| member.lane(*id).is_some());
         let unserved = self.listeners.iter().filter(|(id, listener)| listener.app == app && !serves(id));
         let unserved: Vec<ListenerId> = unserved.map(|(id, _)| *id).collect();
         unserved.into_iter().for_each(|id| self.close_listener(id));
@@ -315,9 +293,11 @@ impl Hub {
         let _ = self.epoll.modify(channel, &mut event);
     }
 
-    fn hear_door(&mut self, worker: WorkerId) {
-        let Some(door) = self.members.get(&worker).and_then(|member| member.door.as_ref()) else { return };
+    pub(super) fn hear_door(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        let Some(door) = &member.door else { return };
         let Ok(Some(caller)) = door.let_in(worker) else { return };
+        member.has_library |= caller.is(door);
         self.last_caller += 1;
         let token = Token::Caller(self.last_caller);
         if self.epoll.add(&caller, EpollEvent::new(EpollFlags::EPOLLIN, token.into())).is_ok() {
@@ -339,7 +319,16 @@ impl Hub {
         if heard == Heard::Wait {
             return;
         }
-        callers.remove(&id);
+        let Some(caller) = callers.remove(&id) else { return };
+        let worker = caller.worker;
+        match heard {
+            Heard::WantsQueue(socket) => caller.give(self.queue_for(worker, socket)),
+            Heard::LooksBehind(queue) => caller.give(self.behind(worker, queue)),
+            _ => {}
+        }
+        let Hub { members, apps, .. } = self;
+        let Some(member) = members.get_mut(&worker) else { return };
+        let Some(app) = apps.get(member.slot.app) else { return };
         if let Heard::Listens { place, first } = heard {
             member.signs.listens();
             if !member.preloaded.contains(&place) {
@@ -348,7 +337,6 @@ impl Hub {
             if first {
                 tracing::info!("{}: {place} is shared by its workers ({})", app.name, app.balance.by_preload());
             }
-            let worker = member.id;
             self.note_places(worker);
         }
     }
@@ -357,38 +345,7 @@ impl Hub {
     pub(super) fn note_places(&self, worker: WorkerId) {
         let Some(member) = self.members.get(&worker) else { return };
         let served =
-            member.serves.iter().filter_map(|id| self.listeners.get(id)).map(|listener| listener.place.clone());
+            member.serves.iter().filter_map(|(id, _)| self.listeners.get(id)).map(|listener| listener.place.clone());
         self.shared.listens(worker, member.slot, served.chain(member.preloaded.iter().cloned()).collect());
     }
-}
-
-impl From<Token> for u64 {
-    fn from(token: Token) -> u64 {
-        let (kind, number) = match token {
-            Token::Bell => (0, 0),
-            Token::Channel(WorkerId(id)) => (1, id),
-            Token::Door(WorkerId(id)) => (2, id),
-            Token::Caller(id) => (3, id),
-            Token::Socket(ListenerId(id), at) => (4, u64::from(id) << 16 | u64::from(at)),
-        };
-        kind << 56 | number
-    }
-}
-
-impl From<u64> for Token {
-    fn from(data: u64) -> Token {
-        let number = data & !(0xff << 56);
-        match data >> 56 {
-            1 => Token::Channel(WorkerId(number)),
-            2 => Token::Door(WorkerId(number)),
-            3 => Token::Caller(number),
-            4 => Token::Socket(ListenerId((number >> 16) as u32), number as u16),
-            _ => Token::Bell,
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the ports' own clock: who has not answered for how long")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -4,6 +4,7 @@ use super::Balance;
 use super::member::{Connection, Member};
 use super::node::Query;
 use super::open::{self, Tcp, address_of};
+use super::queue::Lane;
 use crate::core::{AppId, SlotId, WorkerId};
 use crate::sys::socket::steer;
 use nix::errno::Errno;
@@ -189,7 +190,8 @@ impl Listener {
     /// that does.
     pub(super) fn reseat(&mut self, id: ListenerId, members: &BTreeMap<WorkerId, Member>) {
         let stays = |member: &&Member| member.slot.app == self.app && !member.leaving;
-        let serves = |member: &&Member| member.channel.is_some() && member.serves.contains(&id);
+        let has_a_lane = |lane: &Lane| !matches!(lane, Lane::Own);
+        let serves = |member: &&Member| member.channel.is_some() && member.lane(id).is_some_and(has_a_lane);
         let is_first = |member: &&Member| {
             let mut older = members.values().filter(stays).filter(|other| other.slot == member.slot);
             older.next().is_some_and(|first| first.id == member.id)
@@ -214,6 +216,11 @@ impl Listener {
                 tracing::debug!("{}: connections cannot be steered: {}", self.place, errno.desc());
             }
         }
+    }
+
+    /// Whether something waits for workers to take more.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.waiting.is_empty() || !self.sockets.iter().any(|socket| socket.armed)
     }
 
     /// Whether rinit itself is to accept from that socket now.

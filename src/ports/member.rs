@@ -3,10 +3,12 @@
 use super::dispatch::Standing;
 use super::door::Door;
 use super::listener::ListenerId;
-use super::node::{Broken, Channel};
+use super::node::{Broken, Channel, Line};
+use super::queue::{Lane, Queue};
 use crate::core::{SlotId, WorkerId};
+use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -29,8 +31,10 @@ pub struct Member {
     pub(super) leaving: bool,
     /// Its cluster module has said that it runs.
     pub(super) online: bool,
-    /// The servers that it has open.
-    pub(super) serves: Vec<ListenerId>,
+    /// Its own process has the preloaded library.
+    pub(super) has_library: bool,
+    /// The servers that it has open, and how each gets its connections.
+    pub(super) serves: Vec<(ListenerId, Lane)>,
     /// Where it listens by the preloaded library.
     pub(super) preloaded: Vec<String>,
     /// Connections that it was handed and has not answered for, oldest first.
@@ -56,6 +60,12 @@ pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     /// How often a worker did not take it.
     pub(super) refused: u32,
+}
+
+impl From<OwnedFd> for Connection {
+    fn from(socket: OwnedFd) -> Connection {
+        Connection { socket, refused: 0 }
+    }
 }
 
 /// What a descriptor was sent with.
@@ -95,6 +105,7 @@ impl Member {
             signs: Signs::default(),
             leaving: false,
             online: false,
+            has_library: false,
             serves: Vec::new(),
             preloaded: Vec::new(),
             owed: VecDeque::new(),
@@ -127,13 +138,78 @@ impl Member {
         self.unconfirmed.push_back(sent);
     }
 
+    /// Its queue for a server.
+    pub(super) fn queue(&mut self, id: ListenerId) -> Option<&mut Queue> {
+        self.queues().find(|(of, _)| *of == id).map(|(_, queue)| queue)
+    }
+
+    /// How a server of its gets connections; `None`: it has no such server.
+    pub(super) fn lane(&self, id: ListenerId) -> Option<&Lane> {
+        self.serves.iter().find(|(of, _)| *of == id).map(|(_, lane)| lane)
+    }
+
+    /// Its queues.
+    pub(super) fn queues(&mut self) -> impl Iterator<Item = (ListenerId, &mut Queue)> {
+        self.serves.iter_mut().filter_map(|(id, lane)| match lane {
+            Lane::Queue(queue) => Some((*id, queue)),
+            _ => None,
+        })
+    }
+
     /// How it stands with a listener that has given it so many connections.
-    pub(super) fn standing(&self, given: u64, now: Instant) -> Standing {
+    pub(super) fn standing(&mut self, id: ListenerId, given: u64, now: Instant) -> Standing {
+        if let Some(queue) = self.queue(id) {
+            queue.look();
+            return queue.standing(given, now);
+        }
         Standing {
             given,
             unanswered: self.owed.len(),
             oldest: self.owed.front().map(|one| now.saturating_duration_since(one.since)).unwrap_or_default(),
             full: self.full || self.channel.as_ref().is_none_or(|channel| !channel.is_free()),
+        }
+    }
+
+    /// Hands it a connection of that server.
+    ///
+    /// # Errors
+    /// `EAGAIN`: it has no room; `ETOOMANYREFS`: too many descriptors are on their way.
+    pub(super) fn hand_over(
+        &mut self,
+        id: ListenerId,
+        key: &str,
+        connection: Connection,
+        now: Instant,
+    ) -> Result<(), (Connection, Errno)> {
+        if let Some(queue) = self.queue(id) {
+            return queue.put(connection.socket.as_fd(), now).map_err(|errno| (connection, errno));
+        }
+        self.send_connection(id, key, connection, now)
+    }
+
+    /// The same by a message, whatever its lane.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn send_connection(
+        &mut self,
+        id: ListenerId,
+        key: &str,
+        connection: Connection,
+        now: Instant,
+    ) -> Result<(), (Connection, Errno)> {
+        let seq = self.next_seq();
+        let Some(channel) = &mut self.channel else { return Err((connection, Errno::EPIPE)) };
+        match channel.send_now(Line::connection(seq, key), connection.socket.as_fd()) {
+            Ok(()) => {
+                self.sent(Sent::Connection(seq));
+                self.owed.push_back(Handover { seq, listener: id, connection, since: now });
+                Ok(())
+            }
+            Err(errno) => {
+                self.full = true;
+                Err((connection, errno))
+            }
         }
     }
 

@@ -13,7 +13,9 @@
 mod address;
 mod dispatch;
 mod door;
+mod events;
 mod handle;
+mod handout;
 mod hub;
 mod listen;
 mod listener;
@@ -23,6 +25,7 @@ mod open;
 mod pace;
 mod preload;
 mod primary;
+mod queue;
 mod way;
 
 pub use address::Address;

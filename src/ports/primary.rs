@@ -1,31 +1,30 @@
-//! What the primary of Node's cluster module does: answers servers that want to listen, and hands out connections.
+//! What the primary of Node's cluster module does: hears its workers, and answers servers that want to listen.
 
-use super::dispatch::{Standing, Turn, choose};
-use super::hub::{Hub, Token};
+use super::events::Token;
+use super::hub::Hub;
 use super::listener::{Kind, Listener, ListenerId};
-use super::member::{Connection, Handover, Member, Sent};
+use super::member::{Handover, Sent};
 use super::node::{Line, Query, Said};
+use super::queue::{Lane, Queue};
 use crate::core::WorkerId;
-use crate::sys::socket::accept;
+use crate::sys::socket::cookie;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use std::collections::BTreeMap;
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
 
-/// So many connections are handed out before others have their turn.
-const AT_ONCE: usize = 64;
 /// A worker has at most so many servers.
 const SERVERS: usize = 256;
-/// When descriptors ran out, it is tried again after this.
-const AGAIN: Duration = Duration::from_millis(100);
 
 impl Hub {
     pub(super) fn hear(&mut self, worker: WorkerId, said: Said) {
         let Some(member) = self.members.get_mut(&worker) else { return };
         match said {
             Said::Online => member.online = true,
-            Said::Query(query) => self.answer(worker, *query),
+            Said::Query(query) => {
+                // It may have called before it asked.
+                self.hear_door(worker);
+                self.answer(worker, *query);
+            }
             Said::Listening => {
                 member.signs.listens();
                 let app = member.slot.app;
@@ -43,6 +42,8 @@ impl Hub {
             }
             Said::Leaving { seq } => {
                 member.leaving = true;
+                self.take_back(worker, None);
+                let Some(member) = self.members.get_mut(&worker) else { return };
                 let (own, app) = (member.next_seq(), member.slot.app);
                 member.send(Line::plain(Line::known(own, seq)), None);
                 self.reseat_app(app);
@@ -56,7 +57,7 @@ impl Hub {
                     }
                 }
                 Some(Sent::Server { query, listener }) => {
-                    member.serves.retain(|one| *one != listener);
+                    member.serves.retain(|(id, _)| *id != listener);
                     let key = self.listeners.get(&listener).map(|one| one.key.clone()).unwrap_or_default();
                     let seq = member.next_seq();
                     let message = Line::no_server(seq, query, &key, Errno::EMFILE as i32);
@@ -72,7 +73,7 @@ impl Hub {
 
     /// A server wants to listen: it is told that it may, or gets the socket, or the error that it would have had.
     fn answer(&mut self, worker: WorkerId, query: Query) {
-        let (ack, key) = (query.seq, query.key());
+        let (ack, key, limited) = (query.seq, query.key(), query.limited);
         let outcome = self.server(worker, query);
         let Some(member) = self.members.get_mut(&worker) else { return };
         let seq = member.next_seq();
@@ -85,17 +86,21 @@ impl Hub {
             }
         };
         let handed_out = listener.kind == Kind::HandedOut;
-        let sockname = if handed_out { listener.sockname() } else { None };
+        // With the library it asks for its queue when it has the socket. Only a message can be refused.
+        let gets_queue = handed_out && member.has_library && !limited;
+        let by_message = handed_out && !gets_queue;
+        let lane = if gets_queue { Lane::Own } else { Lane::Messages };
+        let sockname = if by_message { listener.sockname() } else { None };
         let message = Line::server(seq, ack, &key, &listener.data, sockname);
         let app = member.slot.app;
-        if handed_out {
-            member.serves.push(id);
+        if by_message {
+            member.serves.push((id, lane));
             member.send(Line::plain(message), None);
         } else {
             match listener.socket_of(member.slot.index) {
                 Ok(socket) => {
                     let kind = if listener.kind == Kind::Datagrams { "dgram.Native" } else { "net.Native" };
-                    member.serves.push(id);
+                    member.serves.push((id, lane));
                     member.sent(Sent::Server { query: ack, listener: id });
                     member.send(Line::with_handle(kind, message), Some(socket));
                 }
@@ -115,7 +120,7 @@ impl Hub {
         let key = query.key();
         let known = self.listeners.iter().find(|(_, one)| one.app == slot.app && one.key == key);
         match known.map(|(id, one)| (*id, one.has_lost_its_file())) {
-            Some((id, _)) if member.serves.contains(&id) => return Err(Errno::EADDRINUSE),
+            Some((id, _)) if member.lane(id).is_some() => return Err(Errno::EADDRINUSE),
             Some((id, false)) => return Ok(id),
             // Those who serve the old file go on with who is connected to it.
             Some((id, true)) => self.close_listener(id),
@@ -134,8 +139,11 @@ impl Hub {
     fn closed(&mut self, worker: WorkerId, key: &str) {
         let Some(member) = self.members.get_mut(&worker) else { return };
         let app = member.slot.app;
-        let is_it = |id: &ListenerId| self.listeners.get(id).is_some_and(|one| one.key == key);
-        member.serves.retain(|id| !is_it(id));
+        let is_it = |(id, _): &&(ListenerId, Lane)| self.listeners.get(id).is_some_and(|one| one.key == key);
+        let Some(closed) = member.serves.iter().find(is_it).map(|(id, _)| *id) else { return };
+        self.take_back(worker, Some(closed));
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        member.serves.retain(|(id, _)| *id != closed);
         if !member.leaving {
             self.drop_unserved(app);
         }
@@ -154,101 +162,27 @@ impl Hub {
         }
     }
 
-    /// Hands out the connections that wait at an address, as far as there are workers to take them.
-    pub(super) fn distribute(&mut self, id: ListenerId) {
-        let Hub { listeners, members, now, epoll, again, recheck, pace, .. } = self;
-        let Some(listener) = listeners.get_mut(&id) else { return };
-        let standing = |(worker, given): (&WorkerId, &u64)| match members.get(worker) {
-            Some(member) => member.standing(*given, *now),
-            None => Standing { full: true, ..Standing::default() },
-        };
-        let mut standings: Vec<Standing> = listener.seats.iter().zip(&listener.given).map(standing).collect();
-        let mut takers = again.is_none();
-        let mut touched = Vec::new();
-        for _ in 0..AT_ONCE {
-            let at = match choose(&mut standings, listener.last) {
-                Turn::Of(at) => at,
-                Turn::Later(wait) => {
-                    // Only who has something to hand out is woken for it.
-                    let then = *now + wait;
-                    *recheck = Some(recheck.map_or(then, |earlier| earlier.min(then)));
-                    takers = false;
-                    break;
-                }
-                Turn::Nobodys => {
-                    takers = false;
-                    break;
-                }
-            };
-            let connection = match next(listener, members) {
-                Ok(Some(connection)) => connection,
-                Ok(None) => break,
-                Err(errno) => {
-                    tracing::warn!("{}: no connection is accepted: {}; tried again soon", listener.place, errno.desc());
-                    *again = Some(*now + AGAIN);
-                    takers = false;
-                    break;
-                }
-            };
-            let member = listener.seats.get(at).and_then(|worker| members.get_mut(worker));
-            let (Some(member), Some(standing)) = (member, standings.get_mut(at)) else { break };
-            let seq = member.next_seq();
-            let Some(channel) = &mut member.channel else { break };
-            match channel.send_now(Line::connection(seq, &listener.key), connection.socket.as_fd()) {
-                Ok(()) => {
-                    member.sent(Sent::Connection(seq));
-                    member.owed.push_back(Handover { seq, listener: id, connection, since: *now });
-                    standing.unanswered += 1;
-                    standing.given += 1;
-                    pace.handed_out();
-                    listener.last = at;
-                }
-                Err(errno) => {
-                    listener.waiting.push_front(connection);
-                    (member.full, standing.full) = (true, true);
-                    if errno == Errno::ETOOMANYREFS {
-                        *again = Some(*now + AGAIN);
-                    } else {
-                        touched.push(member.id);
-                    }
-                }
-            }
-        }
-        listener.given = standings.iter().map(|standing| standing.given).collect();
-        let members = &*members;
-        let armed: Vec<bool> =
-            listener.sockets.iter().map(|socket| takers && listener.is_ours(socket, members)).collect();
-        for ((socket, arm), at) in listener.sockets.iter_mut().zip(armed).zip(0u16..) {
-            if socket.armed != arm {
-                let event = EpollEvent::new(EpollFlags::EPOLLIN, Token::Socket(id, at).into());
-                let done = if arm { epoll.add(&socket.socket, event) } else { epoll.delete(&socket.socket) };
-                socket.armed = if done.is_ok() { arm } else { socket.armed };
-            }
-        }
-        touched.into_iter().for_each(|worker| self.watch_channel(worker));
+    /// The queue from which a worker takes the connections of the listening socket with that cookie, made when it is asked
+    /// for: the worker's end of it.
+    pub(super) fn queue_for(&mut self, worker: WorkerId, socket: u64) -> Option<BorrowedFd<'_>> {
+        let Hub { members, listeners, epoll, .. } = self;
+        let member = members.get_mut(&worker)?;
+        let is_it = |listener: &Listener| listener.sockets.iter().any(|one| cookie(one.socket.as_fd()) == Ok(socket));
+        let own = member.serves.iter_mut().filter(|(_, lane)| matches!(lane, Lane::Own));
+        let (id, lane) = own.into_iter().find(|(id, _)| listeners.get(id).is_some_and(is_it))?;
+        let queue = Queue::open(listeners.get(id)?.key.clone()).ok()?;
+        // Each time that it takes one, not for as long as it could be given more.
+        let taken = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        epoll.add(&queue, EpollEvent::new(taken, Token::Queue(*id).into())).ok()?;
+        *lane = Lane::Queue(queue);
+        let (id, app) = (*id, member.slot.app);
+        self.reseat_app(app);
+        self.members.get_mut(&worker)?.queue(id).map(|queue| queue.end())
     }
 
-    /// Closes an address. What it watched is watched no more, even where a worker has a copy of the socket.
-    pub(super) fn close_listener(&mut self, id: ListenerId) {
-        if let Some(listener) = self.listeners.remove(&id) {
-            for socket in listener.sockets.iter().filter(|socket| socket.armed) {
-                let _ = self.epoll.delete(&socket.socket);
-            }
-        }
+    /// The listening socket behind the queue with that cookie.
+    pub(super) fn behind(&mut self, worker: WorkerId, queue: u64) -> Option<BorrowedFd<'_>> {
+        let (id, _) = self.members.get_mut(&worker)?.queues().find(|(_, one)| one.is(queue))?;
+        self.listeners.get(&id)?.sockets.first().map(|one| one.socket.as_fd())
     }
-}
-
-/// The next connection of a listener: one that came back, or a new one.
-fn next(listener: &mut Listener, members: &BTreeMap<WorkerId, Member>) -> nix::Result<Option<Connection>> {
-    if let Some(connection) = listener.waiting.pop_front() {
-        return Ok(Some(connection));
-    }
-    for socket in listener.sockets.iter().filter(|socket| listener.is_ours(socket, members)) {
-        match accept(socket.socket.as_fd()) {
-            Ok(socket) => return Ok(Some(Connection { socket, refused: 0 })),
-            Err(Errno::EAGAIN) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(None)
 }

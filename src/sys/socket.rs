@@ -58,6 +58,17 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> nix::Result<(usize, Vec
     Ok((message.bytes, descriptors))
 }
 
+/// How many bytes wait to be read (`FIONREAD`, unix(7): of a `SOCK_SEQPACKET` those of all its packets).
+///
+/// # Errors
+/// It is no socket.
+pub fn unread(socket: BorrowedFd) -> nix::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request writes an `int` there.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    Ok(count as usize)
+}
+
 /// Binds a socket to an address in the form that the kernel knows (`sockaddr`, ip(7), ipv6(7)).
 ///
 /// # Errors

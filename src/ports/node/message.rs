@@ -66,6 +66,8 @@ pub struct Query {
     pub index: u64,
     /// What the first asker leaves for the others, such as the keys of TLS tickets.
     pub data: Value,
+    /// It has `maxConnections`, and refuses what is more: from rinit's script.
+    pub limited: bool,
     /// A path that everybody may read.
     pub readable_all: Option<bool>,
     /// A path that everybody may write.

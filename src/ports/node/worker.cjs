@@ -30,6 +30,8 @@ function letTheScriptEnd() {
   cluster.worker.on('removeListener', (name) => name === 'message' && channel.unrefCounted());
   cluster._getServer = function (server, options, done) {
     channel.refCounted();
+    // It refuses connections, which are then another worker's.
+    if (server.maxConnections) options.limited = true;
     return _getServer.call(this, server, options, (...answer) => {
       channel.unrefCounted();
       return done(...answer);

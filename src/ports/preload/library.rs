@@ -15,31 +15,21 @@
 // No loop is to become a call of memcpy or memset, which this library does not have.
 #![no_builtins]
 
+#[path = "library/door.rs"]
+mod door;
 #[path = "library/kernel.rs"]
 mod kernel;
+#[path = "library/queue.rs"]
+mod queue;
 #[path = "library/table.rs"]
 mod table;
 #[path = "library/wait.rs"]
 mod wait;
 
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::{c_int, c_uint};
+use door::{BIND, Descriptor, FORGET, LISTENING, answer, ask};
 use kernel::*;
 use table::known;
-
-/// What a packet to the door begins with. BIND: then `IPV6_V6ONLY` and the address, rinit answers. LISTENING: nothing
-/// more, no answer. FORGET: nothing more, rinit answers. All have the socket attached.
-const BIND: u8 = 1;
-const LISTENING: u8 = 2;
-const FORGET: u8 = 3;
-
-/// How long the door may take, in seconds, for each of: to let in, to take a packet, to answer.
-const PATIENCE: i64 = 5;
-
-const DOOR: &[u8] = b"RINIT_PORTS=@";
-
-unsafe extern "C" {
-    static mut environ: *const *const u8;
-}
 
 /// Called by the loader.
 #[used]
@@ -47,8 +37,9 @@ unsafe extern "C" {
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
-    if door(&mut [0; 110]).is_some() {
+    if door::is_there() {
         table::inherit();
+        queue::offer();
     }
 }
 
@@ -67,6 +58,9 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const u8, length: c_uint) -> 
 /// Tells rinit that this worker now takes connections from the shared socket.
 #[unsafe(no_mangle)]
 pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    if queue::replaces(fd) {
+        return 0;
+    }
     // SAFETY: no pointers.
     let result = unsafe { call(SYS_LISTEN, [word(fd), word(backlog)]) };
     if result == 0
@@ -92,6 +86,8 @@ pub unsafe extern "C" fn getsockopt(
     value: *mut c_int,
     length: *mut c_uint,
 ) -> c_int {
+    let behind = queue::behind(fd);
+    let fd = behind.as_ref().map_or(fd, |listening| listening.0);
     let arguments = [word(fd), word(level), word(name), value as usize, length as usize];
     // SAFETY: as `getsockopt(2)`, by the caller's promise.
     let result = unsafe { call(SYS_GETSOCKOPT, arguments) };
@@ -124,7 +120,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const u8, length: c_uint) 
 /// Leaves the shared socket alone: to shut it down would end it for every worker.
 #[unsafe(no_mangle)]
 pub extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
-    if known(fd).is_some() && option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) == Some(1) {
+    if queue::is_one(fd) || known(fd).is_some() && option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) == Some(1) {
         return 0;
     }
     // SAFETY: no pointers.
@@ -176,133 +172,6 @@ fn replace(fd: c_int, shared: &Descriptor) -> isize {
     let flags = if control(fd, F_GETFD, 0) == FD_CLOEXEC { O_CLOEXEC } else { 0 };
     // SAFETY: the number stays the program's, who asked for another socket there.
     unsafe { call(SYS_DUP3, [word(shared.0), word(fd), word(flags)]) }.min(0)
-}
-
-/// A descriptor of ours, closed when done with.
-struct Descriptor(c_int);
-
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        // SAFETY: nobody else knows the number.
-        unsafe { call(SYS_CLOSE, [word(self.0)]) };
-    }
-}
-
-/// `struct iovec`: where and how much.
-#[repr(C)]
-struct Buffer(*const c_void, usize);
-
-/// `struct msghdr` (`recvmsg(2)`): a name and its length, buffers and their count, control and its length, flags.
-#[repr(C)]
-struct Message(*const c_void, c_uint, *const Buffer, usize, *mut Control, usize, c_int);
-
-/// `struct cmsghdr` with a descriptor (`cmsg(3)`): length, level and type, the descriptor.
-#[repr(C)]
-struct Control(usize, [c_int; 2], c_int);
-
-/// The length of a `Control` without the bytes that fill it up: with them there would be room for two descriptors.
-const CONTROL_LENGTH: usize = 20;
-
-/// A packet to the door, head and body, with the socket attached.
-fn ask(head: &[u8], body: &[u8], fd: c_int) -> Option<Descriptor> {
-    let door = open()?;
-    let buffers = [Buffer(head.as_ptr().cast(), head.len()), Buffer(body.as_ptr().cast(), body.len())];
-    let mut control = Control(CONTROL_LENGTH, [SOL_SOCKET, SCM_RIGHTS], fd);
-    let (sent, _) = pass(SYS_SENDMSG, &door, &buffers, &mut control, MSG_NOSIGNAL);
-    (sent == (head.len() + body.len()) as isize).then_some(door)
-}
-
-/// What rinit says, and the descriptor that comes with it.
-fn answer(door: &Descriptor) -> Option<(c_int, Option<Descriptor>)> {
-    let mut code: c_int = 0;
-    let buffer = Buffer((&raw mut code).cast(), size_of::<c_int>());
-    let mut control = Control(0, [0, 0], -1);
-    let (received, flags) = pass(SYS_RECVMSG, door, &[buffer], &mut control, MSG_CMSG_CLOEXEC);
-    let descriptor = (received >= 0 && control.2 >= 0).then(|| Descriptor(control.2));
-    if descriptor.is_none() && flags & MSG_CTRUNC != 0 {
-        // There was one, and this process had no number free for it.
-        code = EMFILE;
-    }
-    (received == size_of::<c_int>() as isize).then_some((code, descriptor))
-}
-
-/// `sendmsg(2)` or `recvmsg(2)`: its result, and the flags that the message then has.
-fn pass(number: usize, door: &Descriptor, data: &[Buffer], control: &mut Control, flags: c_int) -> (isize, c_int) {
-    let mut message = Message(core::ptr::null(), 0, data.as_ptr(), data.len(), control, CONTROL_LENGTH, 0);
-    let arguments = [word(door.0), &raw mut message as usize, word(flags)];
-    // SAFETY: the message and what it points to are here until the call is over, and of the lengths that it says.
-    let result = again_if_interrupted(|| unsafe { call(number, arguments) });
-    (result, message.6)
-}
-
-/// A connection to the door.
-fn open() -> Option<Descriptor> {
-    let mut address = [0; 110];
-    let length = door(&mut address)?;
-    let kind = SOCK_SEQPACKET | O_CLOEXEC;
-    // SAFETY: no pointers.
-    let socket = unsafe { call(SYS_SOCKET, [usize::from(AF_UNIX), word(kind)]) };
-    let socket = (socket >= 0).then(|| Descriptor(socket as c_int))?;
-    let patience: Time = [PATIENCE, 0];
-    for name in [SO_RCVTIMEO, SO_SNDTIMEO] {
-        let value = &raw const patience as usize;
-        let arguments = [word(socket.0), word(SOL_SOCKET), word(name), value, size_of::<Time>()];
-        // SAFETY: the value is of the length that is said. It must be in force, or the program could wait forever.
-        if unsafe { call(SYS_SETSOCKOPT, arguments) } != 0 {
-            return None;
-        }
-    }
-    let arguments = [word(socket.0), &raw const address as usize, length];
-    // SAFETY: the address has at least `length` bytes.
-    let connected = again_if_interrupted(|| unsafe { call(SYS_CONNECT, arguments) });
-    (connected == 0).then_some(socket)
-}
-
-/// Writes the door's address, of NULs so far, and says its length (`unix(7)`): the family, a NUL, and then all that
-/// the length covers is its name.
-fn door(address: &mut [u8; 110]) -> Option<usize> {
-    [address[0], address[1]] = AF_UNIX.to_ne_bytes();
-    // SAFETY: `environ(7)` is an array of strings with a null at its end, or null itself (`clearenv(3)`). The strings
-    // are read byte by byte and none beyond its NUL.
-    unsafe {
-        let mut entry = environ;
-        while !entry.is_null() && !(*entry).is_null() {
-            let text = *entry;
-            entry = entry.add(1);
-            if DOOR.iter().zip(0..).any(|(byte, index)| *text.add(index) != *byte) {
-                continue;
-            }
-            let mut name = text.add(DOOR.len());
-            for (place, length) in address.iter_mut().zip(0..).skip(3) {
-                if *name == 0 {
-                    return Some(length);
-                }
-                *place = *name;
-                name = name.add(1);
-            }
-            // Too long for an address.
-            return None;
-        }
-    }
-    None
-}
-
-/// A socket with a timeout is not restarted after a signal handler (`signal(7)`): this does it, within the patience.
-fn again_if_interrupted(attempt: impl Fn() -> isize) -> isize {
-    let mut since = None;
-    loop {
-        let result = attempt();
-        if result != -(EINTR as isize) || seconds() - *since.get_or_insert_with(seconds) > PATIENCE {
-            return result;
-        }
-    }
-}
-
-fn seconds() -> i64 {
-    let mut time: Time = [0, 0];
-    // SAFETY: there is room for a `struct timespec`.
-    unsafe { call(SYS_CLOCK_GETTIME, [word(CLOCK_MONOTONIC), &raw mut time as usize]) };
-    time[0]
 }
 
 #[panic_handler]

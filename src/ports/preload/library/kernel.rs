@@ -23,6 +23,7 @@ pub const MSG_CTRUNC: c_int = 0x8;
 pub const MSG_NOSIGNAL: c_int = 0x4000;
 pub const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
 pub const F_GETFD: c_int = 1;
+pub const F_DUPFD_CLOEXEC: c_int = 1030;
 pub const F_GETFL: c_int = 3;
 pub const F_SETFL: c_int = 4;
 pub const F_SETSIG: c_int = 10;
@@ -41,6 +42,7 @@ pub const EINTR: c_int = 4;
 pub const EAGAIN: c_int = 11;
 pub const EINVAL: c_int = 22;
 pub const EMFILE: c_int = 24;
+pub const ENOTCONN: c_int = 107;
 
 /// The number of a system call.
 const fn number(x86_64: usize, aarch64: usize) -> usize {
@@ -59,6 +61,8 @@ pub const SYS_RECVMSG: usize = number(47, 212);
 pub const SYS_SHUTDOWN: usize = number(48, 210);
 pub const SYS_BIND: usize = number(49, 200);
 pub const SYS_LISTEN: usize = number(50, 201);
+pub const SYS_GETSOCKNAME: usize = number(51, 204);
+pub const SYS_GETPEERNAME: usize = number(52, 205);
 pub const SYS_SETSOCKOPT: usize = number(54, 208);
 pub const SYS_GETSOCKOPT: usize = number(55, 209);
 pub const SYS_FCNTL: usize = number(72, 25);

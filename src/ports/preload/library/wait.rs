@@ -5,6 +5,7 @@
 //! before 2.34 without libdl) it is the system call.
 
 use crate::kernel::*;
+use crate::queue;
 use crate::table::{known, polls};
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -63,6 +64,10 @@ macro_rules! next {
 /// As `accept(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn accept(fd: c_int, address: *mut u8, length: *mut c_uint) -> c_int {
+    // SAFETY: the caller's promise.
+    if let Some(taken) = unsafe { queue::take(fd, address, length, 0) } {
+        return returned(taken);
+    }
     accepted(fd, || {
         // SAFETY: as `accept(2)`, by the caller's promise.
         let plain = || unsafe { call(SYS_ACCEPT, [word(fd), address as usize, length as usize]) };
@@ -74,6 +79,10 @@ pub unsafe extern "C" fn accept(fd: c_int, address: *mut u8, length: *mut c_uint
 /// As `accept(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn accept4(fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    if let Some(taken) = unsafe { queue::take(fd, address, length, flags) } {
+        return returned(taken);
+    }
     accepted(fd, || {
         // SAFETY: as `accept(2)`, by the caller's promise.
         let plain = || unsafe { call(SYS_ACCEPT4, [word(fd), address as usize, length as usize, word(flags)]) };

@@ -1,0 +1,156 @@
+//! How connections get from a listening socket to the workers, and back from one that does not take them.
+
+use super::dispatch::{Standing, blocked, choose, until_blocked};
+use super::events::Token;
+use super::hub::Hub;
+use super::listener::{Listener, ListenerId};
+use super::member::{Connection, Member};
+use crate::core::WorkerId;
+use crate::sys::socket::accept;
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// So many connections are handed out before others have their turn.
+const AT_ONCE: usize = 64;
+/// When descriptors ran out, it is tried again after this.
+const AGAIN: Duration = Duration::from_millis(100);
+
+impl Hub {
+    /// Hands out the connections that wait at an address, as far as there are workers to take them.
+    pub(super) fn distribute(&mut self, id: ListenerId) {
+        let Hub { listeners, members, now, again, recheck, pace, .. } = self;
+        let Some(listener) = listeners.get_mut(&id) else { return };
+        let mut standings = listener.standings(id, members, *now);
+        let mut takers = again.is_none();
+        let mut touched = Vec::new();
+        for _ in 0..AT_ONCE {
+            let Some(at) = choose(&mut standings, listener.last) else {
+                takers = false;
+                break;
+            };
+            let connection = match listener.next(members) {
+                Ok(Some(connection)) => connection,
+                Ok(None) => break,
+                Err(errno) => {
+                    tracing::warn!("{}: no connection is accepted: {}; tried again soon", listener.place, errno.desc());
+                    *again = Some(*now + AGAIN);
+                    takers = false;
+                    break;
+                }
+            };
+            let member = listener.seats.get(at).and_then(|worker| members.get_mut(worker));
+            let (Some(member), Some(standing)) = (member, standings.get_mut(at)) else { break };
+            match member.hand_over(id, &listener.key, connection, *now) {
+                Ok(()) => {
+                    standing.unanswered += 1;
+                    standing.given += 1;
+                    pace.handed_out();
+                    listener.last = at;
+                }
+                Err((connection, errno)) => {
+                    listener.waiting.push_front(connection);
+                    standing.full = true;
+                    if errno == Errno::ETOOMANYREFS {
+                        *again = Some(*now + AGAIN);
+                    } else {
+                        touched.push(member.id);
+                    }
+                }
+            }
+        }
+        listener.given = standings.iter().map(|standing| standing.given).collect();
+        if let Some(wait) = until_blocked(&standings) {
+            let then = *now + wait;
+            *recheck = Some(recheck.map_or(then, |earlier| earlier.min(then)));
+        }
+        self.watch_sockets(id, takers);
+        touched.into_iter().for_each(|worker| self.watch_channel(worker));
+    }
+
+    /// Watches for new connections only while there is a worker to take them.
+    fn watch_sockets(&mut self, id: ListenerId, takers: bool) {
+        let Hub { listeners, members, epoll, .. } = self;
+        let Some(listener) = listeners.get_mut(&id) else { return };
+        let armed: Vec<bool> =
+            listener.sockets.iter().map(|socket| takers && listener.is_ours(socket, members)).collect();
+        for ((socket, arm), at) in listener.sockets.iter_mut().zip(armed).zip(0u16..) {
+            if socket.armed != arm {
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, Token::Socket(id, at).into());
+                let done = if arm { epoll.add(&socket.socket, event) } else { epoll.delete(&socket.socket) };
+                socket.armed = if done.is_ok() { arm } else { socket.armed };
+            }
+        }
+    }
+
+    /// Takes back what waits in a worker's queues, or in its one for that listener.
+    pub(super) fn take_back(&mut self, worker: WorkerId, of: Option<ListenerId>) {
+        let Hub { members, listeners, .. } = self;
+        let queues = members.get_mut(&worker).into_iter().flat_map(Member::queues);
+        for (id, queue) in queues.filter(|(id, _)| of.is_none_or(|of| of == *id)) {
+            if let Some(listener) = listeners.get_mut(&id) {
+                listener.waiting.extend(queue.take_back().into_iter().map(Connection::from));
+                self.unblocked = true;
+            }
+        }
+    }
+
+    /// What waits in a worker's queues is sent to it, so that it comes before the message that follows.
+    pub(super) fn send_what_waits(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        let waiting: Vec<_> = member.queues().map(|(id, queue)| (id, queue.key.clone(), queue.take_back())).collect();
+        for (id, key, connections) in waiting {
+            for connection in connections {
+                // Where there is no room it is lost: nobody else is there to take it.
+                let _ = member.send_connection(id, &key, connection.into(), now);
+            }
+        }
+    }
+
+    /// Closes an address. What it watched is watched no more, even where a worker has a copy of the socket.
+    pub(super) fn close_listener(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.remove(&id) {
+            for socket in listener.sockets.iter().filter(|socket| socket.armed) {
+                let _ = self.epoll.delete(&socket.socket);
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// How the workers stand whose turn it may be. What waits in the queue of one that does not respond is taken back.
+    fn standings(&mut self, id: ListenerId, members: &mut BTreeMap<WorkerId, Member>, now: Instant) -> Vec<Standing> {
+        let standing = |(worker, given): (&WorkerId, &u64)| match members.get_mut(worker) {
+            Some(member) => member.standing(id, *given, now),
+            None => Standing { full: true, ..Standing::default() },
+        };
+        let mut standings: Vec<Standing> = self.seats.iter().zip(&self.given).map(standing).collect();
+        for at in blocked(&standings) {
+            let queue = self.seats.get(at).and_then(|worker| members.get_mut(worker)?.queue(id));
+            if let (Some(queue), Some(standing)) = (queue, standings.get_mut(at)) {
+                let back = queue.take_back_and_knock();
+                *standing = queue.standing(standing.given.saturating_sub(back.len() as u64), now);
+                self.waiting.extend(back.into_iter().map(Connection::from));
+            }
+        }
+        standings
+    }
+
+    /// The next connection: one that came back, or a new one.
+    fn next(&mut self, members: &BTreeMap<WorkerId, Member>) -> nix::Result<Option<Connection>> {
+        if let Some(connection) = self.waiting.pop_front() {
+            return Ok(Some(connection));
+        }
+        for socket in self.sockets.iter().filter(|socket| self.is_ours(socket, members)) {
+            match accept(socket.socket.as_fd()) {
+                Ok(socket) => return Ok(Some(socket.into())),
+                Err(Errno::EAGAIN) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(None)
+    }
+}
