@@ -15,4 +15,5 @@ mod hostile;
 mod node;
 mod others;
 mod protocol;
+mod queue;
 mod reload;

@@ -1,0 +1,108 @@
+//! Node's workers accept from queues that rinit fills: what one does not come for is another's.
+
+use crate::apps::{all_listen, node_app, pid_from_here, served_by, stop};
+use crate::harness::{eventually, free_port};
+use crate::load::{answer, connect, get, pid_in, request};
+use crate::setup::{node, program, runtime};
+use std::io::Write;
+use std::thread::spawn;
+
+/// The worker that answers, by the number that it has for itself.
+fn who_answers(port: u16, path: &str) -> u32 {
+    pid_in(&get(port, path).unwrap()).unwrap()
+}
+
+/// Ten clients in turn are answered, each by another worker than that one.
+fn others_answer(port: u16, than: u32) {
+    for _ in 0..10 {
+        assert_ne!(who_answers(port, "/"), than);
+    }
+}
+
+/// How many connections wait in the kernel's queue of a port (`tcp6` of proc_net(5): receive queue of what listens).
+fn backlog(port: u16) -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp6").unwrap();
+    let line = table.lines().find(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))?;
+    let queues = line.split_whitespace().nth(4)?;
+    u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()
+}
+
+#[test]
+fn what_waits_for_a_worker_that_does_not_run_is_answered_by_others() {
+    for version in ["node18", "node20", "node22", "node24"] {
+        let Some(node) = runtime(version) else { return };
+        let port = free_port();
+        let rig = node_app(3, &[], &node, "app.js", port).start();
+        all_listen(&rig, 3);
+        served_by(port, 3);
+        let still = who_answers(port, "/");
+        rig.signal_pid(pid_from_here(&rig, still), "STOP");
+        others_answer(port, still);
+        rig.signal_pid(pid_from_here(&rig, still), "CONT");
+        served_by(port, 3);
+        stop(&rig);
+    }
+}
+
+#[test]
+fn what_waits_for_the_only_worker_waits_until_it_runs() {
+    let Some(node) = node() else { return };
+    let port = free_port();
+    let rig = node_app(1, &[], &node, "app.js", port).start();
+    all_listen(&rig, 1);
+    let worker = rig.workers()[0];
+    rig.signal_pid(worker, "STOP");
+    let clients = [(); 40].map(|()| spawn(move || get(port, "/").map(|answer| pid_in(&answer))));
+    // More than its queue holds, so the rest waits in the kernel's.
+    rig.signal_pid(worker, "CONT");
+    for client in clients {
+        assert!(client.join().unwrap().unwrap().is_some());
+    }
+    stop(&rig);
+}
+
+#[test]
+fn what_waits_for_a_worker_without_descriptors_is_answered_by_others() {
+    let (Some(node), Some(_)) = (node(), program("prlimit")) else { return };
+    let port = free_port();
+    let rig = node_app(2, &[], &node, "full.js", port).start();
+    all_listen(&rig, 2);
+    let full = who_answers(port, "/full");
+    rig.until("it has no descriptor left", |out| out.has("full: EMFILE"));
+    others_answer(port, full);
+    rig.signal_pid(pid_from_here(&rig, full), "USR2");
+    served_by(port, 2);
+    stop(&rig);
+}
+
+#[test]
+fn what_a_worker_refuses_that_has_its_most_connections_is_answered_by_others() {
+    let Some(node) = node() else { return };
+    let port = free_port();
+    let rig = node_app(2, &[], &node, "limited.js", port).start();
+    all_listen(&rig, 2);
+    let mut kept = connect(port).unwrap();
+    kept.get_mut().write_all(request("/", "keep-alive").as_bytes()).unwrap();
+    let busy = pid_in(&answer(&mut kept).unwrap().0).unwrap();
+    others_answer(port, busy);
+    stop(&rig);
+}
+
+#[test]
+fn a_worker_that_was_killed_leaves_what_waited_to_others() {
+    let Some(node) = node() else { return };
+    let port = free_port();
+    let rig = node_app(1, &["--backoff", "10ms..10ms"], &node, "app.js", port).start();
+    all_listen(&rig, 1);
+    let first = who_answers(port, "/");
+    let worker = pid_from_here(&rig, first);
+    rig.signal_pid(worker, "STOP");
+    let mut clients = [(); 8].map(|()| connect(port).unwrap());
+    eventually("rinit has accepted them all", || (backlog(port) == Some(0)).then_some(()));
+    rig.signal_pid(worker, "KILL");
+    for client in &mut clients {
+        client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
+        assert_ne!(pid_in(&answer(client).unwrap().0), Some(first));
+    }
+    stop(&rig);
+}
