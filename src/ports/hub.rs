@@ -19,7 +19,6 @@ use super::pace::Pace;
 use crate::core::{AppId, WorkerId};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
@@ -157,7 +156,7 @@ impl Hub {
             Command::Shutdown(worker, idle) => {
                 self.send_what_waits(worker);
                 if let Some(member) = self.members.get_mut(&worker) {
-                    member.send(Line::drain(json!({ "idle": idle.as_millis() as u64 })), None);
+                    member.send(Line::drain(idle.as_millis()), None);
                     member.send(Line::SHUTDOWN.to_vec(), None);
                     self.watch_channel(worker);
                 }
@@ -190,10 +189,8 @@ impl Hub {
             return;
         }
         let Farewell { idle, signal, after } = farewell;
-        let ms = |time: Duration| time.as_millis() as u64;
-        let seq = member.next_seq();
-        let rinit = json!({ "idle": ms(idle), "signal": signal.to_string(), "after": ms(after) });
-        member.send(Line::plain(Line::disconnect(seq, rinit)), None);
+        let message = Line::disconnect(member.next_seq(), idle.as_millis(), signal, after.as_millis());
+        member.send(Line::plain(message), None);
         self.watch_channel(worker);
     }
 

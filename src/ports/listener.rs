@@ -174,10 +174,8 @@ impl Listener {
     }
 
     /// The address as Node's `server.address()` gives it, for a server that has no socket of its own.
-    pub(super) fn sockname(&self) -> Option<Value> {
-        let address = address_of(&self.sockets.first()?.socket)?;
-        let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
-        Some(json!({ "address": address.ip().to_string(), "family": family, "port": address.port() }))
+    pub(super) fn sockname(&self) -> Option<SocketAddr> {
+        address_of(&self.sockets.first()?.socket)
     }
 
     /// Whether its file is gone or another's: an app that removes the path before it listens means a new one.

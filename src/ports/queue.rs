@@ -6,9 +6,7 @@
 
 use super::dispatch::Standing;
 use crate::sys::socket::{cookie, receive, send, unread};
-use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt,
-};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -129,12 +127,13 @@ impl AsFd for Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::events::now;
     use nix::errno::Errno;
     use std::fs::File;
     use std::time::Duration;
 
     fn filled(count: usize) -> (Queue, Instant) {
-        let (mut queue, now) = (Queue::open("key".into()).unwrap(), Instant::now());
+        let (mut queue, now) = (Queue::open("key".into()).unwrap(), now());
         for step in 0..count {
             queue.put(File::open("/dev/null").unwrap().as_fd(), now + Duration::from_millis(step as u64)).unwrap();
         }
@@ -165,7 +164,11 @@ mod tests {
         queue.look();
         assert_eq!(queue.take_back_and_knock().len(), 2);
         queue.look();
-        assert_eq!(queue.standing(0, now + Duration::from_millis(9)).oldest, Duration::from_millis(8), "blocked as before");
+        assert_eq!(
+            queue.standing(0, now + Duration::from_millis(9)).oldest,
+            Duration::from_millis(8),
+            "blocked as before"
+        );
         assert!(queue.take_back_and_knock().is_empty(), "one knock is enough");
         assert_eq!(takes(&queue), 0, "a knock is no connection");
         queue.look();

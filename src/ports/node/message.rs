@@ -4,7 +4,9 @@
 //! Node 18 to 24, `lib/internal/cluster/` and `lib/internal/child_process.js`.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use std::fmt::{Arguments, Display};
+use std::net::SocketAddr;
 
 /// What a worker says.
 #[derive(Debug, PartialEq)]
@@ -129,54 +131,58 @@ impl Query {
     }
 }
 
-/// What rinit says: each makes one line, numbered by `seq`.
+/// What rinit says: messages, numbered by `seq`, and the lines that they make.
 pub struct Line;
 
 impl Line {
     /// The query numbered `ack` is granted. `sockname` is the address of a TCP server whose connections rinit accepts.
-    pub fn server(seq: u64, ack: u64, key: &str, data: &Value, sockname: Option<Value>) -> Map<String, Value> {
-        let mut message = cluster(seq, json!({ "ack": ack, "key": key, "errno": null, "data": data }));
-        if let Some(sockname) = sockname {
-            message.insert("sockname".into(), sockname);
-        }
-        message
+    pub fn server(seq: u64, ack: u64, key: &str, data: &Value, sockname: Option<SocketAddr>) -> String {
+        let sockname = sockname.map(|at| {
+            let family = if at.is_ipv6() { "IPv6" } else { "IPv4" };
+            format!(r#","sockname":{{"address":"{}","family":"{family}","port":{}}}"#, at.ip(), at.port())
+        });
+        let (key, sockname) = (Value::from(key), sockname.unwrap_or_default());
+        cluster(seq, format_args!(r#""ack":{ack},"key":{key},"errno":null,"data":{data}{sockname}"#))
     }
 
     /// It is not, for that number of `errno(3)`.
-    pub fn no_server(seq: u64, ack: u64, key: &str, errno: i32) -> Map<String, Value> {
-        cluster(seq, json!({ "ack": ack, "key": key, "errno": -errno, "data": null }))
+    pub fn no_server(seq: u64, ack: u64, key: &str, errno: i32) -> String {
+        let key = Value::from(key);
+        cluster(seq, format_args!(r#""ack":{ack},"key":{key},"errno":-{errno},"data":null"#))
     }
 
     /// That the worker's leaving is known.
-    pub fn known(seq: u64, ack: u64) -> Map<String, Value> {
-        cluster(seq, json!({ "ack": ack }))
+    pub fn known(seq: u64, ack: u64) -> String {
+        cluster(seq, format_args!(r#""ack":{ack}"#))
     }
 
-    /// A connection: the line goes with its descriptor. Written by hand, since it is written most.
+    /// A connection: goes with its descriptor.
     pub fn connection(seq: u64, key: &str) -> Vec<u8> {
         let key = Value::from(key);
-        let message = format!(r#"{{"cmd":"NODE_CLUSTER","act":"newconn","key":{key},"seq":{seq}}}"#);
-        format!("{{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{message}}}\n").into_bytes()
+        Line::with_handle("net.Native", cluster(seq, format_args!(r#""act":"newconn","key":{key}"#)))
     }
 
-    /// Close your servers, finish what is under way, go. `rinit` is for the script that rinit adds to a worker.
-    pub fn disconnect(seq: u64, rinit: Value) -> Map<String, Value> {
-        cluster(seq, json!({ "act": "disconnect", "rinit": rinit }))
+    /// Close your servers, finish what is under way, go. `idle`, `signal` and `after`, in milliseconds, are for the script
+    /// that rinit adds to a worker.
+    pub fn disconnect(seq: u64, idle: u128, signal: impl Display, after: u128) -> String {
+        let rinit = format_args!(r#""rinit":{{"idle":{idle},"signal":"{signal}","after":{after}}}"#);
+        cluster(seq, format_args!(r#""act":"disconnect",{rinit}"#))
     }
 
     /// Get ready to stop: the first half of `disconnect`, for an app that closes its servers itself.
-    pub fn drain(rinit: Value) -> Vec<u8> {
-        line(&json!({ "cmd": "NODE_RINIT", "rinit": rinit }))
+    pub fn drain(idle: u128) -> Vec<u8> {
+        Line::plain(format!(r#"{{"cmd":"NODE_RINIT","rinit":{{"idle":{idle}}}}}"#))
     }
 
     /// A message that goes with a descriptor of that type.
-    pub fn with_handle(kind: &str, message: Map<String, Value>) -> Vec<u8> {
-        line(&json!({ "cmd": "NODE_HANDLE", "type": kind, "msg": message }))
+    pub fn with_handle(kind: &str, message: String) -> Vec<u8> {
+        Line::plain(format!(r#"{{"cmd":"NODE_HANDLE","type":"{kind}","msg":{message}}}"#))
     }
 
     /// A message alone.
-    pub fn plain(message: Map<String, Value>) -> Vec<u8> {
-        line(&Value::Object(message))
+    pub fn plain(mut message: String) -> Vec<u8> {
+        message.push('\n');
+        message.into_bytes()
     }
 
     /// pm2's word before a stop.
@@ -185,23 +191,14 @@ impl Line {
     pub const HANDLE_TAKEN: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 }
 
-fn cluster(seq: u64, fields: Value) -> Map<String, Value> {
-    let mut message = Map::from_iter([("cmd".to_owned(), json!("NODE_CLUSTER")), ("seq".to_owned(), json!(seq))]);
-    if let Value::Object(fields) = fields {
-        message.extend(fields);
-    }
-    message
-}
-
-fn line(value: &Value) -> Vec<u8> {
-    let mut line = value.to_string().into_bytes();
-    line.push(b'\n');
-    line
+fn cluster(seq: u64, fields: Arguments) -> String {
+    format!(r#"{{"cmd":"NODE_CLUSTER","seq":{seq},{fields}}}"#)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn what_node_says_is_understood() {
@@ -217,6 +214,27 @@ mod tests {
             "addressType":4,"flags":0,"backlog":511,"seq":1}"#;
         let Said::Query(query) = said(&query.replace('\n', " ")) else { panic!("no query") };
         assert_eq!((query.key(), query.seq, query.port), ("null:8080:4:".into(), 1, Some(8080)));
+    }
+
+    #[test]
+    fn what_rinit_says_is_one_line_of_json() {
+        let data = json!({ "keys": "a\nb" });
+        let at = "[::1]:8080".parse().unwrap();
+        let message = |line: &[u8]| -> Value {
+            assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+            serde_json::from_slice(line).unwrap()
+        };
+        let server = message(&Line::plain(Line::server(3, 7, "/a\"b", &data, Some(at))));
+        let expected = json!({ "cmd": "NODE_CLUSTER", "seq": 3, "ack": 7, "key": "/a\"b", "errno": null, "data": data,
+            "sockname": { "address": "::1", "family": "IPv6", "port": 8080 } });
+        assert_eq!(server, expected);
+        let server = message(&Line::with_handle("net.Native", Line::no_server(3, 7, "k", 98)));
+        let refused = json!({ "cmd": "NODE_CLUSTER", "seq": 3, "ack": 7, "key": "k", "errno": -98, "data": null });
+        assert_eq!(server, json!({ "cmd": "NODE_HANDLE", "type": "net.Native", "msg": refused }));
+        assert_eq!(message(&Line::connection(1, "k"))["msg"]["act"], "newconn");
+        let rinit = json!({ "idle": 7000, "signal": "SIGTERM", "after": 1 });
+        assert_eq!(message(&Line::plain(Line::disconnect(1, 7000, "SIGTERM", 1)))["rinit"], rinit);
+        assert_eq!(message(&Line::drain(1))["rinit"], json!({ "idle": 1 }));
     }
 
     #[test]
