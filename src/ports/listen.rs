@@ -2,7 +2,8 @@
 //! wants them otherwise sets that itself.
 
 use super::open::{self, Tcp};
-use nix::sys::socket::{Backlog, UnixAddr, listen};
+use crate::sys::socket::{MOST, listen};
+use nix::sys::socket::UnixAddr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -78,7 +79,7 @@ impl ListenAddress {
             Place::Tcp(address) => open::tcp(*address, Tcp::default()),
             Place::Unix(path) => open::unix(path),
         };
-        let socket = socket.and_then(|socket| listen(&socket, Backlog::MAXCONN).map(|()| socket));
+        let socket = socket.and_then(|socket| listen(socket.as_fd(), MOST).map(|()| socket));
         let socket = socket.map_err(|errno| format!("cannot listen on {self}: {}", errno.desc()))?;
         Ok(Listener { socket, address: self.clone() })
     }

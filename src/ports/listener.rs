@@ -6,9 +6,8 @@ use super::node::Query;
 use super::open::{self, Tcp, address_of};
 use super::queue::Lane;
 use crate::core::{AppId, SlotId, WorkerId};
-use crate::sys::socket::steer;
+use crate::sys::socket::{MOST, listen, steer};
 use nix::errno::Errno;
-use nix::sys::socket::{Backlog, listen};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -42,7 +41,7 @@ pub(super) struct Listener {
     /// The position in `seats` that had the last turn.
     pub(super) last: usize,
     file: Option<File>,
-    backlog: Backlog,
+    backlog: i32,
     /// How the address was asked for, for another slot's socket.
     query: Query,
 }
@@ -127,10 +126,9 @@ impl Listener {
         };
         // An app that names no number gets the most: connections wait while workers come and go.
         let backlog = query.backlog.as_i64().filter(|backlog| *backlog > 0);
-        let backlog = backlog.and_then(|backlog| Backlog::new(backlog.min(4096) as i32).ok());
-        let backlog = backlog.unwrap_or(Backlog::MAXCONN);
+        let backlog = backlog.and_then(|backlog| i32::try_from(backlog).ok()).unwrap_or(MOST);
         if kind != Kind::Datagrams {
-            listen(&socket, backlog)?;
+            listen(socket.as_fd(), backlog)?;
         }
         let place = match (&file, address_of(&socket)) {
             (Some(file), _) => file.path.display().to_string(),
@@ -168,7 +166,7 @@ impl Listener {
         let address = address_of(&first.socket).ok_or(Errno::EBADF)?;
         let how = Tcp { nonblocking: true, v6_only: self.query.flags() & 1 != 0, reuse_port: true };
         let socket = Arc::new(open::tcp(address, how)?);
-        listen(&socket, self.backlog)?;
+        listen(socket.as_fd(), self.backlog)?;
         self.sockets.push(Socket { slot, socket: socket.clone(), armed: false });
         Ok(socket)
     }

@@ -80,6 +80,19 @@ pub fn bind(socket: BorrowedFd, address: &Address) -> nix::Result<()> {
     Errno::result(bound).map(drop)
 }
 
+/// As many connections wait at a listening socket as the machine allows (`net.core.somaxconn`).
+pub const MOST: i32 = i32::MAX;
+
+/// Lets a socket listen, and so many connections wait there: at most as many as the machine allows. The C libraries'
+/// `SOMAXCONN`, to which other functions hold it, is of another time (musl: 128).
+///
+/// # Errors
+/// `EADDRINUSE`: another one listens there.
+pub fn listen(socket: BorrowedFd, backlog: i32) -> nix::Result<()> {
+    // SAFETY: no pointers.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
+}
+
 /// The socket's own number, by which copies of its descriptor are known (`SO_COOKIE`, Linux 4.12).
 ///
 /// # Errors

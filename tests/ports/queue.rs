@@ -5,7 +5,6 @@ use crate::harness::{eventually, free_port};
 use crate::load::{answer, connect, get, pid_in, request};
 use crate::setup::{node, program, runtime};
 use std::io::Write;
-use std::thread::spawn;
 
 /// The worker that answers, by the number that it has for itself.
 fn who_answers(port: u16, path: &str) -> u32 {
@@ -52,11 +51,12 @@ fn what_waits_for_the_only_worker_waits_until_it_runs() {
     all_listen(&rig, 1);
     let worker = rig.workers()[0];
     rig.signal_pid(worker, "STOP");
-    let clients = [(); 40].map(|()| spawn(move || get(port, "/").map(|answer| pid_in(&answer))));
-    // More than its queue holds, so the rest waits in the kernel's.
+    // More than its queue holds, and more than 128: the rest waits in the kernel's.
+    let mut clients = [(); 200].map(|()| connect(port).unwrap());
     rig.signal_pid(worker, "CONT");
-    for client in clients {
-        assert!(client.join().unwrap().unwrap().is_some());
+    for client in &mut clients {
+        client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
+        assert!(pid_in(&answer(client).unwrap().0).is_some());
     }
     stop(&rig);
 }
