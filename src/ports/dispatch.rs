@@ -19,55 +19,50 @@ pub struct Standing {
     pub full: bool,
 }
 
-/// So many connections at most are on their way to one worker; one alone while another worker is idle.
+/// So many connections at most are on their way to one worker.
 const WINDOW: usize = 16;
-/// A worker that has not answered for so long is blocked; while another is idle, for so long.
+/// A worker that has not answered for so long is passed over.
 const BLOCKED: Duration = Duration::from_millis(20);
-const BLOCKED_ALONE: Duration = Duration::from_millis(5);
+/// After so long what it has not taken is given to others. Longer than a busy machine lets a process wait for its turn:
+/// connections that stay would be spread unevenly.
+const GIVEN_UP: Duration = Duration::from_millis(50);
 /// So many connections a worker may be ahead of another that is not blocked.
 const AHEAD: u64 = 1;
 
-/// How many may be on their way to each of these workers, and after how long one that has not answered is blocked.
-fn terms(workers: &[Standing]) -> (usize, Duration) {
-    let one_is_idle = workers.iter().any(|worker| worker.unanswered == 0 && !worker.full);
-    if one_is_idle { (1, BLOCKED_ALONE) } else { (WINDOW, BLOCKED) }
-}
-
 impl Standing {
-    fn is_awake(&self, patience: Duration) -> bool {
-        self.unanswered == 0 || self.oldest < patience
+    fn is_awake(&self) -> bool {
+        self.unanswered == 0 || self.oldest < BLOCKED
     }
-}
-
-/// The positions of workers that are blocked while another one is not.
-pub fn blocked(workers: &[Standing]) -> Vec<usize> {
-    let (_, patience) = terms(workers);
-    let (awake, blocked): (Vec<_>, Vec<_>) = (0..).zip(workers).partition(|(_, worker)| worker.is_awake(patience));
-    if awake.is_empty() { Vec::new() } else { blocked.into_iter().map(|(at, _)| at).collect() }
-}
-
-/// When the next of these workers will be blocked, if it does not answer.
-pub fn until_blocked(workers: &[Standing]) -> Option<Duration> {
-    let (_, patience) = terms(workers);
-    let owing = workers.iter().filter(|worker| worker.unanswered > 0 && worker.oldest < patience);
-    owing.map(|worker| patience - worker.oldest).min()
 }
 
 /// Whose turn it is, after the worker at position `last`: a position, or nobody's until one answers or is blocked. One that
 /// was passed over does not get later what it missed.
 pub fn choose(workers: &mut [Standing], last: usize) -> Option<usize> {
-    let (window, patience) = terms(workers);
-    let is_awake = |worker: &&Standing| worker.is_awake(patience);
-    let least = workers.iter().filter(is_awake).map(|worker| worker.given).min()?;
-    for worker in workers.iter_mut().filter(|worker| !is_awake(&&**worker)) {
+    let awake = workers.iter().filter(|worker| worker.is_awake());
+    let least = awake.map(|worker| worker.given).min()?;
+    for worker in workers.iter_mut().filter(|worker| !worker.is_awake()) {
         worker.given = worker.given.max(least);
     }
-    let takes = |at: &usize| {
-        let worker = workers.get(*at).filter(|worker| is_awake(worker) && !worker.full && worker.unanswered < window);
-        worker.is_some_and(|worker| worker.given < least + AHEAD)
+    let takes = |worker: &Standing| {
+        worker.is_awake() && !worker.full && worker.unanswered < WINDOW && worker.given < least + AHEAD
     };
     let count = workers.len();
-    (1..=count).map(|step| (last + step) % count).find(takes)
+    (1..=count).map(|step| (last + step) % count).find(|at| workers.get(*at).is_some_and(takes))
+}
+
+/// The positions of workers whose connections are to be given to others: there is one who answers.
+pub fn given_up(workers: &[Standing]) -> Vec<usize> {
+    let is_given_up = |worker: &Standing| worker.unanswered > 0 && worker.oldest >= GIVEN_UP;
+    let others = workers.iter().any(Standing::is_awake);
+    (0..).zip(workers).filter(|(_, worker)| others && is_given_up(worker)).map(|(at, _)| at).collect()
+}
+
+/// When the next of these workers will be passed over or given up, if it does not answer.
+pub fn until_blocked(workers: &[Standing]) -> Option<Duration> {
+    let owing = workers.iter().filter(|worker| worker.unanswered > 0).map(|worker| worker.oldest);
+    owing
+        .filter_map(|oldest| [BLOCKED, GIVEN_UP].into_iter().find(|limit| oldest < *limit).map(|limit| limit - oldest))
+        .min()
 }
 
 #[cfg(test)]
@@ -110,15 +105,6 @@ mod tests {
     }
 
     #[test]
-    fn while_another_is_idle_one_that_owes_an_answer_gets_no_second_connection() {
-        let mut workers = [worker(4, 1, 1), worker(5, 0, 0)];
-        assert_eq!(choose(&mut workers, 1), None, "it may answer soon");
-        assert_eq!(until_blocked(&workers), Some(Duration::from_millis(4)));
-        workers[0].oldest = Duration::from_millis(5);
-        assert_eq!(choose(&mut workers, 1), Some(1));
-    }
-
-    #[test]
     fn when_all_are_blocked_it_waits_for_an_answer() {
         assert_eq!(choose(&mut [worker(0, 1, 30), worker(0, 3, 20)], 0), None);
         assert_eq!(choose(&mut [], 0), None);
@@ -126,10 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn only_while_another_is_awake_is_one_told_blocked() {
-        assert_eq!(blocked(&[worker(0, 1, 4), worker(0, 0, 0), worker(0, 1, 5)]), [2]);
-        assert_eq!(blocked(&[worker(0, 1, 19), worker(0, 3, 20)]), [1]);
-        assert!(blocked(&[worker(0, 1, 20), worker(0, 3, 20)]).is_empty());
-        assert!(blocked(&[]).is_empty());
+    fn only_while_another_answers_is_one_given_up() {
+        assert_eq!(given_up(&[worker(0, 1, 50), worker(0, 0, 0), worker(0, 1, 49)]), [0]);
+        assert!(given_up(&[worker(0, 1, 50), worker(0, 3, 20)]).is_empty());
+        assert!(given_up(&[]).is_empty());
+        assert_eq!(
+            until_blocked(&[worker(0, 1, 20), worker(0, 1, 50), worker(0, 0, 0)]),
+            Some(Duration::from_millis(30))
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! How connections get from a listening socket to the workers, and back from one that does not take them.
 
-use super::dispatch::{Standing, blocked, choose, until_blocked};
+use super::dispatch::{Standing, choose, given_up, until_blocked};
 use super::events::Token;
 use super::hub::Hub;
 use super::listener::{Listener, ListenerId};
@@ -128,7 +128,7 @@ impl Listener {
             None => Standing { full: true, ..Standing::default() },
         };
         let mut standings: Vec<Standing> = self.seats.iter().zip(&self.given).map(standing).collect();
-        for at in blocked(&standings) {
+        for at in given_up(&standings) {
             let queue = self.seats.get(at).and_then(|worker| members.get_mut(worker)?.queue(id));
             if let (Some(queue), Some(standing)) = (queue, standings.get_mut(at)) {
                 let back = queue.take_back_and_knock();
