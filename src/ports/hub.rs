@@ -1,10 +1,12 @@
 //! The hub: one thread that hears the workers' channels and doors, accepts connections, and hands them out.
 //!
 //! ```text
-//! listening socket ─ accept ─▶ dispatch::choose ─▶ channel ─▶ worker
-//!                      ▲                                        │ accepted: rinit closes its copy
-//!                      └──── refused, or the worker is dead ◀───┘
+//! listening socket ─ accept ─▶ dispatch::choose ─▶ queue ─▶ worker
+//!                      ▲                             │
+//!                      └─ not taken, or it is dead ◀─┘
 //! ```
+//!
+//! Without the preloaded library a message on the channel stands for the queue, and the worker's answer for its `accept`.
 //!
 //! A connection is accepted only when there is a worker to take it; else it waits in the kernel's queue.
 

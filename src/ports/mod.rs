@@ -2,7 +2,7 @@
 //!
 //! | app | way | where |
 //! |---|---|---|
-//! | Node | rinit is the primary of its cluster module | `node/`, `primary.rs` |
+//! | Node | rinit is the primary of its cluster module, accepts, and fills each worker's queue | `node/`, `primary.rs`, `queue.rs` |
 //! | any dynamically linked program | a preloaded library asks rinit for the socket in `bind` | `preload/`, `door.rs` |
 //! | one that takes sockets | `LISTEN_FDS` | `listen.rs` |
 //!

@@ -8,8 +8,14 @@ use super::dispatch::Standing;
 use crate::sys::socket::{cookie, receive, send, unread};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
+
+/// What the kernel keeps of a queue's packets, in bytes, of which it makes twice as many (socket(7)): room for some 20. rinit
+/// hears of each that the worker takes while a quarter of it or less is full.
+const ROOM: usize = 8192;
+/// A packet, with or without a connection.
+const PACKET: &[u8] = b"c";
 
 /// How a server of a worker's gets its connections.
 pub(super) enum Lane {
@@ -33,12 +39,6 @@ pub(super) struct Queue {
     knocked: bool,
 }
 
-/// What the kernel keeps of the packets in a queue, in bytes: room for some 20, and a worker's end that has less than a
-/// quarter of it left tells rinit when it has taken one.
-const ROOM: usize = 8192;
-/// A packet, with or without a connection.
-const PACKET: &[u8] = b"c";
-
 impl Queue {
     /// An empty one.
     ///
@@ -49,7 +49,7 @@ impl Queue {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         setsockopt(&ours, sockopt::SndBuf, &ROOM)?;
         // The worker has nothing to say here.
-        shutdown(std::os::fd::AsRawFd::as_raw_fd(&ours), Shutdown::Read)?;
+        shutdown(ours.as_raw_fd(), Shutdown::Read)?;
         Ok(Queue { key, ours, theirs, since: VecDeque::new(), knocked: false })
     }
 

@@ -3,7 +3,8 @@
 //! `build.rs` makes a shared library of this file and its modules alone; it is no module of the crate. It stands in front
 //! of the C library's `bind`, `listen`, `connect` and their kin, and asks rinit through its *door*, the abstract unix
 //! socket of type `SOCK_SEQPACKET` that `RINIT_PORTS=@NAME` names. Without a door, and wherever it fails, each of
-//! these is the plain system call. Sockets are known by their `SO_COOKIE`, never used twice and the same in every process.
+//! these is the plain system call. A listening socket that came by Node's channel becomes a queue (`library/queue.rs`).
+//! Sockets are known by their `SO_COOKIE`, never used twice and the same in every process.
 //! What a program then notices of sharing its socket is kept from it by what stands in front of `accept`, `poll` and
 //! their kin (`library/wait.rs`).
 //!
