@@ -182,7 +182,7 @@ fn a_worker_that_is_blocked_holds_up_nobody_elses_connections() {
     let quick = Client { keeps: false, path: "/", pause: Duration::from_millis(5) };
     let (load, ()) = under_load(port, &[quick; 4], |meter| {
         rig.signal_pid(stuck, "STOP");
-        // Whatever it had been given is lost on it for now; everybody else is served.
+        // What it has accepted waits for it; all else is served by the other.
         meter.wait_for_answers(200);
         rig.signal_pid(stuck, "CONT");
         meter.wait_for_answers(20);
