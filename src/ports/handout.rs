@@ -4,7 +4,8 @@ use super::dispatch::{Standing, choose, given_up, until_blocked};
 use super::events::Token;
 use super::hub::Hub;
 use super::listener::{Listener, ListenerId};
-use super::member::{Connection, Member};
+use super::member::{Connection, Member, Served};
+use super::queue::Lane;
 use crate::core::WorkerId;
 use crate::sys::socket::accept;
 use nix::errno::Errno;
@@ -24,9 +25,10 @@ impl Hub {
         let Hub { listeners, members, now, again, recheck, pace, .. } = self;
         let Some(listener) = listeners.get_mut(&id) else { return };
         let mut standings = listener.standings(id, members, *now);
+        // While descriptors are lacking nothing is tried.
         let mut takers = again.is_none();
         let mut touched = Vec::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..if takers { AT_ONCE } else { 0 } {
             let Some(at) = choose(&mut standings, listener.last) else {
                 takers = false;
                 break;
@@ -53,10 +55,10 @@ impl Hub {
                 Err((connection, errno)) => {
                     listener.waiting.push_front(connection);
                     standing.full = true;
-                    if errno == Errno::ETOOMANYREFS {
+                    touched.push(member.id);
+                    // Too many descriptors on their way, or no memory: nothing will tell when there is room.
+                    if errno != Errno::EAGAIN {
                         *again = Some(*now + AGAIN);
-                    } else {
-                        touched.push(member.id);
                     }
                 }
             }
@@ -97,15 +99,24 @@ impl Hub {
         }
     }
 
-    /// What waits in a worker's queues is sent to it, so that it comes before the message that follows.
+    /// What waits for a worker, or for nobody else, is sent to it, so that it comes before the message that follows.
     pub(super) fn send_what_waits(&mut self, worker: WorkerId) {
-        let now = self.now;
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        let waiting: Vec<_> = member.queues().map(|(id, queue)| (id, queue.key.clone(), queue.take_back())).collect();
-        for (id, key, connections) in waiting {
-            for connection in connections {
-                // Where there is no room it is lost: nobody else is there to take it.
-                let _ = member.send_connection(id, &key, connection.into(), now);
+        let Hub { members, listeners, now, .. } = self;
+        let Some(member) = members.get_mut(&worker).filter(|member| member.channel.is_some()) else { return };
+        let mut waiting = Vec::new();
+        for Served { id, key, lane } in &mut member.serves {
+            let queue = if let Lane::Queue(queue) = lane { queue.take_back() } else { Vec::new() };
+            let nobodys = listeners.get_mut(id).filter(|listener| listener.seats.is_empty());
+            let nobodys = nobodys.map(|listener| std::mem::take(&mut listener.waiting)).unwrap_or_default();
+            waiting.extend(nobodys.into_iter().map(|connection| (*id, key.clone(), connection)));
+            waiting.extend(queue.into_iter().map(|connection| (*id, key.clone(), connection.into())));
+        }
+        for (id, key, connection) in waiting {
+            // Where there is no room it comes back to those that wait, if somebody may still come for them.
+            if let Err((connection, _)) = member.send_connection(id, &key, connection, *now)
+                && let Some(listener) = listeners.get_mut(&id)
+            {
+                listener.waiting.push_back(connection);
             }
         }
     }

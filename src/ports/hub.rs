@@ -147,13 +147,7 @@ impl Hub {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Join(member) => self.join(*member),
-            Command::Retire(worker) => {
-                if let Some(member) = self.members.get_mut(&worker) {
-                    member.leaving = true;
-                    self.take_back(worker, None);
-                    self.reseat(worker);
-                }
-            }
+            Command::Retire(worker) => self.retire(worker),
             Command::Finish(worker, farewell) => self.finish(worker, farewell),
             Command::Shutdown(worker, idle) => {
                 self.send_what_waits(worker);
@@ -180,6 +174,16 @@ impl Hub {
         self.members.insert(id, member);
         // It may be a replacement's turn, or no longer.
         self.reseat(id);
+    }
+
+    /// A worker gets no more connections. What it has not taken is another's, where there is another.
+    pub(super) fn retire(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        member.leaving = true;
+        self.reseat(worker);
+        let served = self.listeners.iter().filter(|(_, listener)| !listener.seats.is_empty());
+        let served: Vec<ListenerId> = served.map(|(id, _)| *id).collect();
+        served.into_iter().for_each(|id| self.take_back(worker, Some(id)));
     }
 
     /// Asks a worker to finish. One that never spoke has nothing to finish.
@@ -343,8 +347,11 @@ impl Hub {
     /// Notes where a worker listens, for those who look.
     pub(super) fn note_places(&self, worker: WorkerId) {
         let Some(member) = self.members.get(&worker) else { return };
-        let served =
-            member.serves.iter().filter_map(|(id, _)| self.listeners.get(id)).map(|listener| listener.place.clone());
+        let served = member
+            .serves
+            .iter()
+            .filter_map(|served| self.listeners.get(&served.id))
+            .map(|listener| listener.place.clone());
         self.shared.listens(worker, member.slot, served.chain(member.preloaded.iter().cloned()).collect());
     }
 }

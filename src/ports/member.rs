@@ -34,7 +34,7 @@ pub struct Member {
     /// Its own process has the preloaded library.
     pub(super) has_library: bool,
     /// The servers that it has open, and how each gets its connections.
-    pub(super) serves: Vec<(ListenerId, Lane)>,
+    pub(super) serves: Vec<Served>,
     /// Where it listens by the preloaded library.
     pub(super) preloaded: Vec<String>,
     /// Connections that it was handed and has not answered for, oldest first.
@@ -44,6 +44,14 @@ pub struct Member {
     /// It has no room for another connection, until it answers or reads.
     pub(super) full: bool,
     seq: u64,
+}
+
+/// A server of a worker's.
+pub(super) struct Served {
+    pub(super) id: ListenerId,
+    /// What it is called on the worker's channel.
+    pub(super) key: String,
+    pub(super) lane: Lane,
 }
 
 /// A connection on its way to a worker. rinit keeps its copy until the worker has answered: only then does the worker
@@ -126,7 +134,8 @@ impl Member {
         let Some(channel) = &mut self.channel else { return };
         if channel.send(line, descriptor) == Err(Broken::Deaf) {
             tracing::warn!("{} does not read its channel, which is closed", self.name);
-            self.channel = None;
+            // The hub hears of its end as of any other.
+            channel.hang_up();
         }
     }
 
@@ -140,18 +149,21 @@ impl Member {
 
     /// Its queue for a server.
     pub(super) fn queue(&mut self, id: ListenerId) -> Option<&mut Queue> {
-        self.queues().find(|(of, _)| *of == id).map(|(_, queue)| queue)
+        match self.serves.iter_mut().find(|served| served.id == id) {
+            Some(Served { lane: Lane::Queue(queue), .. }) => Some(queue),
+            _ => None,
+        }
     }
 
     /// How a server of its gets connections; `None`: it has no such server.
     pub(super) fn lane(&self, id: ListenerId) -> Option<&Lane> {
-        self.serves.iter().find(|(of, _)| *of == id).map(|(_, lane)| lane)
+        self.serves.iter().find(|served| served.id == id).map(|served| &served.lane)
     }
 
     /// Its queues.
     pub(super) fn queues(&mut self) -> impl Iterator<Item = (ListenerId, &mut Queue)> {
-        self.serves.iter_mut().filter_map(|(id, lane)| match lane {
-            Lane::Queue(queue) => Some((*id, queue)),
+        self.serves.iter_mut().filter_map(|served| match &mut served.lane {
+            Lane::Queue(queue) => Some((served.id, queue)),
             _ => None,
         })
     }

@@ -3,7 +3,7 @@
 use super::events::Token;
 use super::hub::Hub;
 use super::listener::{Kind, Listener, ListenerId};
-use super::member::{Handover, Sent};
+use super::member::{Handover, Sent, Served};
 use super::node::{Line, Query, Said};
 use super::queue::{Lane, Queue};
 use crate::core::WorkerId;
@@ -41,12 +41,11 @@ impl Hub {
                 }
             }
             Said::Leaving { seq } => {
-                member.leaving = true;
-                self.take_back(worker, None);
+                self.retire(worker);
+                self.send_what_waits(worker);
                 let Some(member) = self.members.get_mut(&worker) else { return };
-                let (own, app) = (member.next_seq(), member.slot.app);
+                let own = member.next_seq();
                 member.send(Line::plain(Line::known(own, seq)), None);
-                self.reseat_app(app);
             }
             Said::HandleTaken => drop(member.unconfirmed.pop_front()),
             Said::HandleLost => match member.unconfirmed.pop_front() {
@@ -57,7 +56,7 @@ impl Hub {
                     }
                 }
                 Some(Sent::Server { query, listener }) => {
-                    member.serves.retain(|(id, _)| *id != listener);
+                    member.serves.retain(|served| served.id != listener);
                     let key = self.listeners.get(&listener).map(|one| one.key.clone()).unwrap_or_default();
                     let seq = member.next_seq();
                     let message = Line::no_server(seq, query, &key, Errno::EMFILE as i32);
@@ -94,13 +93,13 @@ impl Hub {
         let message = Line::server(seq, ack, &key, &listener.data, sockname);
         let app = member.slot.app;
         if by_message {
-            member.serves.push((id, lane));
+            member.serves.push(Served { id, key, lane });
             member.send(Line::plain(message), None);
         } else {
             match listener.socket_of(member.slot.index) {
                 Ok(socket) => {
                     let kind = if listener.kind == Kind::Datagrams { "dgram.Native" } else { "net.Native" };
-                    member.serves.push((id, lane));
+                    member.serves.push(Served { id, key, lane });
                     member.sent(Sent::Server { query: ack, listener: id });
                     member.send(Line::with_handle(kind, message), Some(socket));
                 }
@@ -139,11 +138,13 @@ impl Hub {
     fn closed(&mut self, worker: WorkerId, key: &str) {
         let Some(member) = self.members.get_mut(&worker) else { return };
         let app = member.slot.app;
-        let is_it = |(id, _): &&(ListenerId, Lane)| self.listeners.get(id).is_some_and(|one| one.key == key);
-        let Some(closed) = member.serves.iter().find(is_it).map(|(id, _)| *id) else { return };
+        // The oldest, should the address have become another's and this worker serve both.
+        let Some(closed) = member.serves.iter().find(|served| served.key == key).map(|served| served.id) else {
+            return;
+        };
         self.take_back(worker, Some(closed));
         let Some(member) = self.members.get_mut(&worker) else { return };
-        member.serves.retain(|(id, _)| *id != closed);
+        member.serves.retain(|served| served.id != closed);
         if !member.leaving {
             self.drop_unserved(app);
         }
@@ -168,9 +169,9 @@ impl Hub {
         let Hub { members, listeners, epoll, .. } = self;
         let member = members.get_mut(&worker)?;
         let is_it = |listener: &Listener| listener.sockets.iter().any(|one| cookie(one.socket.as_fd()) == Ok(socket));
-        let own = member.serves.iter_mut().filter(|(_, lane)| matches!(lane, Lane::Own));
-        let (id, lane) = own.into_iter().find(|(id, _)| listeners.get(id).is_some_and(is_it))?;
-        let queue = Queue::open(listeners.get(id)?.key.clone()).ok()?;
+        let mut own = member.serves.iter_mut().filter(|served| matches!(served.lane, Lane::Own));
+        let Served { id, lane, .. } = own.find(|served| listeners.get(&served.id).is_some_and(is_it))?;
+        let queue = Queue::open().ok()?;
         // Each time that it takes one, not for as long as it could be given more.
         let taken = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         epoll.add(&queue, EpollEvent::new(taken, Token::Queue(*id).into())).ok()?;

@@ -9,7 +9,7 @@ use crate::sys::socket::{cookie, receive, send, unread};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the kernel keeps of a queue's packets, in bytes, of which it makes twice as many (socket(7)): room for some 20. rinit
 /// hears of each that the worker takes while a quarter of it or less is full.
@@ -29,8 +29,6 @@ pub(super) enum Lane {
 
 /// The queue.
 pub(super) struct Queue {
-    /// The server's, on the worker's channel.
-    pub(super) key: String,
     ours: OwnedFd,
     theirs: OwnedFd,
     /// When each of those that wait was put in, oldest first.
@@ -40,17 +38,18 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// An empty one.
+    /// One with a knock in it: whoever takes that has the queue where it belongs.
     ///
     /// # Errors
     /// No descriptors left.
-    pub(super) fn open(key: String) -> nix::Result<Queue> {
+    pub(super) fn open() -> nix::Result<Queue> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         setsockopt(&ours, sockopt::SndBuf, &ROOM)?;
         // The worker has nothing to say here.
         shutdown(ours.as_raw_fd(), Shutdown::Read)?;
-        Ok(Queue { key, ours, theirs, since: VecDeque::new(), knocked: false })
+        send(ours.as_fd(), PACKET, None)?;
+        Ok(Queue { ours, theirs, since: VecDeque::new(), knocked: true })
     }
 
     /// The worker's end.
@@ -79,6 +78,7 @@ impl Queue {
         while self.since.len() > count {
             self.since.pop_front();
         }
+        // It is the first packet, and nothing is put in behind it.
         self.knocked &= count > 0;
     }
 
@@ -86,8 +86,12 @@ impl Queue {
     pub(super) fn standing(&self, given: u64, now: Instant) -> Standing {
         Standing {
             given,
-            unanswered: self.since.len(),
-            oldest: self.since.front().map(|since| now.saturating_duration_since(*since)).unwrap_or_default(),
+            unanswered: self.since.len() + usize::from(self.knocked),
+            oldest: match self.since.front() {
+                _ if self.knocked => Duration::MAX,
+                Some(since) => now.saturating_duration_since(*since),
+                None => Duration::ZERO,
+            },
             full: false,
         }
     }
@@ -95,24 +99,24 @@ impl Queue {
     /// Takes back what the worker has not taken.
     pub(super) fn take_back(&mut self) -> Vec<OwnedFd> {
         let mut all = Vec::new();
-        while let Ok((1.., connection)) = receive(self.theirs.as_fd(), &mut [0]) {
+        // A descriptor that finds no free number is lost with its packet.
+        while self.ours.try_clone().is_ok()
+            && let Ok((1.., connection)) = receive(self.theirs.as_fd(), &mut [0])
+        {
             all.extend(connection);
         }
-        self.since.clear();
-        self.knocked = false;
+        self.look();
         all
     }
 
     /// Takes back what a worker that does not respond has not taken. A packet without a connection is left to tell when it
     /// does again.
     pub(super) fn take_back_and_knock(&mut self) -> Vec<OwnedFd> {
-        let since = self.since.front().copied();
         if self.knocked {
             return Vec::new();
         }
         let all = self.take_back();
-        self.knocked = send(self.ours.as_fd(), PACKET, None).is_ok();
-        self.since.extend(since.filter(|_| self.knocked));
+        self.knocked = self.since.is_empty() && send(self.ours.as_fd(), PACKET, None).is_ok();
         all
     }
 }
@@ -130,10 +134,13 @@ mod tests {
     use crate::ports::events::now;
     use nix::errno::Errno;
     use std::fs::File;
-    use std::time::Duration;
 
     fn filled(count: usize) -> (Queue, Instant) {
-        let (mut queue, now) = (Queue::open("key".into()).unwrap(), now());
+        let (mut queue, now) = (Queue::open().unwrap(), now());
+        queue.look();
+        assert_eq!(queue.standing(0, now).oldest, Duration::MAX, "nobody has it yet");
+        assert_eq!(takes(&queue), 0);
+        queue.look();
         for step in 0..count {
             queue.put(File::open("/dev/null").unwrap().as_fd(), now + Duration::from_millis(step as u64)).unwrap();
         }
@@ -164,11 +171,7 @@ mod tests {
         queue.look();
         assert_eq!(queue.take_back_and_knock().len(), 2);
         queue.look();
-        assert_eq!(
-            queue.standing(0, now + Duration::from_millis(9)).oldest,
-            Duration::from_millis(8),
-            "blocked as before"
-        );
+        assert_eq!(queue.standing(0, now).oldest, Duration::MAX, "blocked");
         assert!(queue.take_back_and_knock().is_empty(), "one knock is enough");
         assert_eq!(takes(&queue), 0, "a knock is no connection");
         queue.look();

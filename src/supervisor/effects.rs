@@ -44,10 +44,11 @@ pub(super) fn perform(
             workers.start(worker, slot, launch, &seat).err().map(|error| Event::SpawnFailed(worker, error))
         }
         Effect::Retire(worker) => {
-            workers.ports.retire(worker);
+            // First what waits is handed out, while there is somebody to take it.
             if fleet.is_stopping() {
                 workers.ports.close();
             }
+            workers.ports.retire(worker);
             None
         }
         Effect::Ask(worker) => {

@@ -1,9 +1,9 @@
 //! Node's workers accept from queues that rinit fills: what one does not come for is another's.
 
-use crate::apps::{all_listen, node_app, pid_from_here, served_by, stop};
+use crate::apps::{all_listen, descriptors, node_app, pid_from_here, served_by, stop, workers};
 use crate::harness::{eventually, free_port};
 use crate::load::{answer, connect, get, pid_in, request};
-use crate::setup::{node, program, runtime};
+use crate::setup::{app, node, program, runtime};
 use std::io::Write;
 
 /// The worker that answers, by the number that it has for itself.
@@ -104,5 +104,68 @@ fn a_worker_that_was_killed_leaves_what_waited_to_others() {
         client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
         assert_ne!(pid_in(&answer(client).unwrap().0), Some(first));
     }
+    stop(&rig);
+}
+
+/// Workers that do not run are asked to finish while clients wait for them; when they run again they answer.
+fn answers_what_waits(count: usize, settings: &[&str], signal: &str) {
+    let Some(node) = node() else { return };
+    let port = free_port();
+    let rig = node_app(count, settings, &node, "app.js", port).start();
+    all_listen(&rig, count);
+    served_by(port, count);
+    let old = rig.workers();
+    old.iter().for_each(|worker| rig.signal_pid(*worker, "STOP"));
+    let mut clients = Vec::from_iter((0..10 * count).map(|_| connect(port).unwrap()));
+    for client in &mut clients {
+        client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
+    }
+    eventually("rinit has accepted them all", || (backlog(port) == Some(0)).then_some(()));
+    rig.signal(signal);
+    rig.until("all are asked", |out| out.count("is asked to finish") == count);
+    old.iter().for_each(|worker| rig.signal_pid(*worker, "CONT"));
+    for client in &mut clients {
+        assert!(pid_in(&answer(client).unwrap().0).is_some());
+    }
+    if signal != "TERM" {
+        return stop(&rig);
+    }
+    assert_eq!(rig.wait(), 0);
+}
+
+#[test]
+fn a_stop_answers_what_waits_in_queues() {
+    answers_what_waits(2, &[], "TERM");
+    answers_what_waits(1, &[], "TERM");
+}
+
+#[test]
+fn a_reload_that_leaves_nobody_answers_what_waits_in_queues() {
+    answers_what_waits(1, &["--reload", "restart"], "HUP");
+}
+
+#[test]
+fn a_server_knows_its_address_to_the_end() {
+    let Some(node) = node() else { return };
+    let port = free_port();
+    let rig = node_app(1, &[], &node, "told.js", port).start();
+    all_listen(&rig, 1);
+    stop(&rig);
+    let address = format!(r#"{{"address":"127.0.0.1","family":"IPv4","port":{port}}}"#);
+    for when in ["listens", "closes"] {
+        let line = format!("{when} {address}");
+        assert!(rig.output().has(&line), "{line} is not in {:#?}", rig.output().stdout);
+    }
+}
+
+#[test]
+fn servers_that_take_each_others_place_leave_nothing_behind() {
+    let Some(node) = node() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("again.sock");
+    let rig = workers(2, &["--ready", "spawn"]).arg(node).arg(app("node/again.js"));
+    let rig = rig.env("SOCKET", path.to_str().unwrap()).start();
+    rig.until("both have done it", |out| out.count("done") == 2);
+    eventually("all is closed", || (descriptors(&rig) < 50).then_some(()));
     stop(&rig);
 }

@@ -2,8 +2,9 @@
 
 use crate::sys::socket;
 use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// The longest line that is read; of a longer one nothing is kept. Node's own are a few hundred bytes.
@@ -124,6 +125,12 @@ impl Channel {
         self.out_bytes += line.len();
         self.out.push_back(Out { bytes: line, sent: 0, descriptor });
         self.flush()
+    }
+
+    /// Closes it in both directions: what has come is still read, and then its end.
+    pub fn hang_up(&mut self) {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        self.out.clear();
     }
 
     /// Sends what waits, as far as there is room.

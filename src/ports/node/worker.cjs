@@ -22,7 +22,8 @@ if (channel && process.connected) {
 function letTheScriptEnd() {
   const cluster = require('cluster');
   const { _getServer } = cluster;
-  if (!cluster.isWorker || typeof _getServer !== 'function' || typeof channel.unrefCounted !== 'function') return;
+  // Under `node -e` there is no worker yet.
+  if (!cluster.worker || typeof _getServer !== 'function' || typeof channel.unrefCounted !== 'function') return;
   // Node counts listeners; those that are there so far are its own.
   let own = process.listenerCount('message') + process.listenerCount('disconnect');
   while (own-- > 0) channel.unrefCounted();

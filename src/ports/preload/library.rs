@@ -121,7 +121,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const u8, length: c_uint) 
 /// Leaves the shared socket alone: to shut it down would end it for every worker.
 #[unsafe(no_mangle)]
 pub extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
-    if queue::is_one(fd) || known(fd).is_some() && option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) == Some(1) {
+    if queue::is_known(fd) || known(fd).is_some() && option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) == Some(1) {
         return 0;
     }
     // SAFETY: no pointers.

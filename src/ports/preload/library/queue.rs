@@ -8,13 +8,28 @@ use crate::door::{BEHIND, Buffer, Control, Descriptor, QUEUE, answer, ask, open,
 use crate::kernel::*;
 use crate::{replace, table::known};
 use core::ffi::{c_int, c_uint};
-use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// rinit gives this process listening sockets by Node's channel.
 static OFFERED: AtomicBool = AtomicBool::new(false);
 
 /// There has been a queue. Until then nothing is looked up.
 static ANY: AtomicBool = AtomicBool::new(false);
+
+/// A queue, and the address of the listening socket behind it: it is asked for also when rinit has closed that.
+struct Known {
+    /// 0: nothing is here.
+    cookie: AtomicU64,
+    name: [AtomicU64; 4],
+    /// 0: the address is a longer one.
+    length: AtomicU32,
+}
+
+/// Each is at its descriptor's number modulo the table's size, as in `table.rs`. What is overwritten is accepted from all
+/// the same.
+static QUEUES: [Known; 64] = [const {
+    Known { cookie: AtomicU64::new(0), name: [const { AtomicU64::new(0) }; 4], length: AtomicU32::new(0) }
+}; 64];
 
 /// Tells a Node worker's primary that this library is here: a call at the door says so.
 pub fn offer() {
@@ -26,25 +41,44 @@ pub fn offer() {
 /// Takes the queue that rinit has for a listening socket that came from it.
 pub fn replaces(fd: c_int) -> bool {
     if !OFFERED.load(SeqCst) || known(fd).is_some() || option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != Some(1) {
-        return is_one(fd);
+        return is_known(fd);
     }
     let Some((0, Some(queue))) = ask(&[QUEUE], &[], fd).and_then(|door| answer(&door)) else { return false };
     control(queue.0, F_SETFL, control(fd, F_GETFL, 0) as c_int);
+    let (mut name, mut length) = ([0u64; 4], size_of::<[u64; 4]>() as c_uint);
+    // SAFETY: the kernel writes no more than `length` says, and then how much it would have written.
+    let named = unsafe { call(SYS_GETSOCKNAME, [word(fd), &raw mut name as usize, &raw mut length as usize]) };
+    if named != 0 || length as usize > size_of::<[u64; 4]>() {
+        length = 0;
+    }
+    if replace(fd, &queue) != 0 {
+        return false;
+    }
+    let known = &QUEUES[fd as usize % QUEUES.len()];
+    known.cookie.store(0, SeqCst);
+    known.name.iter().zip(name).for_each(|(place, part)| place.store(part, SeqCst));
+    known.length.store(length, SeqCst);
+    known.cookie.store(option(fd, SOL_SOCKET, SO_COOKIE).unwrap_or(0), SeqCst);
     ANY.store(true, SeqCst);
-    replace(fd, &queue) == 0
+    true
 }
 
-/// Whether that is a queue, or another socket of its rare kind.
-pub fn is_one(fd: c_int) -> bool {
-    ANY.load(SeqCst) && option::<c_int>(fd, SOL_SOCKET, SO_TYPE) == Some(SOCK_SEQPACKET)
+fn find(fd: c_int) -> Option<&'static Known> {
+    if !ANY.load(SeqCst) {
+        return None;
+    }
+    let cookie = option(fd, SOL_SOCKET, SO_COOKIE)?;
+    QUEUES.iter().find(|known| known.cookie.load(SeqCst) == cookie)
+}
+
+/// Whether that is a queue.
+pub fn is_known(fd: c_int) -> bool {
+    find(fd).is_some()
 }
 
 /// The listening socket behind a queue.
 pub fn behind(fd: c_int) -> Option<Descriptor> {
-    if !is_one(fd) {
-        return None;
-    }
-    ask(&[BEHIND], &[], fd).and_then(|door| answer(&door))?.1
+    find(fd).and_then(|_| ask(&[BEHIND], &[], fd)).and_then(|door| answer(&door))?.1
 }
 
 /// What `accept4` does on a queue; `None`: it is none.
@@ -52,7 +86,8 @@ pub fn behind(fd: c_int) -> Option<Descriptor> {
 /// # Safety
 /// As `accept4(2)`.
 pub unsafe fn take(fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_int) -> Option<isize> {
-    if !is_one(fd) {
+    // Or another socket of this rare kind.
+    if !ANY.load(SeqCst) || option::<c_int>(fd, SOL_SOCKET, SO_TYPE) != Some(SOCK_SEQPACKET) {
         return None;
     }
     // A descriptor that finds no free number is lost with its packet. With EMFILE libuv would close what waits; so it
@@ -66,10 +101,10 @@ pub unsafe fn take(fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_in
     }
     drop(Descriptor(free as c_int));
     loop {
-        let byte = 0u8;
+        let mut byte = 0u8;
         let mut control_data = Control(0, [0, 0], -1);
         let close_on_exec = if flags & O_CLOEXEC != 0 { MSG_CMSG_CLOEXEC } else { 0 };
-        let buffer = Buffer((&raw const byte).cast(), 1);
+        let buffer = Buffer((&raw mut byte).cast(), 1);
         let (received, _) = pass(SYS_RECVMSG, fd, &[buffer], &mut control_data, close_on_exec);
         let connection = control_data.2;
         match received {
@@ -97,10 +132,21 @@ pub unsafe fn take(fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_in
 /// As `getsockname(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getsockname(fd: c_int, address: *mut u8, length: *mut c_uint) -> c_int {
-    let behind = behind(fd);
-    let fd = behind.as_ref().map_or(fd, |listening| listening.0);
-    // SAFETY: the caller's promise.
-    returned(unsafe { call(SYS_GETSOCKNAME, [word(fd), address as usize, length as usize]) })
+    let Some(known) = find(fd).filter(|known| known.length.load(SeqCst) > 0) else {
+        // SAFETY: the caller's promise.
+        return returned(unsafe { call(SYS_GETSOCKNAME, [word(fd), address as usize, length as usize]) });
+    };
+    let name = known.name.each_ref().map(|part| part.load(SeqCst).to_ne_bytes());
+    let whole = known.length.load(SeqCst);
+    // SAFETY: the caller's promise: `address` has as many bytes as `length` says. It is told how many there are.
+    unsafe {
+        let room = (*length).min(whole) as usize;
+        for (at, byte) in name.as_flattened().iter().enumerate().take(room) {
+            address.add(at).write(*byte);
+        }
+        *length = whole;
+    }
+    0
 }
 
 /// # Safety
