@@ -12,17 +12,16 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// So many connections are handed out before others have their turn.
 const AT_ONCE: usize = 64;
-/// When descriptors ran out, it is tried again after this.
-const AGAIN: Duration = Duration::from_millis(100);
 
 impl Hub {
     /// Hands out the connections that wait at an address, as far as there are workers to take them.
     pub(super) fn distribute(&mut self, id: ListenerId) {
         let Hub { listeners, members, now, again, recheck, pace, .. } = self;
+        let mut lacking = None;
         let Some(listener) = listeners.get_mut(&id) else { return };
         let mut standings = listener.standings(id, members, *now);
         // While descriptors are lacking nothing is tried.
@@ -37,8 +36,7 @@ impl Hub {
                 Ok(Some(connection)) => connection,
                 Ok(None) => break,
                 Err(errno) => {
-                    tracing::warn!("{}: no connection is accepted: {}; tried again soon", listener.place, errno.desc());
-                    *again = Some(*now + AGAIN);
+                    lacking = Some((format!("{}: a connection", listener.place), errno));
                     takers = false;
                     break;
                 }
@@ -57,8 +55,8 @@ impl Hub {
                     standing.full = true;
                     touched.push(member.id);
                     // Too many descriptors on their way, or no memory: nothing will tell when there is room.
-                    if errno != Errno::EAGAIN {
-                        *again = Some(*now + AGAIN);
+                    if !matches!(errno, Errno::EAGAIN | Errno::EPIPE) {
+                        lacking = Some((format!("{}: a connection", listener.place), errno));
                     }
                 }
             }
@@ -69,6 +67,9 @@ impl Hub {
             *recheck = Some(recheck.map_or(then, |earlier| earlier.min(then)));
         }
         self.watch_sockets(id, takers);
+        if let Some((what, errno)) = lacking {
+            self.lack_descriptors(&what, errno);
+        }
         touched.into_iter().for_each(|worker| self.watch_channel(worker));
     }
 

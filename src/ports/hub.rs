@@ -19,11 +19,13 @@ use super::member::Member;
 use super::node::{Line, inspector_port};
 use super::pace::Pace;
 use crate::core::{AppId, WorkerId};
+use crate::sys::process::why_not_now;
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +34,9 @@ use std::time::{Duration, Instant};
 const EVENTS: usize = 128;
 /// How often what waits at an address is handed out before it is closed for good.
 const LAST_ROUNDS: usize = 16;
+/// When descriptors ran out, it is tried again after this; and said again after that.
+const AGAIN: Duration = Duration::from_millis(100);
+const SILENCE: Duration = Duration::from_secs(10);
 /// Callers at all doors; the oldest of more is sent away.
 const CALLERS: usize = 256;
 
@@ -52,6 +57,10 @@ pub struct Hub {
     pub(super) unblocked: bool,
     /// No descriptors were left: when it is tried again.
     pub(super) again: Option<Instant>,
+    /// When that was last said.
+    complained: Option<Instant>,
+    /// A descriptor to be given up when none is left.
+    spare: Option<OwnedFd>,
     /// When a worker that holds the others up counts as blocked.
     pub(super) recheck: Option<Instant>,
     buffer: Vec<u8>,
@@ -66,7 +75,6 @@ impl Hub {
         Ok(Hub {
             apps,
             shared,
-            epoll,
             members: BTreeMap::new(),
             listeners: BTreeMap::new(),
             last_listener: 0,
@@ -76,9 +84,12 @@ impl Hub {
             now: now(),
             unblocked: false,
             again: None,
+            complained: None,
+            spare: epoll.as_fd().try_clone_to_owned().ok(),
             recheck: None,
             buffer: Vec::new(),
             pace: Pace::default(),
+            epoll,
         })
     }
 
@@ -137,6 +148,8 @@ impl Hub {
         if self.again.is_some_and(|again| again <= self.now) {
             (self.again, self.unblocked) = (None, true);
             self.members.values_mut().for_each(|member| member.full = false);
+            let doors: Vec<WorkerId> = self.members.keys().copied().collect();
+            doors.into_iter().for_each(|worker| self.hear_door(worker));
         }
         if std::mem::take(&mut self.unblocked) {
             let all: Vec<ListenerId> = self.listeners.keys().copied().collect();
@@ -164,10 +177,12 @@ impl Hub {
 
     fn join(&mut self, member: Member) {
         let id = member.id;
-        let watched = member.channel.iter().map(|channel| (channel.as_fd(), Token::Channel(id)));
-        let watched = watched.chain(member.door.iter().map(|door| (door.as_fd(), Token::Door(id))));
-        for (what, token) in watched {
-            if let Err(errno) = self.epoll.add(what, EpollEvent::new(EpollFlags::EPOLLIN, token.into())) {
+        // A door that cannot be opened for want of descriptors tells once, and not for as long as somebody is there.
+        let once = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        let channel = member.channel.iter().map(|channel| (channel.as_fd(), EpollFlags::EPOLLIN, Token::Channel(id)));
+        let door = member.door.iter().map(|door| (door.as_fd(), once, Token::Door(id)));
+        for (what, events, token) in channel.chain(door) {
+            if let Err(errno) = self.epoll.add(what, EpollEvent::new(events, token.into())) {
                 tracing::error!("{} is not heard: {}", member.name, errno.desc());
             }
         }
@@ -299,15 +314,40 @@ impl Hub {
     pub(super) fn hear_door(&mut self, worker: WorkerId) {
         let Some(member) = self.members.get_mut(&worker) else { return };
         let Some(door) = &member.door else { return };
-        let Ok(Some(caller)) = door.let_in(worker) else { return };
-        member.has_library |= caller.is(door);
-        self.last_caller += 1;
-        let token = Token::Caller(self.last_caller);
-        if self.epoll.add(&caller, EpollEvent::new(EpollFlags::EPOLLIN, token.into())).is_ok() {
-            self.callers.insert(self.last_caller, caller);
-            if self.callers.len() > CALLERS {
-                self.callers.pop_first();
+        loop {
+            let caller = match door.let_in(worker) {
+                Ok(Some(caller)) => caller,
+                Ok(None) => continue,
+                Err(Errno::EAGAIN) => return,
+                Err(errno) => {
+                    // Who calls is sent away, and does as without rinit, rather than kept waiting.
+                    drop(self.spare.take());
+                    let sent_away = door.let_in(worker).is_ok();
+                    self.spare = self.epoll.as_fd().try_clone_to_owned().ok();
+                    if sent_away {
+                        continue;
+                    }
+                    return self.lack_descriptors("a worker's call", errno);
+                }
+            };
+            member.has_library |= caller.is(door);
+            self.last_caller += 1;
+            let token = Token::Caller(self.last_caller);
+            if self.epoll.add(&caller, EpollEvent::new(EpollFlags::EPOLLIN, token.into())).is_ok() {
+                self.callers.insert(self.last_caller, caller);
+                if self.callers.len() > CALLERS {
+                    self.callers.pop_first();
+                }
             }
+        }
+    }
+
+    /// Descriptors are lacking: it is tried again soon. `what` waits until then.
+    pub(super) fn lack_descriptors(&mut self, what: &str, errno: Errno) {
+        self.again = Some(self.now + AGAIN);
+        if self.complained.is_none_or(|last| self.now.saturating_duration_since(last) >= SILENCE) {
+            self.complained = Some(self.now);
+            tracing::warn!("{what} waits: {}", why_not_now(errno).unwrap_or(errno.desc()));
         }
     }
 

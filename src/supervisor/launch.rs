@@ -3,6 +3,7 @@
 use crate::config::{App, PREFIX, Ready, is_kubernetes_variable, read_env_file};
 use crate::core::WorkerId;
 use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
+use crate::sys::descriptors::childs_limit;
 use crate::sys::pair;
 use crate::sys::process::PID_ROOM;
 use std::collections::BTreeMap;
@@ -110,9 +111,7 @@ impl Launch {
         } else {
             [first, if taken == first + 1 { first + 2 } else { first + 1 }]
         };
-        let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
-        let has_room =
-            next < LIBRARY_AT && taken != LIBRARY_AT && limit.is_ok_and(|(soft, _)| soft > 2 * LIBRARY_AT as u64);
+        let has_room = next < LIBRARY_AT && taken != LIBRARY_AT && childs_limit() > 2 * LIBRARY_AT as u64;
         [channel, if has_room { LIBRARY_AT } else { next }]
     }
 

@@ -55,6 +55,7 @@ const INTERNAL_ERROR: u8 = 70;
 /// # Errors
 /// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
 pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
+    crate::sys::descriptors::raise_limit();
     let (launches, gate) = open_everything(&settings)?;
     let cannot = |what: &str, error: io::Error| Refusal {
         text: format!("rinit: cannot start: {what}: {error}\n"),

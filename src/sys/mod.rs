@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod cgroup;
+pub mod descriptors;
 pub mod peer;
 pub mod process;
 pub mod reap;

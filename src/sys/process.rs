@@ -305,6 +305,7 @@ fn become_program(setup: &Setup, prepared: &mut Prepared) -> (Stage, Errno) {
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) };
     }
     prepared.rooms.iter().for_each(|(room, tail)| write_own_pid(*room, *tail));
+    super::descriptors::restore_limit();
     setup.signals.restore();
     (Stage::Exec, exec(prepared))
 }

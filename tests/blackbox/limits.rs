@@ -221,13 +221,22 @@ fn without_descriptors_from_the_start_rinit_waits_for_some() {
     let own = std::fs::read_dir(format!("/proc/{}/fd", rig.pid())).unwrap().count() - pipes_of_a_worker;
     let rig = Rig::new(&["-i", "2", "--max-restarts", "1"])
         .fixture("up wait")
-        .through(&["sh", "-c", &format!(r#"ulimit -S -n {}; exec "$0" "$@""#, own + 2)])
+        .through(&["sh", "-c", &format!(r#"ulimit -n {}; exec "$0" "$@""#, own + 2)])
         .start();
     assert_tried_often(&rig, "the limit on open files is reached");
-    prlimit(&rig, "--nofile=1000:");
-    rig.until("both are up", |out| out.count("| up ") == 2);
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
+}
+
+#[test]
+fn rinit_takes_all_descriptors_that_it_may_have_and_its_workers_what_they_were_given() {
+    let rig = Rig::new(&["-i", "1", "--", "sh", "-c", "echo up $(ulimit -S -n) $(ulimit -H -n); sleep 1000"])
+        .through(&["sh", "-c", r#"ulimit -S -n 600; ulimit -H -n 900; exec "$0" "$@""#])
+        .start();
+    rig.until("the worker tells its limits", |out| out.has("up 600 900"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", rig.pid())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(Vec::from_iter(files.split_whitespace().take(2)), ["900", "900"]);
 }
 
 #[test]
