@@ -64,7 +64,6 @@ struct SharedSocket {
     slot: Option<u32>,
     socket: Arc<OwnedFd>,
     cookie: u64,
-    listens: bool,
     /// Who was given it.
     holders: Vec<(WorkerId, Pid)>,
 }
@@ -76,8 +75,8 @@ pub(super) enum Heard {
     Wait,
     /// It is answered.
     Done,
-    /// The worker listens there; the first one to do so if `first`.
-    Listens { place: String, first: bool },
+    /// The worker listens there.
+    Listens { place: String },
     /// It wants its queue for the listening socket of that cookie.
     WantsQueue(u64),
     /// It asks for what is behind the queue of that cookie.
@@ -197,22 +196,32 @@ impl SharedSockets {
         if slot.is_some() {
             setsockopt(&socket, sockopt::ReusePort, &true)?;
         }
-        bind(socket.as_fd(), &address)?;
+        match bind(socket.as_fd(), &address) {
+            Err(Errno::EADDRINUSE) if self.let_go(app, &address) => bind(socket.as_fd(), &address),
+            result => result,
+        }?;
         let cookie = cookie(socket.as_fd())?;
         let holders = vec![(caller.worker, caller.pid)];
         let socket = Arc::new(socket);
-        self.0.push(SharedSocket { app, address, slot, socket, cookie, listens: false, holders });
+        self.0.push(SharedSocket { app, address, slot, socket, cookie, holders });
         Ok(Answer::Errno(0))
     }
 
-    fn listens(&mut self, socket: &OwnedFd) -> Heard {
+    /// Lets go of the sockets that are in the way of an address and that nobody has open any more: apps try so whether a port
+    /// is free.
+    fn let_go(&mut self, app: AppId, address: &Address) -> bool {
+        let before = self.0.len();
+        self.0.retain(|one| {
+            let in_the_way = one.app == app && one.address.port() == address.port() && one.address != *address;
+            let mut holders = one.holders.iter();
+            !in_the_way || holders.any(|(_, pid)| crate::sys::peer::holds(*pid, &one.socket))
+        });
+        self.0.len() < before
+    }
+
+    fn listens(&self, socket: &OwnedFd) -> Heard {
         let Some(at) = self.position(socket) else { return Heard::Done };
-        let heard = |first| move |one: &SharedSocket| Heard::Listens { place: one.address.to_string(), first };
-        let address = self.0.get(at).map(|one| one.address.clone());
-        let first = !self.0.iter().any(|one| one.listens && Some(&one.address) == address.as_ref());
-        let Some(shared) = self.0.get_mut(at) else { return Heard::Done };
-        shared.listens = true;
-        heard(first)(shared)
+        self.0.get(at).map_or(Heard::Done, |shared| Heard::Listens { place: shared.address.to_string() })
     }
 
     fn forget(&mut self, socket: &OwnedFd) {

@@ -23,7 +23,8 @@ use crate::sys::process::why_not_now;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +35,8 @@ use std::time::{Duration, Instant};
 const EVENTS: usize = 128;
 /// How often what waits at an address is handed out before it is closed for good.
 const LAST_ROUNDS: usize = 16;
+/// So many addresses are remembered as told.
+const TOLD: usize = 64;
 /// When descriptors ran out, it is tried again after this; and said again after that.
 const AGAIN: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(10);
@@ -49,6 +52,8 @@ pub struct Hub {
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) last_listener: u32,
     doors: SharedSockets,
+    /// The addresses that were told of last.
+    told: VecDeque<(AppId, String)>,
     callers: BTreeMap<u64, Caller>,
     last_caller: u64,
     /// The time of this turn.
@@ -79,6 +84,7 @@ impl Hub {
             listeners: BTreeMap::new(),
             last_listener: 0,
             doors: SharedSockets::default(),
+            told: VecDeque::new(),
             callers: BTreeMap::new(),
             last_caller: 0,
             now: now(),
@@ -372,16 +378,29 @@ impl Hub {
         let Hub { members, apps, .. } = self;
         let Some(member) = members.get_mut(&worker) else { return };
         let Some(app) = apps.get(member.slot.app) else { return };
-        if let Heard::Listens { place, first } = heard {
+        if let Heard::Listens { place } = heard {
+            let slot = member.slot;
             member.signs.listens();
             if !member.preloaded.contains(&place) {
                 member.preloaded.push(place.clone());
             }
-            if first {
-                tracing::info!("{}: {place} is shared by its workers ({})", app.name, app.balance.by_preload());
-            }
+            let how = app.balance.by_preload();
+            self.tell_once(slot.app, &place, &how);
             self.note_places(worker);
         }
+    }
+
+    /// Tells how an address is shared. Apps that open servers again and again have it told the first time.
+    pub(super) fn tell_once(&mut self, app: AppId, place: &str, how: &dyn Display) {
+        if self.told.iter().any(|told| *told == (app, place.into())) {
+            return;
+        }
+        self.told.push_back((app, place.into()));
+        if self.told.len() > TOLD {
+            self.told.pop_front();
+        }
+        let name = self.apps.get(app).map(|app| app.name.as_str()).unwrap_or_default();
+        tracing::info!("{name}: {place} is shared by its workers ({how})");
     }
 
     /// Notes where a worker listens, for those who look.

@@ -127,7 +127,7 @@ impl Hub {
         }
         let app = self.apps.get(slot.app).ok_or(Errno::ESRCH)?;
         let listener = Listener::open(slot, app.balance, query, &app.inherited)?;
-        tracing::info!("{}: {} is shared by its workers ({})", app.name, listener.place, listener.kind);
+        self.tell_once(slot.app, &listener.place, &listener.kind);
         self.last_listener += 1;
         let id = ListenerId(self.last_listener);
         self.listeners.insert(id, listener);

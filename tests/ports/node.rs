@@ -411,6 +411,17 @@ fn sh_c_is_served_by_every_worker() {
 }
 
 #[test]
+fn an_app_finds_its_port_free_and_listens_there_however_it_is_shared() {
+    let Some(node) = node() else { return };
+    for share in ["auto", "preload"] {
+        let port = free_port();
+        let rig = node_app(1, &["--share-ports", share, "--ready", "spawn"], &node, "tries.js", port).start();
+        rig.until("it serves, or not", |out| out.has("serves") || out.has("not free"));
+        served_by(port, 1);
+    }
+}
+
+#[test]
 fn a_script_on_the_command_line_is_served_by_every_worker() {
     let Some(node) = node() else { return };
     let port = free_port();

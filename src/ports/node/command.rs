@@ -4,8 +4,20 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// Node's options that take the next word as their value.
-const WITH_VALUE: [&str; 8] =
-    ["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--title"];
+const WITH_VALUE: [&str; 12] = [
+    "-r",
+    "--require",
+    "--import",
+    "--loader",
+    "--experimental-loader",
+    "-C",
+    "--conditions",
+    "--title",
+    "--disable-warning",
+    "--env-file",
+    "--env-file-if-exists",
+    "--icu-data-dir",
+];
 /// With these Node runs something else than a script of its own.
 const NO_SCRIPT: [&str; 12] =
     ["-e", "--eval", "-p", "--print", "-pe", "-c", "--check", "-i", "--interactive", "--test", "--run", "-"];
