@@ -11,12 +11,12 @@
 //! A connection is accepted only when there is a worker to take it; else it waits in the kernel's queue.
 
 use super::AppPorts;
-use super::door::{Caller, Heard, SharedSockets};
+use super::door::{Caller, SharedSockets};
 use super::events::{Events, Token, now};
 use super::handle::{Command, Farewell, Shared};
 use super::listener::{Listener, ListenerId};
 use super::member::Member;
-use super::node::{Line, inspector_port};
+use super::node::Line;
 use super::pace::Pace;
 use crate::core::{AppId, WorkerId};
 use crate::sys::process::why_not_now;
@@ -40,8 +40,6 @@ const TOLD: usize = 64;
 /// When descriptors ran out, it is tried again after this; and said again after that.
 const AGAIN: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(10);
-/// Callers at all doors; the oldest of more is sent away.
-const CALLERS: usize = 256;
 
 /// The ports of all apps.
 pub struct Hub {
@@ -51,11 +49,11 @@ pub struct Hub {
     pub(super) members: BTreeMap<WorkerId, Member>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) last_listener: u32,
-    doors: SharedSockets,
+    pub(super) doors: SharedSockets,
     /// The addresses that were told of last.
     told: VecDeque<(AppId, String)>,
-    callers: BTreeMap<u64, Caller>,
-    last_caller: u64,
+    pub(super) callers: BTreeMap<u64, Caller>,
+    pub(super) last_caller: u64,
     /// The time of this turn.
     pub(super) now: Instant,
     /// Something has changed that may let waiting connections go on.
@@ -65,7 +63,7 @@ pub struct Hub {
     /// When that was last said.
     complained: Option<Instant>,
     /// A descriptor to be given up when none is left.
-    spare: Option<OwnedFd>,
+    pub(super) spare: Option<OwnedFd>,
     /// When a worker that holds the others up counts as blocked.
     pub(super) recheck: Option<Instant>,
     buffer: Vec<u8>,
@@ -317,76 +315,12 @@ impl Hub {
         let _ = self.epoll.modify(channel, &mut event);
     }
 
-    pub(super) fn hear_door(&mut self, worker: WorkerId) {
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        let Some(door) = &member.door else { return };
-        loop {
-            let caller = match door.let_in(worker) {
-                Ok(Some(caller)) => caller,
-                Ok(None) => continue,
-                Err(Errno::EAGAIN) => return,
-                Err(errno) => {
-                    // Who calls is sent away, and does as without rinit, rather than kept waiting.
-                    drop(self.spare.take());
-                    let sent_away = door.let_in(worker).is_ok();
-                    self.spare = self.epoll.as_fd().try_clone_to_owned().ok();
-                    if sent_away {
-                        continue;
-                    }
-                    return self.lack_descriptors("a worker's call", errno);
-                }
-            };
-            member.has_library |= caller.is(door);
-            self.last_caller += 1;
-            let token = Token::Caller(self.last_caller);
-            if self.epoll.add(&caller, EpollEvent::new(EpollFlags::EPOLLIN, token.into())).is_ok() {
-                self.callers.insert(self.last_caller, caller);
-                if self.callers.len() > CALLERS {
-                    self.callers.pop_first();
-                }
-            }
-        }
-    }
-
     /// Descriptors are lacking: it is tried again soon. `what` waits until then.
     pub(super) fn lack_descriptors(&mut self, what: &str, errno: Errno) {
         self.again = Some(self.now + AGAIN);
         if self.complained.is_none_or(|last| self.now.saturating_duration_since(last) >= SILENCE) {
             self.complained = Some(self.now);
             tracing::warn!("{what} waits: {}", why_not_now(errno).unwrap_or(errno.desc()));
-        }
-    }
-
-    fn hear_caller(&mut self, id: u64) {
-        let Hub { callers, members, apps, doors, .. } = self;
-        let Some(caller) = callers.get(&id) else { return };
-        let Some(member) = members.get_mut(&caller.worker) else { return };
-        let Some(app) = apps.get(member.slot.app) else { return };
-        // The inspector is each worker's own.
-        let private = member.channel.is_some().then(|| inspector_port(&app.command, member.slot.index));
-        let heard = doors.hear(caller, member.slot, app.balance, private);
-        if heard == Heard::Wait {
-            return;
-        }
-        let Some(caller) = callers.remove(&id) else { return };
-        let worker = caller.worker;
-        match heard {
-            Heard::WantsQueue(socket) => caller.give(self.queue_for(worker, socket)),
-            Heard::LooksBehind(queue) => caller.give(self.behind(worker, queue)),
-            _ => {}
-        }
-        let Hub { members, apps, .. } = self;
-        let Some(member) = members.get_mut(&worker) else { return };
-        let Some(app) = apps.get(member.slot.app) else { return };
-        if let Heard::Listens { place } = heard {
-            let slot = member.slot;
-            member.signs.listens();
-            if !member.preloaded.contains(&place) {
-                member.preloaded.push(place.clone());
-            }
-            let how = app.balance.by_preload();
-            self.tell_once(slot.app, &place, &how);
-            self.note_places(worker);
         }
     }
 

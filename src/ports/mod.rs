@@ -11,6 +11,7 @@
 //! [`Ports`].
 
 mod address;
+mod calls;
 mod dispatch;
 mod door;
 mod events;

@@ -1,16 +1,12 @@
 //! What the primary of Node's cluster module does: hears its workers, and answers servers that want to listen.
 
-use super::events::Token;
 use super::hub::Hub;
 use super::listener::{Kind, Listener, ListenerId};
 use super::member::{Handover, Sent, Served};
 use super::node::{Line, Query, Said};
-use super::queue::{Lane, Queue};
+use super::queue::Lane;
 use crate::core::WorkerId;
-use crate::sys::socket::cookie;
 use nix::errno::Errno;
-use nix::sys::epoll::{EpollEvent, EpollFlags};
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// A worker has at most so many servers.
 const SERVERS: usize = 256;
@@ -161,29 +157,5 @@ impl Hub {
         {
             listener.waiting.push_back(connection);
         }
-    }
-
-    /// The queue from which a worker takes the connections of the listening socket with that cookie, made when it is asked
-    /// for: the worker's end of it.
-    pub(super) fn queue_for(&mut self, worker: WorkerId, socket: u64) -> Option<BorrowedFd<'_>> {
-        let Hub { members, listeners, epoll, .. } = self;
-        let member = members.get_mut(&worker)?;
-        let is_it = |listener: &Listener| listener.sockets.iter().any(|one| cookie(one.socket.as_fd()) == Ok(socket));
-        let mut own = member.serves.iter_mut().filter(|served| matches!(served.lane, Lane::Own));
-        let Served { id, lane, .. } = own.find(|served| listeners.get(&served.id).is_some_and(is_it))?;
-        let queue = Queue::open().ok()?;
-        // Each time that it takes one, not for as long as it could be given more.
-        let taken = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-        epoll.add(&queue, EpollEvent::new(taken, Token::Queue(*id).into())).ok()?;
-        *lane = Lane::Queue(queue);
-        let (id, app) = (*id, member.slot.app);
-        self.reseat_app(app);
-        self.members.get_mut(&worker)?.queue(id).map(|queue| queue.end())
-    }
-
-    /// The listening socket behind the queue with that cookie.
-    pub(super) fn behind(&mut self, worker: WorkerId, queue: u64) -> Option<BorrowedFd<'_>> {
-        let (id, _) = self.members.get_mut(&worker)?.queues().find(|(_, one)| one.is(queue))?;
-        self.listeners.get(&id)?.sockets.first().map(|one| one.socket.as_fd())
     }
 }

@@ -27,9 +27,9 @@ struct Known {
 
 /// Each is at its descriptor's number modulo the table's size, as in `table.rs`. What is overwritten is accepted from all
 /// the same.
-static QUEUES: [Known; 64] = [const {
-    Known { cookie: AtomicU64::new(0), name: [const { AtomicU64::new(0) }; 4], length: AtomicU32::new(0) }
-}; 64];
+static QUEUES: [Known; 64] =
+    [const { Known { cookie: AtomicU64::new(0), name: [const { AtomicU64::new(0) }; 4], length: AtomicU32::new(0) } };
+        64];
 
 /// Tells a Node worker's primary that this library is here: a call at the door says so.
 pub fn offer() {
