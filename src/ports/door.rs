@@ -18,7 +18,7 @@
 
 use super::{Address, Balance};
 use crate::core::{AppId, SlotId, WorkerId};
-use crate::sys::peer::Identity;
+use crate::sys::peer::{Identity, holds};
 use crate::sys::socket::{accept, bind, cookie, receive, send};
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -181,7 +181,7 @@ impl SharedSockets {
         {
             // A worker that has it already, and asks again, is told what it would be told without rinit.
             let mut own = shared.holders.iter().filter(|(worker, _)| *worker == caller.worker);
-            if own.any(|(_, pid)| crate::sys::peer::holds(*pid, &shared.socket)) {
+            if own.any(|(_, pid)| holds(*pid, &shared.socket) == Some(true)) {
                 return Err(Errno::EADDRINUSE);
             }
             if !shared.holders.contains(&(caller.worker, caller.pid)) {
@@ -214,7 +214,7 @@ impl SharedSockets {
         self.0.retain(|one| {
             let in_the_way = one.app == app && one.address.port() == address.port() && one.address != *address;
             let mut holders = one.holders.iter();
-            !in_the_way || holders.any(|(_, pid)| crate::sys::peer::holds(*pid, &one.socket))
+            !in_the_way || holders.any(|(_, pid)| holds(*pid, &one.socket) != Some(false))
         });
         self.0.len() < before
     }

@@ -3,6 +3,7 @@
 use nix::sys::socket::UnixCredentials;
 use nix::sys::stat::fstat;
 use nix::unistd::{Pid, getpgid};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
 /// Whose word counts: a worker's process group, its user, and root, in this PID namespace. A process outside of it has no
@@ -23,10 +24,21 @@ impl Identity {
     }
 }
 
-/// Whether a process has that socket open (`proc_pid_fd(5)`). Where it cannot be looked at: no.
-pub fn holds(pid: Pid, socket: &OwnedFd) -> bool {
-    let Ok(stat) = fstat(socket) else { return false };
-    let name = format!("socket:[{}]", stat.st_ino);
-    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == name.as_str()))
+/// Whether a process has that socket open (`proc_pid_fd(5)`). `None`: it cannot be looked at, as another user's process
+/// without `CAP_SYS_PTRACE`.
+pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
+    let name = format!("socket:[{}]", fstat(socket).ok()?.st_ino);
+    let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
+        files => files.ok()?,
+    };
+    for file in files.flatten() {
+        match std::fs::read_link(file.path()) {
+            Ok(link) if link.as_os_str() == name.as_str() => return Some(true),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+            // Another file, or one that was closed meanwhile.
+            _ => {}
+        }
+    }
+    Some(false)
 }
