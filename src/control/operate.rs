@@ -137,7 +137,7 @@ fn course(action: &Action, accepted: &Accepted, before: &Status, now: &Status) -
     if now.state == "stopping" {
         return match action {
             Action::Shutdown => Course::Done("the container stops".into()),
-            _ => Course::Failed { why: "the container is stopping".into(), worker: None },
+            _ => overruled("the container is stopping"),
         };
     }
     match action {
@@ -148,12 +148,14 @@ fn course(action: &Action, accepted: &Accepted, before: &Status, now: &Status) -
         Action::Start(slot) => started(*slot, None, now),
         Action::Restart(slot) => started(*slot, row(before, *slot).and_then(|row| row.pid), now),
         Action::Stop(slot) => match row(now, *slot) {
-            Some(row) if row.pid.is_none() && row.state == "stopped" => Course::Done(format!("{} is stopped", row.id)),
-            Some(_) => Course::GoesOn,
+            Some(row) if row.state == "stopped" => Course::Done(format!("{} is stopped", row.id)),
+            Some(row) if row.state == "draining" => Course::GoesOn,
+            Some(row) => overruled(format!("somebody else has started {} again", row.id)),
             None => Course::Done("it is gone".into()),
         },
         Action::Drop(slot) => match row(now, *slot) {
-            Some(_) => Course::GoesOn,
+            Some(row) if row.state == "draining" => Course::GoesOn,
+            Some(row) => overruled(format!("{} is there again: somebody else has scaled up", row.id)),
             None => Course::Done(row(before, *slot).map_or_else(String::new, |row| format!("{} is gone", row.id))),
         },
     }
@@ -184,10 +186,7 @@ fn scale(accepted: &Accepted, now: &Status) -> Course {
     };
     let own = || now.workers.iter().filter(|worker| worker.app == app.name);
     if app.wanted != wanted {
-        return Course::Failed {
-            why: format!("somebody else has scaled {} to {}", app.name, app.wanted),
-            worker: None,
-        };
+        return overruled(format!("somebody else has scaled {} to {}", app.name, app.wanted));
     }
     if own().any(|worker| matches!(worker.state.as_str(), "starting" | "draining")) || own().count() != wanted as usize
     {
@@ -205,10 +204,20 @@ fn started(slot: SlotId, old: Option<u32>, now: &Status) -> Course {
         Some(row) => match row.state.as_str() {
             "ready" => Course::Done(format!("{} is ready", row.id)),
             "backoff" | "failed" => stuck(row),
+            "stopped" => match row.last_exit.as_ref().filter(|exit| !exit.asked) {
+                Some(exit) if exit.code == Some(0) => Course::Done(format!("{} has run and finished", row.id)),
+                Some(_) => stuck(row),
+                None => overruled(format!("somebody else has stopped {}", row.id)),
+            },
             _ => Course::GoesOn,
         },
-        None => Course::Failed { why: "it was removed meanwhile".into(), worker: None },
+        None => overruled("it was removed meanwhile"),
     }
+}
+
+/// It will not come about any more, since somebody asked for something else.
+fn overruled(why: impl Into<String>) -> Course {
+    Course::Failed { why: why.into(), worker: None }
 }
 
 fn stuck(worker: &WorkerStatus) -> Course {
@@ -222,4 +231,69 @@ fn row(status: &Status, slot: SlotId) -> Option<&WorkerStatus> {
     let app = &status.apps.get(slot.app)?.name;
     let rows = || status.workers.iter().filter(|worker| worker.app == *app && worker.slot == slot.index);
     rows().find(|worker| worker.role == "worker").or_else(|| rows().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// One app with one slot, whose worker is in that state; it has ended before, by itself or not, with that code.
+    fn status(state: &str, pid: Option<u32>, asked: bool, code: i32) -> Status {
+        let exit = json!({
+            "time": "", "pid": 1, "code": code, "signal": null, "oom_killed": false, "cause": format!("exit code {code}"),
+            "lived_ms": 1, "asked": asked,
+        });
+        let worker = json!({
+            "id": "web-0", "app": "web", "slot": 0, "role": "worker", "state": state, "pid": pid, "generation": 1,
+            "uptime_ms": null, "restarts": 0, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "listens": [],
+            "retry_in_ms": null, "last_exit": exit,
+        });
+        let app = json!({
+            "name": "web", "command": [], "wanted": 1, "ready": 0, "generation": 1, "reload": null, "last_reload": null,
+            "listens": [],
+        });
+        let all = json!({
+            "version": "", "pid": 1, "state": "running", "started": "", "uptime_ms": 0, "apps": [app], "workers": [worker],
+        });
+        serde_json::from_value(all).unwrap()
+    }
+
+    /// `…`, or what it says.
+    fn told(action: Action, now: &Status) -> String {
+        match course(&action, &Accepted::default(), &status("ready", Some(10), true, 0), now) {
+            Course::GoesOn => "…".into(),
+            Course::Done(message) => message,
+            Course::Failed { why, .. } => format!("not: {why}"),
+        }
+    }
+
+    #[test]
+    fn every_call_on_a_worker_ends_whatever_others_ask_of_it_meanwhile() {
+        let slot = SlotId { app: 0, index: 0 };
+        let gone = Status { workers: vec![], ..status("ready", None, true, 0) };
+        let ways = [
+            (status("ready", Some(10), true, 0), ["web-0 is ready", "…", "not: started", "not: there"]),
+            (status("ready", Some(11), true, 0), ["web-0 is ready", "web-0 is ready", "not: started", "not: there"]),
+            (status("starting", Some(11), true, 0), ["…", "…", "not: started", "not: there"]),
+            (status("draining", Some(10), true, 0), ["…", "…", "…", "…"]),
+            (status("backoff", None, false, 3), ["not: exit code 3", "not: exit code 3", "not: started", "not: there"]),
+            (status("failed", None, false, 3), ["not: exit code 3", "not: exit code 3", "not: started", "not: there"]),
+            (status("stopped", None, true, 0), ["not: stopped", "not: stopped", "web-0 is stopped", "not: there"]),
+            (status("stopped", None, false, 0), ["has run", "has run", "web-0 is stopped", "not: there"]),
+            (
+                status("stopped", None, false, 3),
+                ["not: exit code 3", "not: exit code 3", "web-0 is stopped", "not: there"],
+            ),
+            (gone, ["not: removed", "not: removed", "it is gone", "web-0 is gone"]),
+        ];
+        for (now, expected) in ways {
+            let actions = [Action::Start(slot), Action::Restart(slot), Action::Stop(slot), Action::Drop(slot)];
+            for (action, expected) in actions.into_iter().zip(expected) {
+                let said = told(action.clone(), &now);
+                let (is_failure, word) = expected.strip_prefix("not: ").map_or((false, expected), |word| (true, word));
+                assert!(said.contains(word) && said.starts_with("not: ") == is_failure, "{action:?}: {said}, {now:?}");
+            }
+        }
+    }
 }

@@ -65,11 +65,6 @@ impl App {
         self.newest
     }
 
-    /// Whether another reload follows the one in progress.
-    pub fn is_reload_queued(&self) -> bool {
-        self.queued
-    }
-
     /// Whether a worker of that generation may still be asked for.
     pub fn uses(&self, generation: u32) -> bool {
         let targets = self.rollout.iter().map(|rollout| rollout.target);

@@ -36,9 +36,8 @@ impl Supervisor {
         let accepted = Accepted { events_from: self.book.open().end(), ..Accepted::default() };
         let event = match action {
             Action::Reload => {
-                // One that is asked for during another follows it.
-                let generation = |app: &App| app.newest() + if app.is_reload_queued() { 0 } else { 1 };
-                let generations = self.fleet.apps().iter().map(|app| (app.id, generation(app))).collect();
+                // One that is asked for during another follows it, as does every other that is asked for until then.
+                let generations = self.fleet.apps().iter().map(|app| (app.id, app.newest() + 1)).collect();
                 return Ok((Accepted { generations, ..accepted }, Some(Event::Reload)));
             }
             Action::Scale { app, to } => {

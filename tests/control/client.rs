@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,11 +60,28 @@ pub fn ask(socket: &Path, method: &str, target: &str, body: &str) -> Answer {
 
 /// Sends bytes, and reads an answer; none: the connection ended without one.
 pub fn send(socket: &Path, bytes: &[u8]) -> Option<Answer> {
-    let mut stream = UnixStream::connect(socket).unwrap();
+    let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(TASTE)).unwrap();
-    // Who has heard enough does not read the rest.
-    let _ = stream.write_all(bytes);
-    let is_get = bytes.starts_with(b"GET ");
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    std::thread::scope(|scope| {
+        // Beside the reading: an answer may come, and be a stream without an end, before all has been sent, and who answers
+        // so need not read the rest.
+        scope.spawn(|| (&stream).write_all(bytes));
+        let answer = receive(&stream, bytes);
+        let _ = stream.shutdown(Shutdown::Both);
+        answer
+    })
+}
+
+/// Sends half of the bytes, and goes.
+pub fn cut_off(socket: &Path, bytes: &[u8]) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_write_timeout(Some(TASTE)).unwrap();
+    let _ = stream.write_all(&bytes[..bytes.len() / 2]);
+}
+
+fn receive(mut stream: &UnixStream, asked: &[u8]) -> Option<Answer> {
+    let is_get = asked.starts_with(b"GET ");
     let (mut read, mut buffer, start) = (Vec::new(), vec![0; 1 << 16], Instant::now());
     let mut began: Option<Instant> = None;
     loop {
@@ -78,7 +96,7 @@ pub fn send(socket: &Path, bytes: &[u8]) -> Option<Answer> {
         if endless && began.get_or_insert_with(Instant::now).elapsed() >= TASTE {
             return parse(&read);
         }
-        let text = || String::from_utf8_lossy(&bytes[..bytes.len().min(500)]).into_owned();
+        let text = || String::from_utf8_lossy(&asked[..asked.len().min(500)]).into_owned();
         assert!(start.elapsed() < PATIENCE, "no end of the answer to {}: {:?}", text(), parse(&read));
     }
 }

@@ -1,26 +1,12 @@
 //! What goes wrong in the control plane, or comes at it, stays there: workers and the log notice nothing.
 
 use crate::client::{ask, send};
-use crate::harness::{Rig, Running, eventually, status_field};
+use crate::harness::{eventually, status_field};
+use crate::started::start;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-
-struct Rinit {
-    rig: Running,
-    _folder: tempfile::TempDir,
-    socket: PathBuf,
-}
-
-fn start(options: &[&str], words: &str) -> Rinit {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("rinit.sock");
-    let path = socket.to_str().unwrap();
-    let rig = Rig::new(&["-i", "2", "--socket", path, "--min-uptime", "100ms"]).args(options).fixture(words).start();
-    rig.until("both are ready", |out| out.count("is ready") == 2);
-    Rinit { rig, _folder: folder, socket }
-}
+use std::path::Path;
 
 fn is_well(socket: &Path) {
     assert_eq!(ask(socket, "GET", "/healthz", "").status, 200);

@@ -2,7 +2,7 @@
 //! must be one that is declared, its body of the declared type, and rinit and its workers must be there at the end.
 //! `PROPTEST_CASES` says how many requests each client sends.
 
-use crate::client::{Answer, ask, send};
+use crate::client::{Answer, ask, cut_off, send};
 use crate::harness::{Rig, Running, eventually};
 use crate::schema::{Operation, check, follow, operations, schema, text, values};
 use proptest::collection::vec;
@@ -310,7 +310,7 @@ fn client(socket: PathBuf) {
     let outcome = TestRunner::new(config).run(&requests(), |asked| {
         let bytes = asked.bytes();
         if asked.is_cut {
-            let _ = send_half(&socket, &bytes);
+            cut_off(&socket, &bytes);
             return Ok(());
         }
         match send(&socket, &bytes) {
@@ -321,12 +321,6 @@ fn client(socket: PathBuf) {
         }
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
-}
-
-/// And goes.
-fn send_half(socket: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    std::os::unix::net::UnixStream::connect(socket)?.write_all(&bytes[..bytes.len() / 2])
 }
 
 #[test]

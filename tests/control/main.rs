@@ -5,8 +5,10 @@ mod harness;
 
 mod client;
 mod schema;
+mod started;
 
 mod browser;
 mod faults;
 mod fuzz;
 mod openapi;
+mod overruled;
