@@ -126,7 +126,7 @@ impl Api {
             (_, "/openapi.json") => Ok(whole(StatusCode::OK, "application/json", OPENAPI)),
             (_, "/") => Ok(page()),
             (_, route) => {
-                let operation = self.operation(route, id, body).await?;
+                let operation = self.operation(route, id, body, way).await?;
                 lasts.set(true);
                 if wants_stream { Ok(operation.streamed()) } else { Ok(json(StatusCode::OK, &operation.done().await?)) }
             }
@@ -134,10 +134,14 @@ impl Api {
     }
 
     /// What a changing call wants.
-    async fn operation(&self, route: &str, id: String, body: Incoming) -> Result<Operation, Failure> {
+    async fn operation(&self, route: &str, id: String, body: Incoming, way: Way) -> Result<Operation, Failure> {
         let slots = match route {
             "/v1/reload" | "/v1/scale" | "/v1/shutdown" => Vec::new(),
             _ => self.find(id.clone()).await?,
+        };
+        let shutdown = || match way {
+            Way::Socket(client) => vec![Action::Shutdown(client)],
+            Way::Web => vec![Action::Shutdown(None)],
         };
         let each = |action: fn(SlotId) -> Action| slots.iter().map(|slot| action(*slot)).collect::<Vec<_>>();
         let actions = match route {
@@ -149,7 +153,7 @@ impl Api {
                 }
                 vec![Action::Scale { app, to }]
             }
-            "/v1/shutdown" => vec![Action::Shutdown],
+            "/v1/shutdown" => shutdown(),
             "/v1/workers/{id}/restart" => each(Action::Restart),
             "/v1/workers/{id}/stop" => each(Action::Stop),
             "/v1/workers/{id}/start" => each(Action::Start),
@@ -158,7 +162,7 @@ impl Api {
                 let signal = signal.parse().map_err(|why: String| Failure::new(StatusCode::BAD_REQUEST, why))?;
                 slots.iter().map(|slot| Action::Signal(*slot, signal)).collect()
             }
-            "/v1/workers/{id}" if id == "all" => vec![Action::Shutdown],
+            "/v1/workers/{id}" if id == "all" => shutdown(),
             "/v1/workers/{id}" => each(Action::Drop),
             route => return Err(Failure::new(StatusCode::NOT_FOUND, format!("there is no {route}"))),
         };

@@ -2,6 +2,7 @@
 
 use super::types::{Description, Status};
 use crate::core::{AppId, Signal, SlotId};
+use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 /// A call, and where its answer goes. An answer that never comes means that rinit is ending.
@@ -42,8 +43,8 @@ pub enum Action {
     Drop(SlotId),
     /// Send it a signal.
     Signal(SlotId, Signal),
-    /// End the container.
-    Shutdown,
+    /// End the container. Who asked for it, where that is a process that rinit can see, hears of it before rinit ends.
+    Shutdown(Option<Pid>),
 }
 
 /// What was asked for is under way.

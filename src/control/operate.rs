@@ -49,7 +49,10 @@ impl Operation {
             let before = ask(&self.rinit, Call::Status).await?;
             let accepted = ask(&self.rinit, |reply| Call::Act(action.clone(), reply)).await?;
             let accepted = accepted.map_err(|why| Failure::new(StatusCode::CONFLICT, why))?;
-            waiting.push((action, accepted, before));
+            match accepted.message {
+                Some(message) => messages.push(message),
+                None => waiting.push((action, accepted, before)),
+            }
             if in_turn {
                 messages.extend(self.watch(std::mem::take(&mut waiting)).await?);
             }
@@ -135,16 +138,13 @@ impl Operation {
 /// How far an action has come, by what was before it and what is now.
 fn course(action: &Action, accepted: &Accepted, before: &Status, now: &Status) -> Course {
     if now.state == "stopping" {
-        return match action {
-            Action::Shutdown => Course::Done("the container stops".into()),
-            _ => overruled("the container is stopping"),
-        };
+        return overruled("the container is stopping");
     }
     match action {
-        Action::Shutdown => Course::GoesOn,
         Action::Reload => reload(accepted, now),
         Action::Scale { .. } => scale(accepted, now),
-        Action::Signal(..) => Course::Done(accepted.message.clone().unwrap_or_default()),
+        // Done when they were accepted.
+        Action::Signal(..) | Action::Shutdown(_) => Course::Done(String::new()),
         Action::Start(slot) => started(*slot, None, now),
         Action::Restart(slot) => started(*slot, row(before, *slot).and_then(|row| row.pid), now),
         Action::Stop(slot) => match row(now, *slot) {

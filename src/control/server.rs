@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::unistd::getuid;
+use nix::unistd::{Pid, getuid};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
@@ -59,8 +59,8 @@ pub struct Rinit {
 /// Which way a request came, which decides what it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By the socket, from root or rinit's own user.
-    Socket,
+    /// By the socket, from root or rinit's own user; from that process, if rinit can see it.
+    Socket(Option<Pid>),
     /// From the network.
     Web,
 }
@@ -163,7 +163,8 @@ async fn by_socket(listener: UnixListener, api: Rc<Api>) {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(peer) if peer.uid() == 0 || peer.uid() == getuid().as_raw() => {
-                    attend(stream, Way::Socket, api.clone(), seat);
+                    let client = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
+                    attend(stream, Way::Socket(client), api.clone(), seat);
                 }
                 Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
                 Err(error) => tracing::debug!("somebody at the control socket is nobody: {error}"),

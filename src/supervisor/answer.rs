@@ -67,7 +67,11 @@ impl Supervisor {
                 let message = Some(format!("{signal} sent to {} (pid {pid})", self.name(slot)));
                 return Ok((Accepted { message, ..accepted }, None));
             }
-            Action::Shutdown => Event::Stop,
+            Action::Shutdown(client) => {
+                self.asked_to_end_by = client;
+                let message = Some("the container stops".into());
+                return Ok((Accepted { message, ..accepted }, Some(Event::Stop)));
+            }
         };
         Ok((accepted, Some(event)))
     }

@@ -10,7 +10,7 @@ use crate::control::{Book, Call, Gate, Rinit, start_when_needed};
 use crate::core::{Event, Exit, Fleet, How, Place, Signal, Time, WorkerId};
 use crate::logs::Logs;
 use crate::ports::Ports;
-use crate::sys::process::kill;
+use crate::sys::process::{exists, kill};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{cgroup, reap};
 use nix::unistd::Pid;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 
 /// So many of one kind are handled before the others have their turn.
 const AT_ONCE: usize = 1024;
@@ -30,6 +30,9 @@ const AT_ONCE: usize = 1024;
 const RECORDED: usize = 256;
 /// A log that has moved nothing for so long, and does not even say so, is stuck in a write that waits.
 const STUCK: Duration = Duration::from_secs(2);
+/// So long the end waits for the client that asked for it to be gone, looking that often.
+const FAREWELL: Duration = Duration::from_millis(500);
+const GOING: Duration = Duration::from_millis(2);
 /// Tasks wait when the loop has so many of their notices to read.
 const NOTICES: usize = 64;
 
@@ -41,6 +44,8 @@ pub(super) struct Supervisor {
     /// What has happened, for those who ask.
     pub(super) book: Arc<Book>,
     calls: mpsc::Receiver<Call>,
+    /// The client that asked for the end, if one did.
+    pub(super) asked_to_end_by: Option<Pid>,
     notices: mpsc::Receiver<Notice>,
     logs: Logs,
     started: Instant,
@@ -73,6 +78,7 @@ impl Supervisor {
             notices,
             book,
             calls,
+            asked_to_end_by: None,
             logs,
             started: now(),
             started_at: SystemTime::now(),
@@ -123,6 +129,7 @@ impl Supervisor {
         }
         reporter.finish().await;
         self.flush(&signals).await?;
+        self.take_leave().await;
         // Its thread goes on to the last.
         socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
         Ok(code)
@@ -307,6 +314,20 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// The end of PID 1 is the end of every process of the container. Who asked for it hears of it first.
+    async fn take_leave(&mut self) {
+        // What is still asked is not answered any more.
+        self.calls.close();
+        while self.calls.try_recv().is_ok() {}
+        let Some(client) = self.asked_to_end_by else { return };
+        let goes = async {
+            while exists(client) {
+                sleep(GOING).await;
+            }
+        };
+        let _ = timeout(FAREWELL, goes).await;
     }
 
     /// For the report of a panic: what happened last, as the start of a test.

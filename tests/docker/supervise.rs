@@ -127,3 +127,16 @@ fn docker_exec_asks_and_steers() {
     assert_eq!(container.exec(&["rinit", "delete", "all"]).code, 0);
     assert_eq!(container.wait(), 0);
 }
+
+#[test]
+fn who_asks_for_the_end_of_the_container_hears_of_it() {
+    let Some(engine) = engine() else { return };
+    // The end of PID 1 takes with it whoever asked, and each time it is a race.
+    for _ in 0..8 {
+        let container = Container::start(&[], &engine.busybox, &["-i", "2", "--", "sh", "-c", APP]);
+        container.until("it runs", |logs| logs.has("| up"));
+        let asked = container.exec(&["rinit", "delete", "all"]);
+        assert_eq!((asked.code, asked.stdout.trim()), (0, "the container stops"), "{asked:?}");
+        assert_eq!(container.wait(), 0);
+    }
+}
