@@ -27,6 +27,8 @@ pub struct Pages {
     events: VecDeque<Event>,
     /// The number of the next event.
     next: u64,
+    /// The log has told of all before this one.
+    told: u64,
     slots: BTreeMap<SlotId, History>,
     ready_by: BTreeMap<WorkerId, &'static str>,
     reloads: BTreeMap<AppId, Reloaded>,
@@ -84,6 +86,12 @@ impl Book {
         self.news.notify_waiters();
     }
 
+    /// The log has told of all events before that one; what their workers wrote last has been read.
+    pub fn told(&self, before: u64) {
+        self.open().told = before;
+        self.news.notify_waiters();
+    }
+
     /// Wakes those who wait for something that is no report to come about.
     pub fn stir(&self) {
         self.news.notify_waiters();
@@ -101,6 +109,11 @@ impl Pages {
     /// The number of the next event.
     pub fn end(&self) -> u64 {
         self.next
+    }
+
+    /// Whether the log has told of that event.
+    pub fn has_told(&self, event: u64) -> bool {
+        event < self.told
     }
 
     /// A slot's history.

@@ -110,7 +110,7 @@ impl Operation {
                 match course(action, &accepted, &before, &status) {
                     Course::GoesOn => still.push((action, accepted, before)),
                     Course::Done(message) => messages.push(message),
-                    Course::Failed { why, worker } => return Err(self.failure(why, worker)),
+                    Course::Failed { why, worker } => return Err(self.failure(why, worker).await),
                 }
             }
             waiting = still;
@@ -120,11 +120,24 @@ impl Operation {
         }
     }
 
-    fn failure(&self, why: String, worker: Option<Box<WorkerStatus>>) -> Failure {
+    async fn failure(&self, why: String, worker: Option<Box<WorkerStatus>>) -> Failure {
         let mut failure = Failure::new(StatusCode::CONFLICT, why);
         if let Some(worker) = worker {
             // Of the process that failed, not of another in the same slot.
-            let (_, events) = self.rinit.book.open().since(0);
+            let book = &self.rinit.book;
+            let (_, events) = book.open().since(0);
+            // The loop knows of an end before all is read that led to it.
+            let told = async {
+                loop {
+                    let mut news = std::pin::pin!(book.news.notified());
+                    news.as_mut().enable();
+                    if events.last().is_none_or(|event| book.open().has_told(event.seq)) {
+                        return;
+                    }
+                    news.await;
+                }
+            };
+            let _ = timeout(LOOK, told).await;
             let is_it = |event: &&Event| event.worker.as_ref() == Some(&worker.id);
             let ended = |event: &&Event| matches!(event.kind.as_str(), "exited" | "not_ready");
             let pid = events.iter().rev().filter(is_it).find(ended).and_then(|event| event.pid);

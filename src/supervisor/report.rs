@@ -1,8 +1,10 @@
 //! Reports in words, in rinit's own log.
 
 use super::launch::Launch;
+use crate::control::Book;
 use crate::core::{Exit, How, Next, Report, Role, Sign, SlotId, Time, Trouble, WorkerId};
 use nix::unistd::Pid;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -20,6 +22,7 @@ pub(super) struct Message {
 /// Tells messages one after the other. One about an exit waits, not for long, until the worker's own last lines are
 /// written: they come first, and then the reason.
 pub(super) struct Reporter {
+    book: Arc<Book>,
     queue: Option<mpsc::Sender<Item>>,
     task: JoinHandle<()>,
     lost: u64,
@@ -27,6 +30,8 @@ pub(super) struct Reporter {
 
 struct Item {
     message: Message,
+    /// The first event that it is not about.
+    before: u64,
     lines: Option<oneshot::Receiver<Vec<String>>>,
 }
 
@@ -38,11 +43,12 @@ const LINES: Duration = Duration::from_millis(250);
 const LAST: Duration = Duration::from_millis(500);
 
 impl Reporter {
-    pub(super) fn start() -> Reporter {
+    pub(super) fn start(book: Arc<Book>) -> Reporter {
         let (queue, mut items) = mpsc::channel::<Item>(WAITING);
+        let teller = book.clone();
         let task = tokio::task::spawn_local(async move {
             let mut patience = LINES;
-            while let Some(Item { message, lines }) = items.recv().await {
+            while let Some(Item { message, before, lines }) = items.recv().await {
                 let lines = match lines {
                     Some(lines) => {
                         let written = timeout(patience, lines).await;
@@ -53,14 +59,16 @@ impl Reporter {
                     None => Vec::new(),
                 };
                 message.write(&lines);
+                teller.told(before);
             }
         });
-        Reporter { queue: Some(queue), task, lost: 0 }
+        Reporter { book, queue: Some(queue), task, lost: 0 }
     }
 
     /// Takes a message; with `lines`, once the worker's lines are written.
     pub(super) fn tell(&mut self, message: Message, lines: Option<oneshot::Receiver<Vec<String>>>) {
-        let full = self.queue.as_ref().is_none_or(|queue| queue.try_send(Item { message, lines }).is_err());
+        let item = Item { message, before: self.book.open().end(), lines };
+        let full = self.queue.as_ref().is_none_or(|queue| queue.try_send(item).is_err());
         if full {
             self.lost += 1;
         } else if self.lost > 0 {

@@ -94,7 +94,7 @@ impl Supervisor {
     /// The kernel refuses to watch the signals' pipe.
     pub(super) async fn run(&mut self, signals: Signals, control: (Gate, Rinit)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
-        let mut reporter = Reporter::start();
+        let mut reporter = Reporter::start(self.book.clone());
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
         let (gate, rinit) = control;
         let socket = gate.path().map(Path::to_owned);

@@ -26,6 +26,15 @@ fn backlog(port: u16) -> Option<u64> {
     u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()
 }
 
+/// How many of the clients rinit has accepted, the first of them: at least that many. It accepts more only as long as its
+/// workers were not blocked when they came, which is a matter of 20 ms.
+fn accepted(port: u16, clients: usize, least: usize) -> usize {
+    eventually("rinit has accepted some", || {
+        let accepted = clients.checked_sub(backlog(port)? as usize)?;
+        (accepted >= least).then_some(accepted)
+    })
+}
+
 #[test]
 fn what_waits_for_a_worker_that_does_not_run_is_answered_by_others() {
     for version in ["node18", "node20", "node22", "node24"] {
@@ -98,7 +107,7 @@ fn a_worker_that_was_killed_leaves_what_waited_to_others() {
     let worker = pid_from_here(&rig, first);
     rig.signal_pid(worker, "STOP");
     let mut clients = [(); 8].map(|()| connect(port).unwrap());
-    eventually("rinit has accepted them all", || (backlog(port) == Some(0)).then_some(()));
+    accepted(port, clients.len(), 1);
     rig.signal_pid(worker, "KILL");
     for client in &mut clients {
         client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
@@ -120,11 +129,15 @@ fn answers_what_waits(count: usize, settings: &[&str], signal: &str) {
     for client in &mut clients {
         client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
     }
-    eventually("rinit has accepted them all", || (backlog(port) == Some(0)).then_some(()));
+    let mut accepted = accepted(port, clients.len(), count);
     rig.signal(signal);
     rig.until("all are asked", |out| out.count("is asked to finish") == count);
     old.iter().for_each(|worker| rig.signal_pid(*worker, "CONT"));
-    for client in &mut clients {
+    if signal != "TERM" {
+        // What is in the kernel's queue is for the next workers.
+        accepted = clients.len();
+    }
+    for client in &mut clients[..accepted] {
         assert!(pid_in(&answer(client).unwrap().0).is_some());
     }
     if signal != "TERM" {
