@@ -1,16 +1,16 @@
 //! What each route answers.
 
-use super::body::{Answer, Failure, event, json, stream, whole};
-use super::desk::{Action, Call, Target};
+use super::body::{Answer, Failure, events_text, json, send, stream, whole};
+use super::desk::{Action, Call, Rinit, Target};
+use super::gate::Way;
 use super::operate::Operation;
 use super::routes::{Found, find, query};
 use super::sample::{Samples, describe};
-use super::server::{Rinit, Way};
-use super::types::{Description, Event, Missed, ScaleRequest, SignalRequest, Status, Workers};
+use super::types::{Description, ScaleRequest, SignalRequest, Status, Workers};
 use super::{Gate, logs, metrics};
 use crate::core::SlotId;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
@@ -18,15 +18,12 @@ use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 /// A request's body must be there within this, and be no longer than that.
 const BODY: Duration = Duration::from_secs(10);
 const LONGEST_BODY: usize = 64 * 1024;
-/// A stream that its client does not read for so long is ended.
-const DEAF: Duration = Duration::from_secs(60);
 /// A stream on which nothing happens says so, so that those in between keep it open.
 const ALIVE: Duration = Duration::from_secs(15);
 /// Events that a stream begins with.
@@ -96,7 +93,9 @@ impl Api {
             (_, "/v1/config") => Ok(json(StatusCode::OK, &*self.rinit.config)),
             (_, "/v1/events") => {
                 let since = match query(text, "since") {
-                    Some(since) => Some(since.parse().map_err(|_| bad("since", &since, "the number of an event"))?),
+                    Some(since) => {
+                        Some(since.parse().map_err(|_| Failure::of("since", &since, "the number of an event"))?)
+                    }
                     None => None,
                 };
                 lasts.set(true);
@@ -149,7 +148,7 @@ impl Api {
             "/v1/scale" => {
                 let ScaleRequest { app, to } = read(body).await?;
                 if to != "max" && to.trim_start_matches(['+', '-']).parse::<u32>().is_err() {
-                    return Err(bad("to", &to, "1 to 1024, +N, -N, 0 or max (as many as CPUs)"));
+                    return Err(Failure::of("to", &to, "1 to 1024, +N, -N, 0 or max (as many as CPUs)"));
                 }
                 vec![Action::Scale { app, to }]
             }
@@ -176,7 +175,7 @@ impl Api {
 
     /// How everything is, with what it uses.
     async fn status(&self) -> Result<Status, Failure> {
-        let mut status = ask(&self.rinit, Call::Status).await?;
+        let mut status = self.rinit.ask(Call::Status).await?;
         self.samples.borrow_mut().fill(&mut status.workers, now());
         Ok(status)
     }
@@ -187,7 +186,7 @@ impl Api {
             let error = format!("{id} is more than one worker: /v1/workers lists all");
             return Err(Failure::new(StatusCode::BAD_REQUEST, error));
         };
-        let found = ask(&self.rinit, |reply| Call::Describe(slot, reply)).await?;
+        let found = self.rinit.ask(|reply| Call::Describe(slot, reply)).await?;
         let mut description =
             found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, format!("there is no worker {id} any more")))?;
         self.samples.borrow_mut().fill(&mut description.workers, now());
@@ -199,7 +198,7 @@ impl Api {
     }
 
     async fn find(&self, id: String) -> Result<Vec<SlotId>, Failure> {
-        let found = ask(&self.rinit, |reply| Call::Find(Target(id), reply)).await?;
+        let found = self.rinit.ask(|reply| Call::Find(Target(id), reply)).await?;
         found.map_err(|why| Failure::new(StatusCode::NOT_FOUND, why))
     }
 
@@ -209,7 +208,7 @@ impl Api {
         let mut slots = Vec::new();
         for worker in workers.split(',') {
             for slot in self.find(worker.to_owned()).await? {
-                let described = ask(&self.rinit, |reply| Call::Describe(slot, reply)).await?;
+                let described = self.rinit.ask(|reply| Call::Describe(slot, reply)).await?;
                 let worker = described.and_then(|described| described.workers.into_iter().next());
                 slots.extend(worker.map(|worker| (worker.app, worker.slot)));
             }
@@ -240,32 +239,6 @@ impl Api {
         });
         answer
     }
-}
-
-/// Asks the loop.
-pub(super) async fn ask<T>(rinit: &Rinit, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Failure> {
-    let (reply, answer) = oneshot::channel();
-    let ending = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "rinit is ending");
-    rinit.calls.send(call(reply)).await.map_err(|_| ending())?;
-    answer.await.map_err(|_| ending())
-}
-
-/// Sends a piece of a stream; false: nobody reads it.
-pub(super) async fn send(sender: &mpsc::Sender<Bytes>, text: Vec<u8>) -> bool {
-    text.is_empty() || matches!(timeout(DEAF, sender.send(text.into())).await, Ok(Ok(())))
-}
-
-pub(super) fn events_text(missed: u64, events: &[Event]) -> Vec<u8> {
-    let mut text = Vec::new();
-    if missed > 0 {
-        text.extend(event(None, "missed", &Missed { worker: None, missed }));
-    }
-    events.iter().for_each(|one| text.extend(event(Some(one.seq), &one.kind, one)));
-    text
-}
-
-pub(super) fn bad(name: &str, value: &str, allowed: &str) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, format!("{name}={value}: allowed: {allowed}"))
 }
 
 /// A body of JSON.

@@ -1,6 +1,6 @@
 //! Answers: whole ones as JSON or text, and streams, which are written as fast as they are read and no faster.
 
-use super::types::Error;
+use super::types::{Error, Event, Missed};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame};
@@ -10,7 +10,12 @@ use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// A stream that its client does not read for so long is ended.
+const DEAF: Duration = Duration::from_secs(60);
 
 pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -24,6 +29,11 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Failure {
         Failure { status, error: Error { error: error.into(), worker: None, last_lines: Vec::new() } }
+    }
+
+    /// Of a parameter that cannot be taken.
+    pub(super) fn of(name: &str, value: &str, allowed: &str) -> Failure {
+        Failure::new(StatusCode::BAD_REQUEST, format!("{name}={value}: allowed: {allowed}"))
     }
 
     pub(super) fn answer(&self) -> Answer {
@@ -61,6 +71,21 @@ pub(super) fn event(id: Option<u64>, kind: &str, data: &impl Serialize) -> Vec<u
     let id = id.map_or(String::new(), |id| format!("id: {id}\n"));
     let data = serde_json::to_string(data).unwrap_or_default();
     format!("{id}event: {kind}\ndata: {data}\n\n").into_bytes()
+}
+
+/// Sends a piece of a stream; false: nobody reads it.
+pub(super) async fn send(sender: &mpsc::Sender<Bytes>, text: Vec<u8>) -> bool {
+    text.is_empty() || matches!(timeout(DEAF, sender.send(text.into())).await, Ok(Ok(())))
+}
+
+/// Events of the book, after a word on how many are gone.
+pub(super) fn events_text(missed: u64, events: &[Event]) -> Vec<u8> {
+    let mut text = Vec::new();
+    if missed > 0 {
+        text.extend(event(None, "missed", &Missed { worker: None, missed }));
+    }
+    events.iter().for_each(|one| text.extend(event(Some(one.seq), &one.kind, one)));
+    text
 }
 
 struct Stream(mpsc::Receiver<Bytes>);

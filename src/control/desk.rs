@@ -1,9 +1,14 @@
-//! What the control plane asks of the loop: calls, each answered between two turns.
+//! What the control plane has of rinit: calls to the loop, each answered between two turns, and what may be read without it.
 
-use super::types::{Description, Status};
+use super::Book;
+use super::body::Failure;
+use super::types::{Config, Description, Status};
 use crate::core::{AppId, Signal, SlotId};
+use crate::logs::Record;
+use hyper::StatusCode;
 use nix::unistd::Pid;
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A call, and where its answer goes. An answer that never comes means that rinit is ending.
 pub enum Call {
@@ -58,4 +63,27 @@ pub struct Accepted {
     pub wanted: Option<(AppId, u32)>,
     /// What was done, when that is all.
     pub message: Option<String>,
+}
+
+/// What the server needs of rinit.
+#[derive(Clone)]
+pub struct Rinit {
+    /// Where its calls go.
+    pub calls: mpsc::Sender<Call>,
+    /// What has happened.
+    pub book: Arc<Book>,
+    /// What workers wrote.
+    pub record: Arc<Record>,
+    /// The settings as they count.
+    pub config: Arc<Config>,
+}
+
+impl Rinit {
+    /// Asks the loop.
+    pub(super) async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let ending = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "rinit is ending");
+        self.calls.send(call(reply)).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())
+    }
 }

@@ -7,6 +7,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::Pid;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
@@ -15,6 +16,15 @@ use std::path::{Path, PathBuf};
 
 /// Where the control socket is made, the first that can be.
 pub const SOCKETS: [&str; 3] = ["/run/rinit.sock", "/dev/shm/rinit.sock", "/tmp/rinit.sock"];
+
+/// Which way a request came, which decides what it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the socket, from root or rinit's own user; from that process, if rinit can see it.
+    Socket(Option<Pid>),
+    /// From the network.
+    Web,
+}
 
 /// The ways in, open but not served yet.
 #[derive(Default)]

@@ -1,7 +1,6 @@
 //! `/v1/logs`: what workers wrote last, and what they write.
 
-use super::api::{bad, send};
-use super::body::{Answer, Failure, event, json, stream};
+use super::body::{Answer, Failure, event, json, send, stream};
 use super::book::time_text;
 use super::routes::query;
 use super::types::{LogLine, LogLines, Missed};
@@ -39,21 +38,21 @@ impl Wanted {
         let follow = match query(text, "follow").as_deref() {
             None | Some("false" | "0") => false,
             Some("" | "true" | "1") => true,
-            Some(other) => return Err(bad("follow", other, "true, false")),
+            Some(other) => return Err(Failure::of("follow", other, "true, false")),
         };
         let lines = match query(text, "lines") {
-            Some(lines) => lines.parse().map_err(|_| bad("lines", &lines, "0 and more"))?,
+            Some(lines) => lines.parse().map_err(|_| Failure::of("lines", &lines, "0 and more"))?,
             None => LINES,
         };
         let stream = match query(text, "stream").as_deref() {
             None | Some("") => None,
             Some("stdout") => Some(Stream::Stdout),
             Some("stderr") => Some(Stream::Stderr),
-            Some(other) => return Err(bad("stream", other, "stdout, stderr")),
+            Some(other) => return Err(Failure::of("stream", other, "stdout, stderr")),
         };
         let since = match query(text, "since").filter(|since| !since.is_empty()) {
             Some(since) => Some(moment(&since).ok_or_else(|| {
-                bad("since", &since, "a duration such as 10m, or a time such as 2026-01-31T12:00:00Z")
+                Failure::of("since", &since, "a duration such as 10m, or a time such as 2026-01-31T12:00:00Z")
             })?),
             None => None,
         };

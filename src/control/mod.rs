@@ -22,8 +22,8 @@ mod server;
 pub mod types;
 
 pub use book::{Book, Note, Pages, time_text};
-pub use desk::{Accepted, Action, Call, Target};
+pub use desk::{Accepted, Action, Call, Rinit, Target};
 pub use gate::{Entrance, Entrances, Gate, SOCKETS};
 pub use mask::masked_command;
 pub use routes::{ROUTES, encoded};
-pub use server::{Rinit, start_when_needed};
+pub use server::start_when_needed;

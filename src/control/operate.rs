@@ -1,10 +1,8 @@
 //! Changing calls: each is asked of the loop and then watched until it has come about, or cannot any more.
 
-use super::api::{ask, events_text, send};
-use super::body::{Answer, Failure, event, stream};
-use super::desk::{Accepted, Action, Call};
+use super::body::{Answer, Failure, event, events_text, send, stream};
+use super::desk::{Accepted, Action, Call, Rinit};
 use super::logs;
-use super::server::Rinit;
 use super::types::{Done, Event, Status, WorkerStatus};
 use crate::core::SlotId;
 use hyper::StatusCode;
@@ -46,8 +44,8 @@ impl Operation {
         let mut messages = Vec::new();
         let mut waiting = Vec::new();
         for action in &self.actions {
-            let before = ask(&self.rinit, Call::Status).await?;
-            let accepted = ask(&self.rinit, |reply| Call::Act(action.clone(), reply)).await?;
+            let before = self.rinit.ask(Call::Status).await?;
+            let accepted = self.rinit.ask(|reply| Call::Act(action.clone(), reply)).await?;
             let accepted = accepted.map_err(|why| Failure::new(StatusCode::CONFLICT, why))?;
             match accepted.message {
                 Some(message) => messages.push(message),
@@ -58,7 +56,7 @@ impl Operation {
             }
         }
         messages.extend(self.watch(waiting).await?);
-        let workers = ask(&self.rinit, Call::Status).await.map(|status| status.workers).unwrap_or_default();
+        let workers = self.rinit.ask(Call::Status).await.map(|status| status.workers).unwrap_or_default();
         Ok(Done { ok: true, message: messages.join("; "), workers })
     }
 
@@ -104,7 +102,7 @@ impl Operation {
             if waiting.is_empty() {
                 return Ok(messages);
             }
-            let status = ask(&self.rinit, Call::Status).await?;
+            let status = self.rinit.ask(Call::Status).await?;
             let mut still = Vec::new();
             for (action, accepted, before) in waiting {
                 match course(action, &accepted, &before, &status) {

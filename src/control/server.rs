@@ -2,12 +2,11 @@
 //!
 //! Each connection is a task and carries one request. What fails in it ends it, and nothing else.
 
+use super::Gate;
 use super::api::Api;
 use super::body::Answer;
-use super::desk::Call;
-use super::types::Config;
-use super::{Book, Gate};
-use crate::logs::Record;
+use super::desk::Rinit;
+use super::gate::Way;
 use crate::sys::{spawn_thread_with, watch};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -27,7 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::select;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
@@ -42,28 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(200);
 /// The thread's stack: the futures of an unoptimised build are large.
 const STACK: usize = 1024 * 1024;
-
-/// What the server needs of rinit.
-#[derive(Clone)]
-pub struct Rinit {
-    /// Where its calls go.
-    pub calls: mpsc::Sender<Call>,
-    /// What has happened.
-    pub book: Arc<Book>,
-    /// What workers wrote.
-    pub record: Arc<Record>,
-    /// The settings as they count.
-    pub config: Arc<Config>,
-}
-
-/// Which way a request came, which decides what it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// By the socket, from root or rinit's own user; from that process, if rinit can see it.
-    Socket(Option<Pid>),
-    /// From the network.
-    Web,
-}
 
 /// Gives the server its thread when somebody comes for the first time. To be run beside the loop.
 pub async fn start_when_needed(gate: Gate, rinit: Rinit) {

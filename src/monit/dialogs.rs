@@ -1,7 +1,7 @@
 //! What lies on top of everything else.
 
 use super::model::{Dialog, Model};
-use super::view::{bold, dim, write};
+use super::paint::{bold, dim, write};
 use super::words::clean;
 use ratatui::Frame;
 use ratatui::layout::Rect;

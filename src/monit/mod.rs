@@ -12,6 +12,7 @@ pub mod keys;
 pub mod layout;
 pub mod lines;
 pub mod model;
+mod paint;
 pub mod screen;
 mod table;
 pub mod update;

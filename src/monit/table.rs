@@ -2,7 +2,7 @@
 
 use super::graphs::{Key, bars, top_percent};
 use super::model::{Focus, Model};
-use super::view::{CPU, MEMORY, bold, dim, state_style, write};
+use super::paint::{CPU, MEMORY, bold, dim, state_style, write};
 use super::words::{bytes, clean, duration, percent};
 use crate::control::types::WorkerStatus;
 use ratatui::Frame;

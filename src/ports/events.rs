@@ -1,6 +1,6 @@
 //! What the hub waits for.
 
-use super::listener::ListenerId;
+use super::ListenerId;
 use crate::core::WorkerId;
 use nix::sys::epoll::Epoll;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

@@ -1,9 +1,10 @@
 //! How connections get from a listening socket to the workers, and back from one that does not take them.
 
+use super::ListenerId;
 use super::dispatch::{Standing, choose, given_up, until_blocked};
 use super::events::Token;
 use super::hub::Hub;
-use super::listener::{Listener, ListenerId};
+use super::listener::Listener;
 use super::member::{Connection, Member, Served};
 use super::queue::Lane;
 use crate::core::WorkerId;

@@ -11,10 +11,11 @@
 //! A connection is accepted only when there is a worker to take it; else it waits in the kernel's queue.
 
 use super::AppPorts;
+use super::ListenerId;
 use super::door::{Caller, SharedSockets};
 use super::events::{Events, Token, now};
 use super::handle::{Command, Farewell, Shared};
-use super::listener::{Listener, ListenerId};
+use super::listener::Listener;
 use super::member::Member;
 use super::node::Line;
 use super::pace::Pace;

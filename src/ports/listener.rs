@@ -1,10 +1,10 @@
 //! A server's address, its sockets, and who serves it: one for all workers of an app that listen on the same.
 
-use super::Balance;
 use super::member::{Connection, Member};
 use super::node::Query;
 use super::open::{self, Tcp, address_of};
 use super::queue::Lane;
+use super::{Balance, ListenerId};
 use crate::core::{AppId, SlotId, WorkerId};
 use crate::sys::socket::{MOST, listen, steer};
 use nix::errno::Errno;
@@ -16,10 +16,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// A listener's number, never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ListenerId(pub(super) u32);
 
 /// One address on which workers of an app listen.
 pub(super) struct Listener {

@@ -1,8 +1,8 @@
 //! A worker, as the hub knows it: the ways by which it speaks, and what it owes.
 
+use super::ListenerId;
 use super::dispatch::Standing;
 use super::door::Door;
-use super::listener::ListenerId;
 use super::node::{Broken, Channel, Line};
 use super::queue::{Lane, Queue};
 use crate::core::{SlotId, WorkerId};

@@ -53,3 +53,7 @@ pub struct AppPorts {
     /// The sockets of `--listen`.
     pub inherited: Vec<Arc<OwnedFd>>,
 }
+
+/// A listener's number, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct ListenerId(u32);

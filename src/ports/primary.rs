@@ -1,7 +1,8 @@
 //! What the primary of Node's cluster module does: hears its workers, and answers servers that want to listen.
 
+use super::ListenerId;
 use super::hub::Hub;
-use super::listener::{Kind, Listener, ListenerId};
+use super::listener::{Kind, Listener};
 use super::member::{Handover, Sent, Served};
 use super::node::{Line, Query, Said};
 use super::queue::Lane;
