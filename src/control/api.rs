@@ -1,12 +1,12 @@
 //! What each route answers.
 
-use super::body::{Answer, Failure, events_text, json, send, stream, whole};
+use super::body::{Answer, Failure, Lasts, events_text, json, send, stream, whole};
 use super::desk::{Action, Call, Rinit, Target};
 use super::gate::Way;
 use super::operate::Operation;
 use super::routes::{Found, find, query};
 use super::sample::{Samples, describe};
-use super::types::{Description, ScaleRequest, SignalRequest, Status, Workers};
+use super::types::{AppStatus, Description, ScaleRequest, SignalRequest, Status, Workers};
 use super::{Gate, logs, metrics};
 use crate::core::SlotId;
 use http_body_util::{BodyExt, Limited};
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,12 +45,7 @@ impl Api {
     }
 
     /// Answers a request. `lasts` is set when it may take long.
-    pub(super) async fn answer(
-        &self,
-        way: Way,
-        request: Request<Incoming>,
-        lasts: &Cell<bool>,
-    ) -> Result<Answer, Failure> {
+    pub(super) async fn answer(&self, way: Way, request: Request<Incoming>, lasts: &Lasts) -> Result<Answer, Failure> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let (route, id) = match find(head.method.as_str(), path) {
@@ -98,14 +93,12 @@ impl Api {
                     }
                     None => None,
                 };
-                lasts.set(true);
-                Ok(self.events(since))
+                Ok(self.events(since, lasts))
             }
             (_, "/v1/logs") => {
                 let wanted = logs::Wanted::read(text)?;
-                let slots = self.log_slots(wanted.workers.as_deref()).await?;
-                lasts.set(wanted.follow);
-                Ok(logs::answer(self.rinit.record.clone(), wanted, slots, ALIVE))
+                let whose = self.whose(wanted.workers.as_deref()).await?;
+                Ok(logs::answer(&self.rinit, wanted, whose, ALIVE, lasts))
             }
             (_, "/metrics") => {
                 let status = self.status().await?;
@@ -116,7 +109,7 @@ impl Api {
             }
             (_, "/healthz") => Ok(whole(StatusCode::OK, "text/plain", "ok\n")),
             (_, "/readyz") => {
-                let status = self.status().await?;
+                let status = self.rinit.ask(Call::Status).await?;
                 let ready = status.state == "running" && status.apps.iter().all(|app| app.ready >= app.wanted);
                 let (code, text) =
                     if ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") };
@@ -126,8 +119,13 @@ impl Api {
             (_, "/") => Ok(page()),
             (_, route) => {
                 let operation = self.operation(route, id, body, way).await?;
+                if wants_stream {
+                    return Ok(operation.streamed(lasts));
+                }
                 lasts.set(true);
-                if wants_stream { Ok(operation.streamed()) } else { Ok(json(StatusCode::OK, &operation.done().await?)) }
+                let done = operation.done().await;
+                lasts.set(false);
+                Ok(json(StatusCode::OK, &done?))
             }
         }
     }
@@ -162,7 +160,10 @@ impl Api {
                 slots.iter().map(|slot| Action::Signal(*slot, signal)).collect()
             }
             "/v1/workers/{id}" if id == "all" => shutdown(),
-            "/v1/workers/{id}" => each(Action::Drop),
+            "/v1/workers/{id}" => {
+                self.leaves_some(&id, &slots).await?;
+                each(Action::Drop)
+            }
             route => return Err(Failure::new(StatusCode::NOT_FOUND, format!("there is no {route}"))),
         };
         tracing::info!(
@@ -171,6 +172,19 @@ impl Api {
             if id.is_empty() { String::new() } else { format!(" ({id})") }
         );
         Ok(Operation::new(self.rinit.clone(), actions))
+    }
+
+    /// Of several slots, none is to be dropped when an app would have none then.
+    async fn leaves_some(&self, id: &str, slots: &[SlotId]) -> Result<(), Failure> {
+        let apps = self.rinit.ask(Call::Status).await?.apps;
+        let takes_all = |(at, app): (usize, &AppStatus)| {
+            slots.iter().filter(|slot| slot.app == at).count() >= (app.wanted as usize).max(2)
+        };
+        if apps.iter().enumerate().any(takes_all) {
+            let why = format!("{id} is all that there is: `delete all` ends the container");
+            return Err(Failure::new(StatusCode::CONFLICT, why));
+        }
+        Ok(())
     }
 
     /// How everything is, with what it uses.
@@ -202,22 +216,27 @@ impl Api {
         found.map_err(|why| Failure::new(StatusCode::NOT_FOUND, why))
     }
 
-    /// The slots whose lines are wanted, as the record knows them; `None`: all, those to come too.
-    async fn log_slots(&self, workers: Option<&str>) -> Result<Option<Vec<crate::logs::Slot>>, Failure> {
-        let Some(workers) = workers.filter(|workers| *workers != "all") else { return Ok(None) };
-        let mut slots = Vec::new();
+    /// Whose lines are wanted.
+    async fn whose(&self, workers: Option<&str>) -> Result<logs::Whose, Failure> {
+        let Some(workers) = workers.filter(|workers| *workers != "all") else { return Ok(logs::Whose::All) };
+        let apps = self.rinit.ask(Call::Status).await?.apps;
+        let (mut whole, mut slots) = (Vec::new(), Vec::new());
         for worker in workers.split(',') {
+            if apps.iter().any(|app| app.name == worker) {
+                whole.push(worker.to_owned());
+                continue;
+            }
             for slot in self.find(worker.to_owned()).await? {
                 let described = self.rinit.ask(|reply| Call::Describe(slot, reply)).await?;
                 let worker = described.and_then(|described| described.workers.into_iter().next());
                 slots.extend(worker.map(|worker| (worker.app, worker.slot)));
             }
         }
-        Ok(Some(slots))
+        Ok(logs::Whose::Some { apps: whole, slots })
     }
 
-    fn events(&self, since: Option<u64>) -> Answer {
-        let (sender, answer) = stream();
+    fn events(&self, since: Option<u64>, lasts: &Lasts) -> Answer {
+        let (sender, answer) = stream(lasts);
         let book = self.rinit.book.clone();
         let mut from = since.unwrap_or_else(|| book.open().end().saturating_sub(PAST));
         let told = since.is_some();
@@ -226,9 +245,13 @@ impl Api {
             loop {
                 let mut news = std::pin::pin!(book.news.notified());
                 news.as_mut().enable();
-                let (missed, events) = book.open().since(from);
+                let (missed, events, ended) = {
+                    let pages = book.open();
+                    let (missed, events) = pages.since(from);
+                    (missed, events, pages.has_ended())
+                };
                 let missed = if std::mem::take(&mut is_first) { 0 } else { missed };
-                if !send(&sender, events_text(missed, &events)).await {
+                if !send(&sender, events_text(missed, &events)).await || ended {
                     return;
                 }
                 from = events.last().map_or(from + missed, |event| event.seq + 1);

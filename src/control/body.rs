@@ -9,6 +9,8 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,6 +20,21 @@ use tokio::time::timeout;
 const DEAF: Duration = Duration::from_secs(60);
 
 pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// Whether a call may take its time: it waits for something to come about, or its answer is a stream that goes on. What is
+/// left then is for the client to read in time.
+#[derive(Clone, Default)]
+pub(super) struct Lasts(Arc<AtomicBool>);
+
+impl Lasts {
+    pub(super) fn set(&self, lasts: bool) {
+        self.0.store(lasts, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// A call that failed: what the client is told.
 #[derive(Debug)]
@@ -56,10 +73,11 @@ pub(super) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Byte
 }
 
 /// Server-sent events, given one after the other to the sender that comes with it. It waits while the client does not read.
-pub(super) fn stream() -> (mpsc::Sender<Bytes>, Answer) {
+pub(super) fn stream(lasts: &Lasts) -> (mpsc::Sender<Bytes>, Answer) {
+    lasts.set(true);
     // One is being written while the next is made.
     let (sender, receiver) = mpsc::channel(1);
-    let mut answer = Response::new(Stream(receiver).boxed());
+    let mut answer = Response::new(Stream(receiver, lasts.clone()).boxed());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -88,7 +106,7 @@ pub(super) fn events_text(missed: u64, events: &[Event]) -> Vec<u8> {
     text
 }
 
-struct Stream(mpsc::Receiver<Bytes>);
+struct Stream(mpsc::Receiver<Bytes>, Lasts);
 
 impl Body for Stream {
     type Data = Bytes;
@@ -98,6 +116,10 @@ impl Body for Stream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+        let next = self.0.poll_recv(context);
+        if let Poll::Ready(None) = next {
+            self.1.set(false);
+        }
+        next.map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

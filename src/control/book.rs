@@ -29,6 +29,8 @@ pub struct Pages {
     next: u64,
     /// The log has told of all before this one.
     told: u64,
+    /// Nothing more will be written, here or by a worker.
+    ended: bool,
     slots: BTreeMap<SlotId, History>,
     ready_by: BTreeMap<WorkerId, &'static str>,
     reloads: BTreeMap<AppId, Reloaded>,
@@ -92,6 +94,17 @@ impl Book {
         self.news.notify_waiters();
     }
 
+    /// Forgets slots that are there no more.
+    pub fn forget(&self, is_gone: impl Fn(SlotId) -> bool) {
+        self.open().slots.retain(|slot, _| !is_gone(*slot));
+    }
+
+    /// Nothing more will happen: who follows hears the rest.
+    pub fn end(&self) {
+        self.open().ended = true;
+        self.news.notify_waiters();
+    }
+
     /// Wakes those who wait for something that is no report to come about.
     pub fn stir(&self) {
         self.news.notify_waiters();
@@ -114,6 +127,11 @@ impl Pages {
     /// Whether the log has told of that event.
     pub fn has_told(&self, event: u64) -> bool {
         event < self.told
+    }
+
+    /// Whether nothing more will happen.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// A slot's history.
@@ -192,11 +210,6 @@ impl Pages {
         *sum += took;
         let took_ms = took.as_millis() as u64;
         self.reloads.insert(app, Reloaded { generation, result: result.into(), took_ms, time, why });
-    }
-
-    /// Forgets slots that are there no more.
-    pub fn forget_unless(&mut self, is_there: impl Fn(SlotId) -> bool) {
-        self.slots.retain(|slot, _| is_there(*slot));
     }
 }
 

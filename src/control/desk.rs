@@ -8,6 +8,7 @@ use crate::logs::Record;
 use hyper::StatusCode;
 use nix::unistd::Pid;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use tokio::sync::{mpsc, oneshot};
 
 /// A call, and where its answer goes. An answer that never comes means that rinit is ending.
@@ -59,8 +60,8 @@ pub struct Accepted {
     pub events_from: u64,
     /// Of a reload: for each app the generation that it is for.
     pub generations: Vec<(AppId, u32)>,
-    /// Of a scale: the app, and how many workers it is to have.
-    pub wanted: Option<(AppId, u32)>,
+    /// Of a scale: the app, and how many workers it had and is to have.
+    pub scaled: Option<(AppId, u32, u32)>,
     /// What was done, when that is all.
     pub message: Option<String>,
 }
@@ -76,6 +77,8 @@ pub struct Rinit {
     pub record: Arc<Record>,
     /// The settings as they count.
     pub config: Arc<Config>,
+    /// How many clients there are.
+    pub clients: Arc<AtomicUsize>,
 }
 
 impl Rinit {

@@ -1,19 +1,23 @@
 //! `/v1/logs`: what workers wrote last, and what they write.
 
-use super::body::{Answer, Failure, event, json, send, stream};
+use super::body::{Answer, Failure, Lasts, event, json, send, stream};
 use super::book::time_text;
+use super::desk::Rinit;
 use super::routes::query;
 use super::types::{LogLine, LogLines, Missed};
 use crate::logs::{Line, Record, Slot, Stream};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::select;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 /// Lines that are given when nothing else is asked for.
 const LINES: usize = 100;
+/// More lines than this are not given at once, nor more text.
+const MOST: usize = 10_000;
+const ROOM: usize = 1024 * 1024;
 /// A follower looks again after this at the soonest; after the longer time when it cannot keep up, so that a flood of lines
 /// costs it, and not the log.
 const BREATH: Duration = Duration::from_millis(50);
@@ -60,8 +64,25 @@ impl Wanted {
         Ok(Wanted { follow, workers, lines, stream, since })
     }
 
-    fn takes(&self, line: &Line) -> bool {
-        self.stream.is_none_or(|stream| stream == line.stream) && self.since.is_none_or(|since| line.time >= since)
+    fn takes(&self, time: SystemTime, stream: Stream) -> bool {
+        self.stream.is_none_or(|wanted| wanted == stream) && self.since.is_none_or(|since| time >= since)
+    }
+}
+
+/// Whose lines are wanted.
+pub(super) enum Whose {
+    /// Everybody's, of those to come too.
+    All,
+    /// These apps', with all of their workers, and these workers'.
+    Some { apps: Vec<String>, slots: Vec<Slot> },
+}
+
+impl Whose {
+    fn has(&self, slot: &Slot) -> bool {
+        match self {
+            Whose::All => true,
+            Whose::Some { apps, slots } => apps.contains(&slot.0) || slots.contains(slot),
+        }
     }
 }
 
@@ -73,35 +94,37 @@ fn moment(text: &str) -> Option<SystemTime> {
     }
 }
 
-/// Answers. `slots`: whose lines; `None`: everybody's.
-pub(super) fn answer(record: Arc<Record>, wanted: Wanted, slots: Option<Vec<Slot>>, alive: Duration) -> Answer {
-    let all = || slots.clone().unwrap_or_else(|| record.slots());
+/// Answers with the last lines, and if it is to follow with those to come.
+pub(super) fn answer(rinit: &Rinit, wanted: Wanted, whose: Whose, alive: Duration, lasts: &Lasts) -> Answer {
+    let (record, book) = (rinit.record.clone(), rinit.book.clone());
     let mut places = BTreeMap::new();
-    let mut lines = Vec::new();
-    for slot in all() {
-        let news = record.since(&slot, 0, usize::MAX);
-        places.insert(slot.clone(), news.next);
-        lines.extend(news.lines.into_iter().filter(|line| wanted.takes(line)).map(|line| (slot.clone(), line)));
+    let mut last = Last::of(wanted.lines);
+    for slot in record.slots().into_iter().filter(|slot| whose.has(slot)) {
+        let (lines, next) = record.last(&slot, last.most, |time, stream, _| wanted.takes(time, stream));
+        last.add(&slot, lines);
+        places.insert(slot, next);
     }
-    // Each slot's lines are in order already.
-    lines.sort_by_key(|(_, line)| line.time);
-    let first = lines.len().saturating_sub(wanted.lines);
-    let lines = lines.split_off(first);
+    let lines = last.lines();
     if !wanted.follow {
-        return json(StatusCode::OK, &LogLines { lines: lines.iter().map(|(slot, line)| told(slot, line)).collect() });
+        return json(StatusCode::OK, &LogLines { lines });
     }
-    let (sender, answer) = stream();
+    let (sender, answer) = stream(lasts);
     spawn_local(async move {
         let mut text = Vec::new();
-        lines.iter().for_each(|(slot, line)| text.extend(event(None, "line", &told(slot, line))));
+        lines.iter().for_each(|line| text.extend(event(None, "line", line)));
+        drop(lines);
         loop {
             if !send(&sender, std::mem::take(&mut text)).await {
                 return;
             }
             let mut news = std::pin::pin!(record.news.notified());
+            let mut end = std::pin::pin!(book.news.notified());
             news.as_mut().enable();
+            end.as_mut().enable();
+            // Looked at first: what is read then is all.
+            let ended = book.open().has_ended();
             let mut breath = BREATH;
-            for slot in slots.clone().unwrap_or_else(|| record.slots()) {
+            for slot in record.slots().into_iter().filter(|slot| whose.has(slot)) {
                 let place = places.entry(slot.clone()).or_insert(0);
                 let new = record.since(&slot, *place, AT_ONCE);
                 *place = new.next;
@@ -109,26 +132,82 @@ pub(super) fn answer(record: Arc<Record>, wanted: Wanted, slots: Option<Vec<Slot
                     breath = LONG_BREATH;
                     text.extend(event(None, "missed", &Missed { worker: Some(id(&slot)), missed: new.missed }));
                 }
-                let lines = new.lines.iter().filter(|line| wanted.takes(line));
+                let lines = new.lines.iter().filter(|line| wanted.takes(line.time, line.stream));
                 lines.for_each(|line| text.extend(event(None, "line", &told(&slot, line))));
             }
-            if text.is_empty() && timeout(alive, news).await.is_err() {
-                text = b": keep-alive\n\n".to_vec();
+            if text.is_empty() && ended {
+                return;
             }
-            sleep(breath).await;
+            if text.is_empty() {
+                let quiet = async {
+                    select! {
+                        () = news => {}
+                        () = end => {}
+                    }
+                };
+                if timeout(alive, quiet).await.is_err() {
+                    text = b": keep-alive\n\n".to_vec();
+                }
+            }
+            if !book.open().has_ended() {
+                sleep(breath).await;
+            }
         }
     });
     answer
 }
 
+/// The last lines of several slots: not more than somebody reads, since a line costs many times what is kept of it.
+struct Last {
+    most: usize,
+    /// With the time by which they are ordered.
+    lines: Vec<(SystemTime, LogLine)>,
+}
+
+impl Last {
+    fn of(most: usize) -> Last {
+        Last { most: most.min(MOST), lines: Vec::new() }
+    }
+
+    fn add(&mut self, slot: &Slot, lines: Vec<Line>) {
+        // Each slot's lines stay in their order, wherever the clock was set meanwhile.
+        let mut time = lines.last().map_or(SystemTime::UNIX_EPOCH, |line| line.time);
+        let start = self.lines.len();
+        self.lines.extend(lines.iter().rev().map(|line| {
+            time = time.min(line.time);
+            (time, told(slot, line))
+        }));
+        if let Some(new) = self.lines.get_mut(start..) {
+            new.reverse();
+        }
+        if self.lines.len() > 2 * self.most {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        self.lines.sort_by_key(|(time, _)| *time);
+        let mut room = ROOM;
+        let fits = |(_, line): &&(SystemTime, LogLine)| {
+            let fits = room.checked_sub(line.line.len());
+            room = fits.unwrap_or(0);
+            fits.is_some()
+        };
+        let kept = self.lines.iter().rev().take(self.most).take_while(fits).count();
+        self.lines.drain(..self.lines.len() - kept);
+    }
+
+    fn lines(mut self) -> Vec<LogLine> {
+        self.cut();
+        self.lines.into_iter().map(|(_, line)| line).collect()
+    }
+}
+
 /// The last lines on stderr, of that process if one is given.
 pub(super) fn last_stderr(record: &Record, slot: &Slot, pid: Option<u32>) -> Vec<String> {
-    let lines = record.since(slot, 0, usize::MAX).lines;
-    let is_it = |line: &&Line| line.stream == Stream::Stderr && pid.is_none_or(|pid| pid == line.pid);
-    let stderr = lines.iter().rev().filter(is_it).take(EXPLAINING);
-    let mut last: Vec<String> = stderr.map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect();
-    last.reverse();
-    last
+    let is_it = |_, stream, one| stream == Stream::Stderr && pid.is_none_or(|pid| pid == one);
+    let (lines, _) = record.last(slot, EXPLAINING, is_it);
+    lines.iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect()
 }
 
 fn id((app, index): &Slot) -> String {

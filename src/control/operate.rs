@@ -1,6 +1,6 @@
 //! Changing calls: each is asked of the loop and then watched until it has come about, or cannot any more.
 
-use super::body::{Answer, Failure, event, events_text, send, stream};
+use super::body::{Answer, Failure, Lasts, event, events_text, send, stream};
 use super::desk::{Accepted, Action, Call, Rinit};
 use super::logs;
 use super::types::{Done, Event, Status, WorkerStatus};
@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use std::time::Duration;
 use tokio::select;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// However still it is, it is looked at again after this.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,27 +42,35 @@ impl Operation {
         // Restarts go one after the other, so that not all workers are away at once; the rest side by side.
         let in_turn = self.actions.iter().all(|action| matches!(action, Action::Restart(_)));
         let mut messages = Vec::new();
+        let mut refused = Vec::new();
         let mut waiting = Vec::new();
+        let mut status = self.rinit.ask(Call::Status).await?;
         for action in &self.actions {
-            let before = self.rinit.ask(Call::Status).await?;
-            let accepted = self.rinit.ask(|reply| Call::Act(action.clone(), reply)).await?;
-            let accepted = accepted.map_err(|why| Failure::new(StatusCode::CONFLICT, why))?;
-            match accepted.message {
-                Some(message) => messages.push(message),
-                None => waiting.push((action, accepted, before)),
+            let before = Before::of(action, &status);
+            match self.rinit.ask(|reply| Call::Act(action.clone(), reply)).await? {
+                Ok(Accepted { message: Some(message), .. }) => messages.push(message),
+                Ok(accepted) => waiting.push(Awaited { action, accepted, before }),
+                // Who cannot hear a signal does not keep it from the others.
+                Err(why) if matches!(action, Action::Signal(..)) => refused.push(why),
+                Err(why) => return Err(Failure::new(StatusCode::CONFLICT, why)),
             }
             if in_turn {
                 messages.extend(self.watch(std::mem::take(&mut waiting)).await?);
+                status = self.rinit.ask(Call::Status).await?;
             }
         }
+        if messages.is_empty() && !refused.is_empty() {
+            return Err(Failure::new(StatusCode::CONFLICT, refused.join("; ")));
+        }
         messages.extend(self.watch(waiting).await?);
+        messages.extend(refused);
         let workers = self.rinit.ask(Call::Status).await.map(|status| status.workers).unwrap_or_default();
         Ok(Done { ok: true, message: messages.join("; "), workers })
     }
 
     /// Does it, and tells every event until it is done.
-    pub(super) fn streamed(self) -> Answer {
-        let (sender, answer) = stream();
+    pub(super) fn streamed(self, lasts: &Lasts) -> Answer {
+        let (sender, answer) = stream(lasts);
         let book = self.rinit.book.clone();
         let mut from = book.open().end();
         spawn_local(async move {
@@ -72,6 +80,7 @@ impl Operation {
                 news.as_mut().enable();
                 let (missed, events) = book.open().since(from);
                 if !send(&sender, events_text(missed, &events)).await {
+                    drop(sender);
                     let _ = done.await;
                     return;
                 }
@@ -94,19 +103,20 @@ impl Operation {
     }
 
     /// Waits until all of these have come about.
-    async fn watch(&self, mut waiting: Vec<(&Action, Accepted, Status)>) -> Result<Vec<String>, Failure> {
+    async fn watch(&self, mut waiting: Vec<Awaited<'_>>) -> Result<Vec<String>, Failure> {
+        let book = &self.rinit.book;
         let mut messages = Vec::new();
         loop {
-            let mut news = std::pin::pin!(self.rinit.book.news.notified());
+            let mut news = std::pin::pin!(book.news.notified());
             news.as_mut().enable();
             if waiting.is_empty() {
                 return Ok(messages);
             }
             let status = self.rinit.ask(Call::Status).await?;
             let mut still = Vec::new();
-            for (action, accepted, before) in waiting {
-                match course(action, &accepted, &before, &status) {
-                    Course::GoesOn => still.push((action, accepted, before)),
+            for awaited in waiting {
+                match awaited.course(&status, || book.open().since(awaited.accepted.events_from).1) {
+                    Course::GoesOn => still.push(awaited),
                     Course::Done(message) => messages.push(message),
                     Course::Failed { why, worker } => return Err(self.failure(why, worker).await),
                 }
@@ -114,6 +124,8 @@ impl Operation {
             waiting = still;
             if !waiting.is_empty() {
                 let _ = timeout(LOOK, news).await;
+                // The more there is to look at, the less often.
+                sleep(Duration::from_micros(50 * status.workers.len() as u64)).await;
             }
         }
     }
@@ -146,29 +158,119 @@ impl Operation {
     }
 }
 
-/// How far an action has come, by what was before it and what is now.
-fn course(action: &Action, accepted: &Accepted, before: &Status, now: &Status) -> Course {
-    if now.state == "stopping" {
-        return overruled("the container is stopping");
+/// An action that was accepted, and what was before.
+struct Awaited<'a> {
+    action: &'a Action,
+    accepted: Accepted,
+    before: Before,
+}
+
+/// What an action finds.
+#[derive(Default)]
+struct Before {
+    /// The worker's name.
+    id: String,
+    /// Its process.
+    process: Option<Process>,
+    /// Of a scale: the slots that are there to stay.
+    slots: Vec<u32>,
+}
+
+impl Before {
+    fn of(action: &Action, status: &Status) -> Before {
+        match action {
+            Action::Start(slot) | Action::Stop(slot) | Action::Restart(slot) | Action::Drop(slot) => {
+                let row = row(status, *slot);
+                let process = row.and_then(|row| Process::of(row, status));
+                Before { id: row.map_or_else(String::new, |row| row.id.clone()), process, slots: Vec::new() }
+            }
+            Action::Scale { .. } => {
+                let stay = status.workers.iter().filter(|row| row.role == "worker" && row.state != "draining");
+                Before { slots: stay.map(|row| row.slot).collect(), ..Before::default() }
+            }
+            Action::Reload | Action::Signal(..) | Action::Shutdown(_) => Before::default(),
+        }
     }
-    match action {
-        Action::Reload => reload(accepted, now),
-        Action::Scale { .. } => scale(accepted, now),
-        // Done when they were accepted.
-        Action::Signal(..) | Action::Shutdown(_) => Course::Done(String::new()),
-        Action::Start(slot) => started(*slot, None, now),
-        Action::Restart(slot) => started(*slot, row(before, *slot).and_then(|row| row.pid), now),
-        Action::Stop(slot) => match row(now, *slot) {
-            Some(row) if row.state == "stopped" => Course::Done(format!("{} is stopped", row.id)),
-            Some(row) if row.state == "draining" => Course::GoesOn,
-            Some(row) => overruled(format!("somebody else has started {} again", row.id)),
-            None => Course::Done("it is gone".into()),
-        },
-        Action::Drop(slot) => match row(now, *slot) {
-            Some(row) if row.state == "draining" => Course::GoesOn,
-            Some(row) => overruled(format!("{} is there again: somebody else has scaled up", row.id)),
-            None => Course::Done(row(before, *slot).map_or_else(String::new, |row| format!("{} is gone", row.id))),
-        },
+}
+
+/// A process: numbers are used again, so when it was born tells too, in milliseconds of rinit's time.
+#[derive(Clone, Copy)]
+struct Process {
+    pid: u32,
+    born: u64,
+}
+
+impl Process {
+    fn of(row: &WorkerStatus, status: &Status) -> Option<Process> {
+        Some(Process { pid: row.pid?, born: status.uptime_ms.saturating_sub(row.uptime_ms.unwrap_or_default()) })
+    }
+
+    fn is(self, other: Process) -> bool {
+        // Both are rounded.
+        self.pid == other.pid && self.born.abs_diff(other.born) <= 2
+    }
+}
+
+impl Awaited<'_> {
+    /// How far it has come, by what was before it and what is now. `events`: what has happened since.
+    fn course(&self, now: &Status, events: impl FnOnce() -> Vec<Event>) -> Course {
+        if now.state == "stopping" {
+            return overruled("the container is stopping");
+        }
+        match self.action {
+            // Done when they were accepted.
+            Action::Signal(..) | Action::Shutdown(_) => Course::Done(String::new()),
+            Action::Reload => reload(&self.accepted, now),
+            Action::Scale { .. } => self.scale(now, &events()),
+            Action::Start(slot) => started(*slot, None, now),
+            Action::Restart(slot) => started(*slot, self.before.process, now),
+            Action::Stop(slot) => match row(now, *slot) {
+                Some(row) if matches!(row.state.as_str(), "stopped" | "draining") => {
+                    let runs = rows(now, *slot).any(|row| row.pid.is_some());
+                    if runs || row.state == "draining" {
+                        return Course::GoesOn;
+                    }
+                    Course::Done(format!("{} is stopped", row.id))
+                }
+                Some(row) => overruled(format!("somebody else has started {} again", row.id)),
+                None => Course::Done("it is gone".into()),
+            },
+            Action::Drop(slot) => match row(now, *slot) {
+                Some(row) if row.state == "draining" => Course::GoesOn,
+                Some(row) => overruled(format!("{} is there again: somebody else has scaled up", row.id)),
+                None => Course::Done(format!("{} is gone", self.before.id)),
+            },
+        }
+    }
+
+    /// Of a scale only the workers count that come or go by it.
+    fn scale(&self, now: &Status, events: &[Event]) -> Course {
+        let Some((app, from, to)) = self.accepted.scaled else { return Course::GoesOn };
+        let Some(app) = now.apps.get(app) else { return Course::GoesOn };
+        let own = || now.workers.iter().filter(|row| row.app == app.name && row.role == "worker");
+        let undone = if to > from { app.wanted < to } else { app.wanted > to };
+        if undone {
+            return overruled(format!("somebody else has scaled {} to {}", app.name, app.wanted));
+        }
+        if to < from {
+            let mut slots: Vec<u32> =
+                now.workers.iter().filter(|row| row.app == app.name).map(|row| row.slot).collect();
+            slots.dedup();
+            if slots.len() > to as usize {
+                return Course::GoesOn;
+            }
+        }
+        let was_ready = |row: &WorkerStatus| {
+            row.state == "ready"
+                || events.iter().any(|event| event.kind == "ready" && event.worker.as_ref() == Some(&row.id))
+        };
+        for row in own().filter(|row| to > from && !self.before.slots.contains(&row.slot) && !was_ready(row)) {
+            match run(row) {
+                Course::Done(_) => {}
+                other => return other,
+            }
+        }
+        Course::Done(format!("{} has {to} workers", app.name))
     }
 }
 
@@ -182,7 +284,9 @@ fn reload(accepted: &Accepted, now: &Status) -> Course {
             }
             Some(last) => {
                 let why = last.why.clone().unwrap_or_else(|| "the reload was ended".into());
-                let worker = now.workers.iter().find(|worker| why.contains(&worker.id)).cloned().map(Box::new);
+                let named = now.workers.iter().filter(|worker| why.contains(&worker.id));
+                // web-1 is in web-10 too.
+                let worker = named.max_by_key(|worker| worker.id.len()).cloned().map(Box::new);
                 return Course::Failed { why, worker };
             }
             None => return Course::GoesOn,
@@ -191,38 +295,23 @@ fn reload(accepted: &Accepted, now: &Status) -> Course {
     Course::Done(took.join(", "))
 }
 
-fn scale(accepted: &Accepted, now: &Status) -> Course {
-    let Some((app, wanted)) = accepted.wanted.and_then(|(app, wanted)| Some((now.apps.get(app)?, wanted))) else {
-        return Course::GoesOn;
-    };
-    let own = || now.workers.iter().filter(|worker| worker.app == app.name);
-    if app.wanted != wanted {
-        return overruled(format!("somebody else has scaled {} to {}", app.name, app.wanted));
-    }
-    if own().any(|worker| matches!(worker.state.as_str(), "starting" | "draining")) || own().count() != wanted as usize
-    {
-        return Course::GoesOn;
-    }
-    match own().find(|worker| matches!(worker.state.as_str(), "backoff" | "failed")) {
-        Some(worker) => stuck(worker),
-        None => Course::Done(format!("{} has {wanted} workers", app.name)),
-    }
+fn started(slot: SlotId, old: Option<Process>, now: &Status) -> Course {
+    let Some(row) = row(now, slot) else { return overruled("it was removed meanwhile") };
+    let is_old = Process::of(row, now).zip(old).is_some_and(|(process, old)| process.is(old));
+    if is_old { Course::GoesOn } else { run(row) }
 }
 
-fn started(slot: SlotId, old: Option<u32>, now: &Status) -> Course {
-    match row(now, slot) {
-        Some(row) if row.pid.is_some() && row.pid == old => Course::GoesOn,
-        Some(row) => match row.state.as_str() {
-            "ready" => Course::Done(format!("{} is ready", row.id)),
-            "backoff" | "failed" => stuck(row),
-            "stopped" => match row.last_exit.as_ref().filter(|exit| !exit.asked) {
-                Some(exit) if exit.code == Some(0) => Course::Done(format!("{} has run and finished", row.id)),
-                Some(_) => stuck(row),
-                None => overruled(format!("somebody else has stopped {}", row.id)),
-            },
-            _ => Course::GoesOn,
+/// Whether a worker that is to run is ready.
+fn run(row: &WorkerStatus) -> Course {
+    match row.state.as_str() {
+        "ready" => Course::Done(format!("{} is ready", row.id)),
+        "backoff" | "failed" => stuck(row),
+        "stopped" => match row.last_exit.as_ref().filter(|exit| !exit.asked) {
+            Some(exit) if exit.code == Some(0) => Course::Done(format!("{} has run and finished", row.id)),
+            Some(_) => stuck(row),
+            None => overruled(format!("somebody else has stopped {}", row.id)),
         },
-        None => overruled("it was removed meanwhile"),
+        _ => Course::GoesOn,
     }
 }
 
@@ -239,9 +328,12 @@ fn stuck(worker: &WorkerStatus) -> Course {
 
 /// The slot's own row; without one, any of its rows.
 fn row(status: &Status, slot: SlotId) -> Option<&WorkerStatus> {
-    let app = &status.apps.get(slot.app)?.name;
-    let rows = || status.workers.iter().filter(|worker| worker.app == *app && worker.slot == slot.index);
-    rows().find(|worker| worker.role == "worker").or_else(|| rows().next())
+    rows(status, slot).find(|worker| worker.role == "worker").or_else(|| rows(status, slot).next())
+}
+
+fn rows(status: &Status, slot: SlotId) -> impl Iterator<Item = &WorkerStatus> {
+    let app = status.apps.get(slot.app).map_or("", |app| app.name.as_str());
+    status.workers.iter().filter(move |worker| worker.app == app && worker.slot == slot.index)
 }
 
 #[cfg(test)]
@@ -272,7 +364,8 @@ mod tests {
 
     /// `…`, or what it says.
     fn told(action: Action, now: &Status) -> String {
-        match course(&action, &Accepted::default(), &status("ready", Some(10), true, 0), now) {
+        let before = Before::of(&action, &status("ready", Some(10), true, 0));
+        match (Awaited { action: &action, accepted: Accepted::default(), before }).course(now, Vec::new) {
             Course::GoesOn => "…".into(),
             Course::Done(message) => message,
             Course::Failed { why, .. } => format!("not: {why}"),

@@ -4,7 +4,7 @@
 
 use super::Gate;
 use super::api::Api;
-use super::body::Answer;
+use super::body::{Answer, Lasts};
 use super::desk::Rinit;
 use super::gate::Way;
 use crate::sys::{spawn_thread_with, watch};
@@ -14,13 +14,13 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Pid, getuid};
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -185,7 +185,8 @@ fn attend(
 ) {
     let task = spawn_local(async move {
         let _seat = seat;
-        let lasts = Rc::new(Cell::new(false));
+        let _client = Client::of(&api.rinit.clients);
+        let lasts = Lasts::default();
         let service = service_fn(|request| {
             let (api, lasts) = (api.clone(), lasts.clone());
             async move { Ok::<_, Infallible>(answer(&api, way, request, &lasts).await) }
@@ -210,7 +211,23 @@ fn attend(
     });
 }
 
-async fn answer(api: &Api, way: Way, request: Request<Incoming>, lasts: &Cell<bool>) -> Answer {
+/// Counts while it lives.
+struct Client(Arc<AtomicUsize>);
+
+impl Client {
+    fn of(all: &Arc<AtomicUsize>) -> Client {
+        all.fetch_add(1, Ordering::Relaxed);
+        Client(all.clone())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn answer(api: &Api, way: Way, request: Request<Incoming>, lasts: &Lasts) -> Answer {
     #[cfg(debug_assertions)]
     provoke(request.uri().path());
     match api.answer(way, request, lasts).await {

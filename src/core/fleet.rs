@@ -51,6 +51,11 @@ impl Fleet {
         &self.apps
     }
 
+    /// Whether there is a slot of that number.
+    pub fn has(&self, slot: SlotId) -> bool {
+        self.apps.get(slot.app).is_some_and(|app| app.slots.iter().any(|one| one.id == slot))
+    }
+
     /// Whether the container was asked to stop.
     pub fn is_stopping(&self) -> bool {
         matches!(self.stage, Stage::Stopping | Stage::Killing)
@@ -171,10 +176,10 @@ impl Fleet {
     }
 }
 
-/// Does something to a slot, if there is one of that number.
+/// Does something to a slot, if there is one of that number that stays.
 fn operate(apps: &mut [App], id: SlotId, act: impl FnOnce(&mut App, usize)) {
     if let Some(app) = apps.get_mut(id.app)
-        && let Some(at) = app.slots.iter().position(|slot| slot.id == id)
+        && let Some(at) = app.slots.iter().position(|slot| slot.id == id && slot.wish != Wish::Gone)
     {
         act(app, at);
     }

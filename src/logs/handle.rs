@@ -107,9 +107,9 @@ impl Logs {
 impl Shared {
     /// # Errors
     /// The kernel has no descriptor left.
-    pub(super) fn new(slots: usize) -> io::Result<Shared> {
+    pub(super) fn new() -> io::Result<Shared> {
         Ok(Shared {
-            record: Arc::new(Record::new(slots)),
+            record: Arc::new(Record::new()),
             queue: Mutex::default(),
             own: AtomicUsize::new(0),
             moves: AtomicUsize::new(0),

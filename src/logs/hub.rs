@@ -29,12 +29,12 @@ const LAST_LOOKS: Duration = Duration::from_millis(20);
 /// Pipes of dead workers that some descendant holds open: more than this, and the oldest is closed.
 const LEFT_OPEN: usize = 64;
 
-/// Starts the hub's thread. `slots`: how many share the room for what was written last.
+/// Starts the hub's thread.
 ///
 /// # Errors
 /// When the kernel has no descriptor or no thread left.
-pub fn start(format: Format, slots: usize) -> io::Result<Logs> {
-    let shared = Arc::new(Shared::new(slots)?);
+pub fn start(format: Format) -> io::Result<Logs> {
+    let shared = Arc::new(Shared::new()?);
     let mut hub = Hub::new(format, shared.clone());
     spawn_thread("logs", move || {
         // A fault in here loses what was being written, not the log.

@@ -21,8 +21,6 @@ const UNFINISHED: usize = 64 * 1024;
 /// The rings.
 pub struct Record {
     slots: Mutex<BTreeMap<Slot, Ring>>,
-    /// How much each slot may keep.
-    room: usize,
     /// Wakes those who follow.
     pub news: Notify,
 }
@@ -100,9 +98,8 @@ pub(super) struct Recorder {
 }
 
 impl Record {
-    pub(super) fn new(slots: usize) -> Record {
-        let room = (ALL / slots.max(1)).clamp(LEAST, MOST);
-        Record { slots: Mutex::default(), room, news: Notify::new() }
+    pub(super) fn new() -> Record {
+        Record { slots: Mutex::default(), news: Notify::new() }
     }
 
     /// The slots that have written.
@@ -118,16 +115,9 @@ impl Record {
         let from = from.min(ring.next);
         let mut news = News { missed: oldest.saturating_sub(from), lines: Vec::new(), next: from.max(oldest) };
         for entry in ring.entries.iter().filter(|entry| entry.first + entry.lines > from) {
-            let text = entry.text.strip_suffix(b"\n").unwrap_or(&entry.text);
-            for (number, text) in (entry.first..).zip(text.split(|byte| *byte == b'\n')) {
+            for (number, text) in (entry.first..).zip(entry.whole().split(|byte| *byte == b'\n')) {
                 if number >= from && news.lines.len() < most {
-                    news.lines.push(Line {
-                        number,
-                        time: entry.time,
-                        stream: entry.stream,
-                        pid: entry.pid,
-                        text: text.to_vec(),
-                    });
+                    news.lines.push(entry.line(number, text));
                     news.next = number + 1;
                 }
             }
@@ -135,9 +125,15 @@ impl Record {
         news
     }
 
-    /// The place behind the last line of a slot.
-    pub fn end(&self, slot: &Slot) -> u64 {
-        self.lock().get(slot).map_or(0, |ring| ring.next)
+    /// The last lines of a slot that are wanted, at most so many, in their order; and the place behind all of its lines.
+    /// What is wanted is decided for lines that were read at once.
+    pub fn last(&self, slot: &Slot, most: usize, wanted: impl Fn(SystemTime, Stream, u32) -> bool) -> (Vec<Line>, u64) {
+        let slots = self.lock();
+        let Some(ring) = slots.get(slot) else { return (Vec::new(), 0) };
+        let entries = ring.entries.iter().rev().filter(|entry| wanted(entry.time, entry.stream, entry.pid));
+        let mut lines: Vec<Line> = entries.flat_map(Entry::newest_first).take(most).collect();
+        lines.reverse();
+        (lines, ring.next)
     }
 
     /// What went through.
@@ -148,6 +144,21 @@ impl Record {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Slot, Ring>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn whole(&self) -> &[u8] {
+        self.text.strip_suffix(b"\n").unwrap_or(&self.text)
+    }
+
+    fn line(&self, number: u64, text: &[u8]) -> Line {
+        Line { number, time: self.time, stream: self.stream, pid: self.pid, text: text.to_vec() }
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = Line> {
+        let numbers = (self.first..self.first + self.lines).rev();
+        numbers.zip(self.whole().rsplit(|byte| *byte == b'\n')).map(|(number, text)| self.line(number, text))
     }
 }
 
@@ -171,12 +182,21 @@ impl Ring {
             self.size += text.len() + ENTRY;
             self.entries.push_back(Entry { first: entry_first, lines: kept, time, stream, pid, text });
         }
+        self.shrink(room);
+    }
+
+    fn shrink(&mut self, room: usize) {
         while self.size > room + ENTRY
             && let Some(oldest) = self.entries.pop_front()
         {
             self.size -= oldest.text.len() + ENTRY;
         }
     }
+}
+
+/// How much each of so many slots may keep.
+fn room(slots: usize) -> usize {
+    (ALL / slots.max(1)).clamp(LEAST, MOST)
 }
 
 impl Recorder {
@@ -209,9 +229,12 @@ impl Recorder {
         let mut slots = self.record.lock();
         if !slots.contains_key(&self.slot) {
             slots.insert(self.slot.clone(), Ring::default());
+            let room = room(slots.len());
+            slots.values_mut().for_each(|ring| ring.shrink(room));
         }
+        let room = room(slots.len());
         if let Some(ring) = slots.get_mut(&self.slot) {
-            ring.add(self.record.room, (self.stream, self.pid), time, [&begun, end]);
+            ring.add(room, (self.stream, self.pid), time, [&begun, end]);
             if let Some(total) = ring.total.get_mut(self.stream as usize) {
                 *total += std::mem::take(&mut self.uncounted);
             }
@@ -235,7 +258,7 @@ mod tests {
 
     #[test]
     fn lines_are_whole_however_they_were_read() {
-        let record = Arc::new(Record::new(1));
+        let record = Arc::new(Record::new());
         let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stdout, 7);
         for piece in ["on", "e\ntw", "o\nthree\n", "last"] {
             recorder.take(piece.as_bytes(), false, SystemTime::UNIX_EPOCH);
@@ -251,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_ring_is_bounded_and_a_slow_reader_is_told_what_it_missed() {
-        let record = Arc::new(Record::new(1000));
+        let record = Arc::new(Record::new());
         let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stderr, 7);
         for n in 0..100_000 {
             recorder.take(format!("line {n}\n").as_bytes(), false, SystemTime::UNIX_EPOCH);
@@ -259,11 +282,35 @@ mod tests {
         let news = record.since(&slot(), 10, usize::MAX);
         assert_eq!(news.next, 100_000);
         assert_eq!(news.missed + news.lines.len() as u64, 100_000 - 10);
-        assert!(news.lines.len() < 1000, "{}", news.lines.len());
+        assert!(news.lines.len() < 2 * MOST / "line 99999\n".len(), "{}", news.lines.len());
         let flood: String = (0..100_000).map(|n| format!("{n}\n")).collect();
         recorder.take(flood.as_bytes(), false, SystemTime::UNIX_EPOCH);
         let news = record.since(&slot(), 100_000, usize::MAX);
         assert_eq!(news.missed + news.lines.len() as u64, 100_000);
         assert_eq!(texts(&news).last().unwrap(), "99999");
+    }
+
+    #[test]
+    fn the_last_lines_are_found_from_the_end_and_all_rings_together_are_bounded() {
+        let record = Arc::new(Record::new());
+        let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stdout, 7);
+        recorder.take(b"1\n2\n3\n", false, SystemTime::UNIX_EPOCH);
+        Recorder::new(record.clone(), slot(), Stream::Stderr, 8).take(b"4\n", false, SystemTime::UNIX_EPOCH);
+        let last = |most, pid| {
+            let (lines, next) = record.last(&slot(), most, |_, _, one| pid == 0 || one == pid);
+            (texts(&News { missed: 0, lines, next }), next)
+        };
+        assert_eq!(last(2, 0), (vec!["3".into(), "4".into()], 4));
+        assert_eq!(last(9, 7), (vec!["1".into(), "2".into(), "3".into()], 4));
+        let flood = "x".repeat(99) + "\n";
+        for index in 0..40 {
+            Recorder::new(record.clone(), ("web".into(), index), Stream::Stdout, 7).take(
+                flood.repeat(10_000).as_bytes(),
+                false,
+                SystemTime::UNIX_EPOCH,
+            );
+        }
+        let kept: usize = record.slots().iter().map(|slot| record.last(slot, usize::MAX, |_, _, _| true).0.len()).sum();
+        assert!(kept * flood.len() <= ALL + 40 * ENTRY, "{kept} lines");
     }
 }

@@ -120,7 +120,7 @@ pub enum Message {
 pub enum Command {
     /// Follow this worker's log, under this number, in place of the one before.
     Follow(u64, String),
-    /// Read the events that come after this one.
+    /// Read the events from that number on.
     Events(Option<u64>),
     /// Ask rinit for this.
     Call(Call),
@@ -214,7 +214,7 @@ impl Model {
             commands.push(self.follow());
         }
         if std::mem::take(&mut self.events_ended) {
-            commands.push(Command::Events(self.events.last().map(|event| event.seq)));
+            commands.push(Command::Events(self.events.last().map(|event| event.seq + 1)));
         }
         commands
     }

@@ -5,7 +5,7 @@ use super::turn::Supervisor;
 use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
 use crate::control::{Accepted, Action, Call, Pages, Target, masked_command, time_text};
-use crate::core::{App, AppId, Event, Phase, Place, Slot, SlotId, Worker};
+use crate::core::{App, AppId, Event, Phase, Place, Slot, SlotId, Wish, Worker};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -44,8 +44,13 @@ impl Supervisor {
                 let app = self.app(app.as_deref())?;
                 let now = self.fleet.apps().get(app).map_or(1, App::wanted);
                 let count = scaled(&to, now)?;
-                let wanted = Some((app, count));
-                return Ok((Accepted { wanted, ..accepted }, Some(Event::ScaleTo(app, count))));
+                let scaled = Some((app, now, count));
+                return Ok((Accepted { scaled, ..accepted }, Some(Event::ScaleTo(app, count))));
+            }
+            // On its way out already: to be waited for.
+            Action::Drop(slot) if self.is_leaving(slot) => return Ok((accepted, None)),
+            Action::Start(slot) | Action::Stop(slot) | Action::Restart(slot) if self.is_leaving(slot) => {
+                return Err(format!("{} is on its way out: it was deleted, or scaled down", self.name(slot)));
             }
             Action::Start(slot) => Event::StartSlot(slot),
             Action::Stop(slot) => Event::StopSlot(slot),
@@ -91,10 +96,14 @@ impl Supervisor {
     /// The slots that a name means; at least one.
     fn find(&self, Target(name): &Target) -> Result<Vec<SlotId>, String> {
         let all = || self.fleet.apps().iter().flat_map(|app| &app.slots).map(|slot| slot.id);
+        let stays = |slot: &SlotId| !self.is_leaving(*slot);
         let alone = self.launches.len() == 1;
         let is_meant = |slot: &SlotId| {
             let app = self.launches.get(slot.app).map_or("", |launch| &launch.app.name);
-            name == "all" || *name == app || *name == self.name(*slot) || alone && *name == slot.index.to_string()
+            // Who is named is meant, even on the way out.
+            (name == "all" || *name == app) && stays(slot)
+                || *name == self.name(*slot)
+                || alone && *name == slot.index.to_string()
         };
         let found: Vec<SlotId> = all().filter(is_meant).collect();
         if found.is_empty() {
@@ -108,6 +117,10 @@ impl Supervisor {
 
     fn slot(&self, id: SlotId) -> Option<&Slot> {
         self.fleet.apps().get(id.app)?.slots.iter().find(|slot| slot.id == id)
+    }
+
+    fn is_leaving(&self, slot: SlotId) -> bool {
+        self.slot(slot).is_some_and(|slot| slot.wish == Wish::Gone)
     }
 
     fn name(&self, slot: SlotId) -> String {

@@ -87,6 +87,14 @@ pub(super) fn perform(
                 message: message.text(),
             };
             book.note(&report, &note);
+            // One of that number that comes later is another.
+            match report {
+                Report::Exited { slot, .. } | Report::StartFailed { slot, .. } => {
+                    book.forget(|one| one == slot && !fleet.has(slot));
+                }
+                Report::Scaled { .. } => book.forget(|slot| !fleet.has(slot)),
+                _ => {}
+            }
             reporter.tell(message, lines);
             None
         }

@@ -62,8 +62,7 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
         code: INTERNAL_ERROR,
     };
     let format = format_of(&settings);
-    let slots = settings.apps.iter().map(|app| app.policy.instances as usize).sum();
-    let logs = logs::start(format, slots).map_err(|error| cannot("no thread for the log", error))?;
+    let logs = logs::start(format).map_err(|error| cannot("no thread for the log", error))?;
     logs::install(&logs, format, settings.log.level);
     let signals = Signals::catch_all().map_err(|error| cannot("no handler for signals", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -90,8 +89,13 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     if gate.path().is_none() && settings.entrances.socket == Entrance::Anywhere {
         tracing::info!("no control socket, so no verbs: no place for it among {} (--socket PATH)", SOCKETS.join(", "));
     }
-    let rinit =
-        Rinit { calls: caller, book: book.clone(), record: logs.record(), config: Arc::new(settings.shown.clone()) };
+    let rinit = Rinit {
+        calls: caller,
+        book: book.clone(),
+        record: logs.record(),
+        config: Arc::new(settings.shown.clone()),
+        clients: Arc::default(),
+    };
     let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &settings, (book, calls))
         .map_err(|error| cannot("no descriptors", error))?;
     Ok(crash::guard(&mut supervisor, &runtime, signals, (gate, rinit)))

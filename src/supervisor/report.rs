@@ -4,6 +4,8 @@ use super::launch::Launch;
 use crate::control::Book;
 use crate::core::{Exit, How, Next, Report, Role, Sign, SlotId, Time, Trouble, WorkerId};
 use nix::unistd::Pid;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +27,8 @@ pub(super) struct Reporter {
     book: Arc<Book>,
     queue: Option<mpsc::Sender<Item>>,
     task: JoinHandle<()>,
+    /// How many wait, or are being told.
+    waiting: Rc<Cell<usize>>,
     lost: u64,
 }
 
@@ -36,7 +40,7 @@ struct Item {
 }
 
 /// Messages that wait behind one about an exit; more are counted.
-const WAITING: usize = 1024;
+const WAITING: usize = 8192;
 /// How long a worker's last lines are waited for when stdout is not read.
 const LINES: Duration = Duration::from_millis(250);
 /// How long the last messages may take.
@@ -46,6 +50,8 @@ impl Reporter {
     pub(super) fn start(book: Arc<Book>) -> Reporter {
         let (queue, mut items) = mpsc::channel::<Item>(WAITING);
         let teller = book.clone();
+        let waiting: Rc<Cell<usize>> = Rc::default();
+        let still = waiting.clone();
         let task = tokio::task::spawn_local(async move {
             let mut patience = LINES;
             while let Some(Item { message, before, lines }) = items.recv().await {
@@ -60,19 +66,24 @@ impl Reporter {
                 };
                 message.write(&lines);
                 teller.told(before);
+                still.set(still.get().saturating_sub(1));
             }
         });
-        Reporter { book, queue: Some(queue), task, lost: 0 }
+        Reporter { book, queue: Some(queue), task, waiting, lost: 0 }
     }
 
     /// Takes a message; with `lines`, once the worker's lines are written.
     pub(super) fn tell(&mut self, message: Message, lines: Option<oneshot::Receiver<Vec<String>>>) {
-        let item = Item { message, before: self.book.open().end(), lines };
-        let full = self.queue.as_ref().is_none_or(|queue| queue.try_send(item).is_err());
-        if full {
-            self.lost += 1;
-        } else if self.lost > 0 {
-            tracing::warn!("{} messages of rinit were lost: stderr was not read", std::mem::take(&mut self.lost));
+        let before = self.book.open().end();
+        if self.waiting.get() == 0 && lines.is_none() {
+            message.write(&[]);
+            self.book.told(before);
+            return;
+        }
+        let item = Item { message, before, lines };
+        match self.queue.as_ref().is_some_and(|queue| queue.try_send(item).is_ok()) {
+            true => self.waiting.set(self.waiting.get() + 1),
+            false => self.lost += 1,
         }
     }
 
@@ -80,6 +91,9 @@ impl Reporter {
     pub(super) async fn finish(&mut self) {
         self.queue = None;
         let _ = timeout(LAST, &mut self.task).await;
+        if self.lost > 0 {
+            tracing::warn!("{} messages of rinit are left out: too many came at once", self.lost);
+        }
     }
 }
 

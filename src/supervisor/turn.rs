@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,11 +27,13 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 /// So many of one kind are handled before the others have their turn.
 const AT_ONCE: usize = 1024;
+/// So many deaths are handled, each with the start that follows, before signals have their turn.
+const DEATHS: usize = 32;
 /// Events kept for the report of a panic.
 const RECORDED: usize = 256;
 /// A log that has moved nothing for so long, and does not even say so, is stuck in a write that waits.
 const STUCK: Duration = Duration::from_secs(2);
-/// So long the end waits for the client that asked for it to be gone, looking that often.
+/// So long the end waits for clients to be gone, looking that often.
 const FAREWELL: Duration = Duration::from_millis(500);
 const GOING: Duration = Duration::from_millis(2);
 /// Tasks wait when the loop has so many of their notices to read.
@@ -97,7 +100,7 @@ impl Supervisor {
         let mut reporter = Reporter::start(self.book.clone());
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
         let (gate, rinit) = control;
-        let socket = gate.path().map(Path::to_owned);
+        let (socket, clients) = (gate.path().map(Path::to_owned), rinit.clients.clone());
         if gate.is_open() {
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
@@ -127,9 +130,12 @@ impl Supervisor {
                 self.fleet.apps().iter().flat_map(|app| &app.slots).any(|slot| slot.place == Place::Failed);
             reporter.tell(report::end(code, has_failed), None);
         }
+        // What is still asked is not answered any more.
+        self.calls.close();
+        while self.calls.try_recv().is_ok() {}
         reporter.finish().await;
         self.flush(&signals).await?;
-        self.take_leave().await;
+        self.take_leave(&clients).await;
         // Its thread goes on to the last.
         socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
         Ok(code)
@@ -215,7 +221,7 @@ impl Supervisor {
 
     /// Collects what has ended: workers, probes, and every orphan of the container.
     fn reap(&mut self, reporter: &mut Reporter) {
-        for _ in 0..AT_ONCE {
+        for _ in 0..DEATHS {
             let Some((pid, exit)) = reap::peek() else {
                 self.more_to_reap = false;
                 return;
@@ -316,14 +322,12 @@ impl Supervisor {
         }
     }
 
-    /// The end of PID 1 is the end of every process of the container. Who asked for it hears of it first.
-    async fn take_leave(&mut self) {
-        // What is still asked is not answered any more.
-        self.calls.close();
-        while self.calls.try_recv().is_ok() {}
-        let Some(client) = self.asked_to_end_by else { return };
+    /// The end of PID 1 is the end of every process of the container: who follows the log or the events hears the rest first,
+    /// and who asked for the end has its answer.
+    async fn take_leave(&self, clients: &AtomicUsize) {
+        self.book.end();
         let goes = async {
-            while exists(client) {
+            while clients.load(Ordering::Relaxed) > 0 || self.asked_to_end_by.is_some_and(exists) {
                 sleep(GOING).await;
             }
         };

@@ -20,7 +20,7 @@ fn run(call: &Call) -> Outcome {
     let path = match call.option("since") {
         None => "/v1/events".into(),
         Some(since) => match since.parse::<u64>() {
-            Ok(number) => format!("/v1/events?since={number}"),
+            Ok(number) => format!("/v1/events?since={}", number.saturating_add(1)),
             Err(_) => {
                 return Err(Failure::Usage(format!("--since {since}: not the number of an event (seq in --json)")));
             }

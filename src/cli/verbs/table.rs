@@ -1,6 +1,7 @@
 //! A table: all of it when piped, and what fits on a terminal.
 
 use super::output::{BOLD, Colour, PLAIN, harmless, paint};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A column.
 pub struct Column {
@@ -102,15 +103,22 @@ fn fit(shown: &mut Vec<Shown>, width: usize) {
     }
 }
 
+/// As a terminal has it: letters of East Asia are two wide.
 fn letters(text: &str) -> usize {
-    text.chars().count()
+    text.width()
 }
 
 fn shortened(text: &str, width: usize) -> String {
     if letters(text) <= width {
         return text.to_owned();
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let mut left = width.saturating_sub(1);
+    let fits = |letter: &char| {
+        let fits = left.checked_sub(letter.width().unwrap_or_default());
+        left = fits.unwrap_or(0);
+        fits.is_some()
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]

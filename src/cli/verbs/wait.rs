@@ -30,8 +30,8 @@ fn run(call: &Call) -> Outcome {
     let mut answered = start;
     loop {
         let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-        // A read needs some time to be one.
-        let patience = left.unwrap_or(GRACE).clamp(Duration::from_millis(10), GRACE);
+        // The last look is one too.
+        let patience = left.unwrap_or(GRACE).clamp(GRACE / 5, GRACE);
         let is_over = left.is_some_and(|left| left.is_zero());
         match call.client.probe("/readyz", patience) {
             Ok((200, _)) => return ready(call),
