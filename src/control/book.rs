@@ -96,7 +96,9 @@ impl Book {
 
     /// Forgets slots that are there no more.
     pub fn forget(&self, is_gone: impl Fn(SlotId) -> bool) {
-        self.open().slots.retain(|slot, _| !is_gone(*slot));
+        let mut pages = self.open();
+        let gone = pages.slots.iter_mut().filter(|(slot, _)| is_gone(**slot));
+        gone.for_each(|(_, history)| *history = History::default());
     }
 
     /// Nothing more will happen: who follows hears the rest.

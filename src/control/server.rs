@@ -141,7 +141,7 @@ async fn by_socket(listener: UnixListener, api: Rc<Api>) {
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(peer) if peer.uid() == 0 || peer.uid() == getuid().as_raw() => {
                     let client = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
-                    attend(stream, Way::Socket(client), api.clone(), seat);
+                    attend(Box::new(stream), Way::Socket(client), api.clone(), seat);
                 }
                 Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
                 Err(error) => tracing::debug!("somebody at the control socket is nobody: {error}"),
@@ -156,7 +156,7 @@ async fn by_web(listener: TcpListener, api: Rc<Api>) {
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => attend(stream, Way::Web, api.clone(), seat),
+            Ok((stream, _)) => attend(Box::new(stream), Way::Web, api.clone(), seat),
             Err(error) => refused(&error).await,
         }
     }
@@ -176,13 +176,13 @@ fn provoke(path: &str) {
     }
 }
 
+/// A connection, of either kind: one HTTP server is enough in the binary.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
 /// Serves one connection in a task of its own.
-fn attend(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    way: Way,
-    api: Rc<Api>,
-    seat: tokio::sync::OwnedSemaphorePermit,
-) {
+fn attend(stream: Box<dyn Duplex>, way: Way, api: Rc<Api>, seat: tokio::sync::OwnedSemaphorePermit) {
     let task = spawn_local(async move {
         let _seat = seat;
         let _client = Client::of(&api.rinit.clients);

@@ -130,8 +130,16 @@ impl Record {
     pub fn last(&self, slot: &Slot, most: usize, wanted: impl Fn(SystemTime, Stream, u32) -> bool) -> (Vec<Line>, u64) {
         let slots = self.lock();
         let Some(ring) = slots.get(slot) else { return (Vec::new(), 0) };
-        let entries = ring.entries.iter().rev().filter(|entry| wanted(entry.time, entry.stream, entry.pid));
-        let mut lines: Vec<Line> = entries.flat_map(Entry::newest_first).take(most).collect();
+        let mut lines = Vec::new();
+        for entry in ring.entries.iter().rev().filter(|entry| wanted(entry.time, entry.stream, entry.pid)) {
+            let mut number = entry.first + entry.lines;
+            for text in entry.whole().rsplit(|byte| *byte == b'\n') {
+                number -= 1;
+                if lines.len() < most {
+                    lines.push(entry.line(number, text));
+                }
+            }
+        }
         lines.reverse();
         (lines, ring.next)
     }
@@ -154,11 +162,6 @@ impl Entry {
 
     fn line(&self, number: u64, text: &[u8]) -> Line {
         Line { number, time: self.time, stream: self.stream, pid: self.pid, text: text.to_vec() }
-    }
-
-    fn newest_first(&self) -> impl Iterator<Item = Line> {
-        let numbers = (self.first..self.first + self.lines).rev();
-        numbers.zip(self.whole().rsplit(|byte| *byte == b'\n')).map(|(number, text)| self.line(number, text))
     }
 }
 

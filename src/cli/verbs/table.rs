@@ -1,7 +1,7 @@
 //! A table: all of it when piped, and what fits on a terminal.
 
 use super::output::{BOLD, Colour, PLAIN, harmless, paint};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthChar;
 
 /// A column.
 pub struct Column {
@@ -105,7 +105,7 @@ fn fit(shown: &mut Vec<Shown>, width: usize) {
 
 /// As a terminal has it: letters of East Asia are two wide.
 fn letters(text: &str) -> usize {
-    text.width()
+    text.chars().filter_map(UnicodeWidthChar::width).sum()
 }
 
 fn shortened(text: &str, width: usize) -> String {
