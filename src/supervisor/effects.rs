@@ -14,8 +14,10 @@ use tokio::time::timeout;
 /// How long reading a new generation's files may take.
 const READING: Duration = Duration::from_secs(10);
 /// How long a Node worker that is replaced leaves connections open on which nothing goes on: longer than Node's own 5 s, so
-/// that no client's next request meets a closed one.
-const IDLE_AT_RELOAD: Duration = Duration::from_secs(7);
+/// that no client's next request meets a closed one; and of the time until the stop signal comes, so much at the most: who
+/// sends a request before that has time for an answer.
+const IDLE_AT_RELOAD: Duration = Duration::from_millis(5500);
+const IDLE_AT_MOST: f32 = 0.8;
 /// And when the container stops, which somebody may be waiting for.
 const IDLE_AT_STOP: Duration = Duration::from_secs(1);
 
@@ -54,7 +56,8 @@ pub(super) fn perform(
         Effect::Ask(worker) => {
             let launch = workers.slot(worker).and_then(|slot| launches.get(slot.app))?;
             let idle = if fleet.is_stopping() { IDLE_AT_STOP } else { IDLE_AT_RELOAD };
-            workers.ask(worker, launch, idle);
+            let patience = launch.app.policy.ask.unwrap_or_default();
+            workers.ask(worker, launch, idle.min(patience.mul_f32(IDLE_AT_MOST)));
             None
         }
         Effect::Signal(worker, signal) => {

@@ -58,7 +58,7 @@ fn events_that_break_off_go_on_after_the_last_one() {
     let mut monit = Monit::new(four());
     monit.tell(Message::Event(event(41, "info", "x")));
     monit.tell(Message::EventsEnded);
-    assert_eq!(monit.tell(Message::Status(four())), [Command::Events(Some(41))]);
+    assert_eq!(monit.tell(Message::Status(four())), [Command::Events(Some(42))]);
     assert_eq!(monit.tell(Message::Status(four())), []);
 }
 

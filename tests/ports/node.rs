@@ -574,6 +574,31 @@ fn a_stop_ends_an_app_that_something_else_keeps_alive() {
     stops_after_its_answers("timer.js");
 }
 
+#[test]
+fn a_stop_sends_clients_away_from_an_app_that_tells_them_to_stay() {
+    stops_after_its_answers("insists.js");
+}
+
+#[test]
+fn a_stop_answers_every_request_that_a_client_has_sent_already() {
+    for version in ["node18", "node20", "node22", "node24"] {
+        let Some(node) = runtime(version) else { return };
+        let port = free_port();
+        let rig = node_app(1, &[], &node, "app.js", port).start();
+        all_listen(&rig, 1);
+        let mut stream = connect(port).unwrap();
+        stream.get_mut().write_all(request("/", "keep-alive").as_bytes()).unwrap();
+        assert!(answer(&mut stream).unwrap().1, "it is kept");
+        let three = ["/slow", "/", "/"].map(|path| request(path, "keep-alive")).concat();
+        stream.get_mut().write_all(three.as_bytes()).unwrap();
+        rig.signal("TERM");
+        for _ in 0..3 {
+            assert!(pid_in(&answer(&mut stream).unwrap().0).is_some());
+        }
+        assert_eq!(rig.wait(), 0);
+    }
+}
+
 fn all_answer(count: usize, ask: impl Fn() -> String) {
     let mut seen = BTreeSet::new();
     eventually(&format!("{count} processes answer"), || {

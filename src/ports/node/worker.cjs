@@ -40,6 +40,19 @@ function letTheScriptEnd() {
   };
 }
 
+// Headers as writeHead() takes them: an object, a list of names and values by turns, or one of pairs.
+function closing(headers) {
+  if (!headers || typeof headers !== 'object') return headers;
+  const is = (name) => typeof name === 'string' && name.toLowerCase() === 'connection';
+  if (!Array.isArray(headers)) {
+    return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, is(name) ? 'close' : value]));
+  }
+  return headers.map((item, at) => {
+    if (Array.isArray(item)) return is(item[0]) ? [item[0], 'close'] : item;
+    return at % 2 === 1 && is(headers[at - 1]) ? 'close' : item;
+  });
+}
+
 let finishing = false;
 
 // `idle`: milliseconds that connections without a request are left open; `signal`: sent to itself after `after`
@@ -53,13 +66,24 @@ function finish({ idle, signal, after }) {
   const handles = () => process._getActiveHandles();
   const sockets = () => handles().filter((handle) => handle instanceof net.Socket && handle.server);
 
-  // Every answer from now on tells its client not to send another request on that connection.
-  const last = (response) => {
-    if (response && !response.headersSent) response.shouldKeepAlive = false;
+  // Every answer from now on tells its client not to send another request on that connection, whatever the app says of it;
+  // unless the client has sent one already (pipelining), whose answer will.
+  const isLast = ({ req, headersSent }) => {
+    const parser = req && req.socket && req.socket.parser;
+    return !headersSent && (!parser || !parser.incoming || parser.incoming === req);
   };
-  for (const socket of sockets()) last(socket._httpMessage);
-  const requests = require('diagnostics_channel').channel('http.server.request.start');
-  requests.subscribe(({ response }) => last(response));
+  for (const { _httpMessage: response } of sockets()) {
+    if (response && isLast(response)) response.shouldKeepAlive = false;
+  }
+  const { writeHead } = http.ServerResponse.prototype;
+  http.ServerResponse.prototype.writeHead = function (status, ...rest) {
+    if (status !== 101 && isLast(this)) {
+      this.shouldKeepAlive = false;
+      if (this.hasHeader('connection')) this.setHeader('Connection', 'close');
+      rest.push(closing(rest.pop()));
+    }
+    return writeHead.call(this, status, ...rest);
+  };
   const { emit } = net.Server.prototype;
   net.Server.prototype.emit = function (event, stream, ...rest) {
     // HTTP/2: GOAWAY, and the streams of the session go on to their end.
