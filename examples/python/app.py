@@ -60,12 +60,14 @@ def main():
     # Two workers may be woken for one connection: who comes second must not wait for the next.
     server.socket.setblocking(False)
 
-    def stop(*_):
-        stopping.set()
-        # From another thread: shutdown() waits for the loop that this handler interrupts.
-        threading.Thread(target=server.shutdown).start()
+    def stop():
+        stopping.wait()
+        server.shutdown()
 
-    signal.signal(signal.SIGTERM, stop)
+    # A thread that is there already: shutdown() waits for the loop that the handler interrupts, and a handler that starts a
+    # thread while the loop starts one waits for ever.
+    threading.Thread(target=stop, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     print(f"{ME}, listens on http://localhost:{PORT}", flush=True)
     server.serve_forever(poll_interval=0.1)
     server.server_close()

@@ -34,13 +34,15 @@ class Server(ThreadingHTTPServer):
     daemon_threads = False  # server_close() waits for the answers that are under way
 
 
-def stop(*_):
-    stopping.set()
-    # From another thread: shutdown() waits for the loop that this handler interrupts.
-    threading.Thread(target=server.shutdown).start()
+def stop():
+    stopping.wait()
+    server.shutdown()
 
 
+# A thread that is there already: shutdown() waits for the loop that the handler interrupts, and a handler that starts a
+# thread while the loop starts one waits for ever.
+threading.Thread(target=stop, daemon=True).start()
 server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler)
-signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGTERM, lambda *_: stopping.set())
 server.serve_forever(poll_interval=0.1)
 server.server_close()
