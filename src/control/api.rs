@@ -1,6 +1,6 @@
 //! What each route answers.
 
-use super::body::{Answer, Failure, Lasts, events_text, json, send, stream, whole};
+use super::body::{Answer, Failure, Lasts, events_text, json, stream, whole};
 use super::desk::{Action, Call, Rinit, Target};
 use super::gate::Way;
 use super::operate::Operation;
@@ -109,8 +109,10 @@ impl Api {
             }
             (_, "/healthz") => Ok(whole(StatusCode::OK, "text/plain", "ok\n")),
             (_, "/readyz") => {
-                let status = self.rinit.ask(Call::Status).await?;
-                let ready = status.state == "running" && status.apps.iter().all(|app| app.ready >= app.wanted);
+                let status = self.rinit.ask(Call::Status).await;
+                let ready = status.is_ok_and(|status| {
+                    status.state == "running" && status.apps.iter().all(|app| app.ready >= app.wanted)
+                });
                 let (code, text) =
                     if ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") };
                 Ok(whole(code, "text/plain", text))
@@ -236,7 +238,7 @@ impl Api {
     }
 
     fn events(&self, since: Option<u64>, lasts: &Lasts) -> Answer {
-        let (sender, answer) = stream(lasts);
+        let (writer, answer) = stream(lasts);
         let book = self.rinit.book.clone();
         let mut from = since.unwrap_or_else(|| book.open().end().saturating_sub(PAST));
         let told = since.is_some();
@@ -251,11 +253,11 @@ impl Api {
                     (missed, events, pages.has_ended())
                 };
                 let missed = if std::mem::take(&mut is_first) { 0 } else { missed };
-                if !send(&sender, events_text(missed, &events)).await || ended {
+                if !writer.send(events_text(missed, &events)).await || ended {
                     return;
                 }
                 from = events.last().map_or(from + missed, |event| event.seq + 1);
-                if timeout(ALIVE, news).await.is_err() && !send(&sender, b": keep-alive\n\n".to_vec()).await {
+                if timeout(ALIVE, news).await.is_err() && !writer.send(b": keep-alive\n\n".to_vec()).await {
                     return;
                 }
             }

@@ -72,16 +72,35 @@ pub(super) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Byte
     answer
 }
 
-/// Server-sent events, given one after the other to the sender that comes with it. It waits while the client does not read.
-pub(super) fn stream(lasts: &Lasts) -> (mpsc::Sender<Bytes>, Answer) {
+/// Server-sent events, given one after the other to the writer that comes with it. It waits while the client does not read.
+pub(super) fn stream(lasts: &Lasts) -> (Writer, Answer) {
     lasts.set(true);
     // One is being written while the next is made.
     let (sender, receiver) = mpsc::channel(1);
-    let mut answer = Response::new(Stream(receiver, lasts.clone()).boxed());
+    let mut answer = Response::new(Stream(receiver).boxed());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    (sender, answer)
+    (Writer { sender, lasts: lasts.clone() }, answer)
+}
+
+/// Writes a stream. Once it is gone, the client has as long for the rest as for any other answer.
+pub(super) struct Writer {
+    sender: mpsc::Sender<Bytes>,
+    lasts: Lasts,
+}
+
+impl Writer {
+    /// Sends a piece; false: nobody reads it.
+    pub(super) async fn send(&self, text: Vec<u8>) -> bool {
+        text.is_empty() || matches!(timeout(DEAF, self.sender.send(text.into())).await, Ok(Ok(())))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.lasts.set(false);
+    }
 }
 
 /// One server-sent event (the WHATWG's HTML standard, 9.2).
@@ -89,11 +108,6 @@ pub(super) fn event(id: Option<u64>, kind: &str, data: &impl Serialize) -> Vec<u
     let id = id.map_or(String::new(), |id| format!("id: {id}\n"));
     let data = serde_json::to_string(data).unwrap_or_default();
     format!("{id}event: {kind}\ndata: {data}\n\n").into_bytes()
-}
-
-/// Sends a piece of a stream; false: nobody reads it.
-pub(super) async fn send(sender: &mpsc::Sender<Bytes>, text: Vec<u8>) -> bool {
-    text.is_empty() || matches!(timeout(DEAF, sender.send(text.into())).await, Ok(Ok(())))
 }
 
 /// Events of the book, after a word on how many are gone.
@@ -106,7 +120,7 @@ pub(super) fn events_text(missed: u64, events: &[Event]) -> Vec<u8> {
     text
 }
 
-struct Stream(mpsc::Receiver<Bytes>, Lasts);
+struct Stream(mpsc::Receiver<Bytes>);
 
 impl Body for Stream {
     type Data = Bytes;
@@ -116,10 +130,6 @@ impl Body for Stream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.0.poll_recv(context);
-        if let Poll::Ready(None) = next {
-            self.1.set(false);
-        }
-        next.map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

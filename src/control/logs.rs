@@ -1,6 +1,6 @@
 //! `/v1/logs`: what workers wrote last, and what they write.
 
-use super::body::{Answer, Failure, Lasts, event, json, send, stream};
+use super::body::{Answer, Failure, Lasts, event, json, stream};
 use super::book::time_text;
 use super::desk::Rinit;
 use super::routes::query;
@@ -108,13 +108,13 @@ pub(super) fn answer(rinit: &Rinit, wanted: Wanted, whose: Whose, alive: Duratio
     if !wanted.follow {
         return json(StatusCode::OK, &LogLines { lines });
     }
-    let (sender, answer) = stream(lasts);
+    let (writer, answer) = stream(lasts);
     spawn_local(async move {
         let mut text = Vec::new();
         lines.iter().for_each(|line| text.extend(event(None, "line", line)));
         drop(lines);
         loop {
-            if !send(&sender, std::mem::take(&mut text)).await {
+            if !writer.send(std::mem::take(&mut text)).await {
                 return;
             }
             let mut news = std::pin::pin!(record.news.notified());

@@ -10,6 +10,7 @@
 mod api;
 mod body;
 mod book;
+mod course;
 mod desk;
 mod gate;
 mod logs;

@@ -122,7 +122,7 @@ impl Message {
             text.push_str("; its last lines on stderr:");
             lines.iter().for_each(|line| text.push_str(&format!("\n    {line}")));
             if lines.iter().any(|line| line.contains("cluster.") && line.contains("is not a function")) {
-                text.push_str("\nan app that forks its own cluster needs --share-ports off, and one worker");
+                text.push_str("\nan app that forks its own cluster needs --share-ports off -i 1 --reload restart");
             }
         }
         match self.level {

@@ -1,5 +1,6 @@
-//! Who is at the other end of a socket.
+//! Who is at the other end of a socket, and whether it is still there.
 
+use nix::errno::Errno;
 use nix::sys::socket::UnixCredentials;
 use nix::sys::stat::fstat;
 use nix::unistd::{Pid, getpgid};
@@ -41,4 +42,9 @@ pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
         }
     }
     Some(false)
+}
+
+/// Whether a process of that number is there, if only as a zombie.
+pub fn exists(pid: Pid) -> bool {
+    nix::sys::signal::kill(pid, None) != Err(Errno::ESRCH)
 }

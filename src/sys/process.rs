@@ -195,11 +195,6 @@ pub fn kill(target: Pid, signal: Signal) -> nix::Result<()> {
     Errno::result(unsafe { libc::kill(target.as_raw(), signal.number()) }).map(drop)
 }
 
-/// Whether a process of that number is there, if only as a zombie.
-pub fn exists(pid: Pid) -> bool {
-    nix::sys::signal::kill(pid, None) != Err(Errno::ESRCH)
-}
-
 /// Why a process cannot be had now, and may be later: a limit of the container or the user, named; or `None` when the
 /// error is of another kind.
 pub fn why_not_now(errno: Errno) -> Option<&'static str> {

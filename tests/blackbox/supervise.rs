@@ -305,3 +305,15 @@ fn the_container_runs_until_the_last_worker_has_finished() {
     go.set();
     assert_eq!(rig.wait(), 4);
 }
+
+#[test]
+fn of_very_many_workers_rinit_tells_of_each() {
+    const MANY: usize = 600;
+    let count = MANY.to_string();
+    let rig = Rig::new(&["-i", &count, "--ready", "spawn", "--", "sleep", "1000"]).start();
+    rig.until("all are started", |out| out.count(") started") == MANY);
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    assert_eq!(rig.output().count(" is gone: SIGTERM"), MANY);
+    assert!(!rig.output().has("left out"), "{:#?}", rig.output().stderr);
+}

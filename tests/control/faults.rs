@@ -62,6 +62,47 @@ fn clients_that_dribble_leave_or_never_read_harm_nobody() {
     assert_eq!(rinit.rig.wait(), 0);
 }
 
+/// What is kept of an empty line is a byte; what is given of it is a hundred.
+#[test]
+fn many_short_lines_that_are_asked_for_cost_rinit_little() {
+    let rinit = start(&[], "file=DIR/flood exec sh DIR/flood");
+    let script = rinit.folder.path().join("written");
+    std::fs::write(&script, "yes '' | head -c 600000; sleep 1000").unwrap();
+    std::fs::rename(script, rinit.folder.path().join("flood")).unwrap();
+    let memory = || status_field(rinit.rig.pid(), "VmHWM").trim_end_matches(" kB").parse::<u64>().unwrap();
+    rinit.rig.until("all is written", |out| out.stdout.len() == 1_200_000);
+    let before = memory();
+    for _ in 0..5 {
+        let answer = ask(&rinit.socket, "GET", "/v1/logs?lines=99999999", "");
+        assert_eq!(answer.json()["lines"].as_array().unwrap().len(), 10_000);
+    }
+    assert!(memory() < before + 32 * 1024, "{before} kB, and then {} kB", memory());
+}
+
+#[test]
+fn who_follows_hears_the_last_words() {
+    let rinit = start(&[], "on-term=say=bye,exit=0 up wait");
+    rinit.rig.until("both can say it", |out| out.count("up ") == 2);
+    let follow = |target: &str| {
+        let mut stream = UnixStream::connect(&rinit.socket).unwrap();
+        stream.write_all(format!("GET {target} HTTP/1.0\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
+        let mut start = [0; 15];
+        stream.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.0 200 OK");
+        stream
+    };
+    let followers = ["/v1/logs?follow=true", "/v1/logs?follow=true&worker=web", "/v1/events"].map(follow);
+    rinit.rig.signal("TERM");
+    let heard = followers.map(|mut stream| {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(heard[..2].iter().map(|text| text.matches("\"bye\"").count()).collect::<Vec<_>>(), [2, 2], "{heard:#?}");
+    assert_eq!(heard[2].matches("is gone: exit code 0").count(), 2, "{heard:#?}");
+    assert_eq!(rinit.rig.wait(), 0);
+}
+
 #[test]
 fn over_the_web_reading_is_free_and_writing_takes_the_token() {
     let folder = tempfile::tempdir().unwrap();

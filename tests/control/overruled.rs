@@ -57,3 +57,51 @@ fn every_reload_that_was_asked_for_during_another_waits_for_the_one_that_follows
     });
     assert!(generations[1..].iter().all(|generation| *generation >= 3), "{generations:?}");
 }
+
+#[test]
+fn who_is_on_the_way_out_stays_on_it() {
+    let rinit = start(&[], SLOW);
+    rinit.rig.until("both can wait", |out| out.count("up ") == 2);
+    let (first, again, one, all, whole) = scope(|scope| {
+        let delete = || ask(&rinit.socket, "DELETE", "/v1/workers/web-1", "");
+        let first = scope.spawn(delete);
+        eventually("it is on its way out", || (rinit.status()["workers"][1]["state"] == "draining").then_some(()));
+        let again = scope.spawn(delete);
+        let one = ask(&rinit.socket, "POST", "/v1/workers/1/stop", "");
+        let all = ask(&rinit.socket, "POST", "/v1/workers/all/start", "");
+        let whole = ask(&rinit.socket, "DELETE", "/v1/workers/web", "");
+        std::fs::write(rinit.folder.path().join("go"), "").unwrap();
+        (first.join().unwrap(), again.join().unwrap(), one, all, whole)
+    });
+    assert_eq!((first.status, again.status), (200, 200), "{} {}", first.text(), again.text());
+    assert!(one.status == 409 && one.text().contains("web-1 is on its way out"), "{}", one.text());
+    assert!(all.status == 200 && !all.text().contains("web-1 is ready"), "{}", all.text());
+    assert!(whole.status == 409 && whole.text().contains("delete all"), "{}", whole.text());
+    assert_eq!(rinit.status()["apps"][0]["wanted"], 1);
+}
+
+#[test]
+fn a_signal_reaches_all_who_can_hear_it() {
+    let rinit = start(&[], "signals");
+    assert_eq!(ask(&rinit.socket, "POST", "/v1/workers/0/stop", "").status, 200);
+    let signal = |id: &str| ask(&rinit.socket, "POST", &format!("/v1/workers/{id}/signal"), r#"{"signal":"USR1"}"#);
+    let all = signal("all");
+    assert!(all.status == 200 && all.text().contains("web-0 has no process now"), "{}", all.text());
+    rinit.rig.until("it is heard", |out| out.has("got SIGUSR1"));
+    assert_eq!(signal("web-0").status, 409);
+}
+
+#[test]
+fn to_scale_is_over_when_those_who_come_or_go_by_it_have() {
+    let words = "unless=DIR/fails wait crash=SEGV";
+    let rinit = start(&["--max-restarts", "1", "--backoff", "1ms..1ms"], words);
+    let fails = rinit.folder.path().join("fails");
+    std::fs::write(&fails, "").unwrap();
+    ask(&rinit.socket, "POST", "/v1/workers/web-0/restart", "");
+    eventually("it has failed for good", || (rinit.status()["workers"][0]["state"] == "failed").then_some(()));
+    std::fs::remove_file(&fails).unwrap();
+    for (to, has) in [("+1", "web has 3 workers"), ("-1", "web has 2 workers")] {
+        let answer = ask(&rinit.socket, "POST", "/v1/scale", &format!(r#"{{"to":"{to}"}}"#));
+        assert!(answer.status == 200 && answer.text().contains(has), "{}", answer.text());
+    }
+}

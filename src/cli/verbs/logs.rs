@@ -21,7 +21,7 @@ pub(super) static VERB: Verb = Verb {
             letter: Some('n'),
             name: "lines",
             value: "N",
-            help: "so many of the last lines (default: 100; with --since: all)",
+            help: "so many of the last lines, 10000 at the most (default: 100; with --since: all of them)",
         },
         Opt { letter: None, name: "stdout", value: "", help: "only what they write there" },
         Opt { letter: None, name: "stderr", value: "", help: "only what they write there" },
