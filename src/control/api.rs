@@ -234,7 +234,7 @@ impl Api {
                 slots.extend(worker.map(|worker| (worker.app, worker.slot)));
             }
         }
-        Ok(logs::Whose::Some { apps: whole, slots })
+        Ok(logs::Whose::These { apps: whole, slots })
     }
 
     fn events(&self, since: Option<u64>, lasts: &Lasts) -> Answer {

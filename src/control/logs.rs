@@ -22,8 +22,9 @@ const ROOM: usize = 1024 * 1024;
 /// costs it, and not the log.
 const BREATH: Duration = Duration::from_millis(50);
 const LONG_BREATH: Duration = Duration::from_millis(500);
-/// So many of a slot's lines are sent at once.
+/// So many lines are sent at once, the same number of each slot; and of each at least so many.
 const AT_ONCE: usize = 4000;
+const AT_LEAST: usize = 16;
 /// Lines of a worker's stderr that explain an error.
 const EXPLAINING: usize = 10;
 
@@ -74,14 +75,14 @@ pub(super) enum Whose {
     /// Everybody's, of those to come too.
     All,
     /// These apps', with all of their workers, and these workers'.
-    Some { apps: Vec<String>, slots: Vec<Slot> },
+    These { apps: Vec<String>, slots: Vec<Slot> },
 }
 
 impl Whose {
     fn has(&self, slot: &Slot) -> bool {
         match self {
             Whose::All => true,
-            Whose::Some { apps, slots } => apps.contains(&slot.0) || slots.contains(slot),
+            Whose::These { apps, slots } => apps.contains(&slot.0) || slots.contains(slot),
         }
     }
 }
@@ -124,9 +125,11 @@ pub(super) fn answer(rinit: &Rinit, wanted: Wanted, whose: Whose, alive: Duratio
             // Looked at first: what is read then is all.
             let ended = book.open().has_ended();
             let mut breath = BREATH;
-            for slot in record.slots().into_iter().filter(|slot| whose.has(slot)) {
+            let slots = record.slots();
+            let share = (AT_ONCE / slots.len().max(1)).max(AT_LEAST);
+            for slot in slots.into_iter().filter(|slot| whose.has(slot)) {
                 let place = places.entry(slot.clone()).or_insert(0);
-                let new = record.since(&slot, *place, AT_ONCE);
+                let new = record.since(&slot, *place, share);
                 *place = new.next;
                 if new.missed > 0 {
                     breath = LONG_BREATH;

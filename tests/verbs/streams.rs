@@ -98,7 +98,7 @@ fn a_follower_that_nobody_reads_goes_with_the_next_sign_of_life() {
 #[test]
 fn events_are_a_line_each() {
     let fake = Fake::new(|request, stream| {
-        assert_eq!(request.line, "GET /v1/events?since=6");
+        assert_eq!(request.line, "GET /v1/events?since=7");
         begin_stream(stream);
         stream.write_all(b"id: 7\r\n").unwrap();
         event(stream, "exited", &happened(7, "exited", "web-0 ended: exit code 3; its last lines on stderr:\n    no"));
