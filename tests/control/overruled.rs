@@ -73,7 +73,9 @@ fn who_is_on_the_way_out_stays_on_it() {
         std::fs::write(rinit.folder.path().join("go"), "").unwrap();
         (first.join().unwrap(), again.join().unwrap(), one, all, whole)
     });
-    assert_eq!((first.status, again.status), (200, 200), "{} {}", first.text(), again.text());
+    assert_eq!(first.status, 200, "{}", first.text());
+    // It may have come when the worker was gone already.
+    assert!(matches!(again.status, 200 | 404), "{}", again.text());
     assert!(one.status == 409 && one.text().contains("web-1 is on its way out"), "{}", one.text());
     assert!(all.status == 200 && !all.text().contains("web-1 is ready"), "{}", all.text());
     assert!(whole.status == 409 && whole.text().contains("delete all"), "{}", whole.text());
