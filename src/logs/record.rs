@@ -132,13 +132,13 @@ impl Record {
         let Some(ring) = slots.get(slot) else { return (Vec::new(), 0) };
         let mut lines = Vec::new();
         for entry in ring.entries.iter().rev().filter(|entry| wanted(entry.time, entry.stream, entry.pid)) {
-            let mut number = entry.first + entry.lines;
-            for text in entry.whole().rsplit(|byte| *byte == b'\n') {
-                number -= 1;
-                if lines.len() < most {
-                    lines.push(entry.line(number, text));
-                }
+            let left = most - lines.len();
+            if left == 0 {
+                break;
             }
+            let newest_first = (entry.first..entry.first + entry.lines).rev();
+            let texts = entry.whole().rsplit(|byte| *byte == b'\n');
+            lines.extend(newest_first.zip(texts).take(left).map(|(number, text)| entry.line(number, text)));
         }
         lines.reverse();
         (lines, ring.next)
