@@ -9,7 +9,7 @@ pub use settings::{Given, Mode, PREFIX, Raw, SETTINGS, Setting};
 pub use values::{Instances, LogFormat, Ready, duration, exit_code, rewrite, scaled};
 
 use crate::control::types::{Config, SettingValue};
-use crate::control::{Entrance, Entrances};
+use crate::control::{EndpointSetting, EndpointSettings};
 use crate::core::{Backoff, Policy, Readiness, Reload, Restart, Signal};
 use crate::ports::{Balance, ListenAddress, Share, Ways};
 use crate::sys::user::Credentials;
@@ -27,7 +27,7 @@ pub struct Settings {
     /// The log.
     pub log: Log,
     /// Who may ask and steer, by which way.
-    pub entrances: Entrances,
+    pub entrances: EndpointSettings,
     /// All settings as they count, for those who ask.
     pub shown: Config,
 }
@@ -292,8 +292,8 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
         time: faults.one("log-time", &raw.log_time, false, values::switch),
         level: faults.one("log-level", &raw.log_level, tracing::Level::INFO, values::log_level),
     };
-    let entrances = Entrances {
-        socket: faults.one("socket", &raw.socket, Entrance::Anywhere, values::socket),
+    let entrances = EndpointSettings {
+        socket: faults.one("socket", &raw.socket, EndpointSetting::Anywhere, values::socket),
         web: faults.one("web", &raw.web, None, values::web),
         token_file: faults.one("web-token-file", &raw.web_token_file, None, |path| Ok(Some(PathBuf::from(path)))),
         hosts: faults.all("web-host", &raw.web_host, |name| Ok(name.to_owned())),

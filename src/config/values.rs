@@ -1,6 +1,6 @@
 //! Reading values: each reader says what is wrong and what is allowed.
 
-use crate::control::Entrance;
+use crate::control::EndpointSetting;
 use crate::core::{Backoff, Reload, Restart, Signal};
 use crate::ports::{Balance, Share};
 use std::fmt;
@@ -237,10 +237,10 @@ pub(super) fn reload(text: &str) -> Result<Reload, String> {
     }
 }
 
-pub(super) fn socket(text: &str) -> Result<Entrance, String> {
+pub(super) fn socket(text: &str) -> Result<EndpointSetting, String> {
     match text {
-        "off" => Ok(Entrance::Off),
-        path if path.starts_with('/') => Ok(Entrance::At(path.into())),
+        "off" => Ok(EndpointSetting::Off),
+        path if path.starts_with('/') => Ok(EndpointSetting::At(path.into())),
         _ => Err("allowed: an absolute path, or off".into()),
     }
 }

@@ -1,13 +1,13 @@
 //! What each route answers.
 
-use super::body::{Answer, Failure, Lasts, events_text, json, stream, whole};
-use super::desk::{Action, Call, Rinit, Target};
-use super::gate::Way;
-use super::operate::Operation;
+use super::access::Origin;
+use super::handle::{Action, Call, SupervisorHandle, Target};
+use super::operations::Operation;
+use super::response::{Answer, Failure, Lasts, events_text, json, stream, whole};
 use super::routes::{Found, find, query};
-use super::sample::{Samples, describe};
 use super::types::{AppStatus, Description, ScaleRequest, SignalRequest, Status, Workers};
-use super::{Gate, logs, metrics};
+use super::usage::{Samples, describe};
+use super::{Endpoints, logs, metrics};
 use crate::core::SlotId;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -34,18 +34,23 @@ const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
 /// The API.
 pub(super) struct Api {
-    pub(super) rinit: Rinit,
-    gate: Arc<Gate>,
+    pub(super) rinit: SupervisorHandle,
+    gate: Arc<Endpoints>,
     samples: RefCell<Samples>,
 }
 
 impl Api {
-    pub(super) fn new(rinit: Rinit, gate: Arc<Gate>) -> Api {
+    pub(super) fn new(rinit: SupervisorHandle, gate: Arc<Endpoints>) -> Api {
         Api { rinit, gate, samples: RefCell::default() }
     }
 
     /// Answers a request. `lasts` is set when it may take long.
-    pub(super) async fn answer(&self, way: Way, request: Request<Incoming>, lasts: &Lasts) -> Result<Answer, Failure> {
+    pub(super) async fn answer(
+        &self,
+        way: Origin,
+        request: Request<Incoming>,
+        lasts: &Lasts,
+    ) -> Result<Answer, Failure> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let (route, id) = match find(head.method.as_str(), path) {
@@ -65,7 +70,7 @@ impl Api {
             }
         };
         let writes = !matches!(head.method.as_str(), "GET" | "HEAD");
-        if way == Way::Web {
+        if way == Origin::Web {
             let header = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
             // Probes and Prometheus come by names of their own, and learn nothing of the app.
             if !matches!(route, "/healthz" | "/readyz" | "/metrics") {
@@ -133,14 +138,14 @@ impl Api {
     }
 
     /// What a changing call wants.
-    async fn operation(&self, route: &str, id: String, body: Incoming, way: Way) -> Result<Operation, Failure> {
+    async fn operation(&self, route: &str, id: String, body: Incoming, way: Origin) -> Result<Operation, Failure> {
         let slots = match route {
             "/v1/reload" | "/v1/scale" | "/v1/shutdown" => Vec::new(),
             _ => self.find(id.clone()).await?,
         };
         let shutdown = || match way {
-            Way::Socket(client) => vec![Action::Shutdown(client)],
-            Way::Web => vec![Action::Shutdown(None)],
+            Origin::Socket(client) => vec![Action::Shutdown(client)],
+            Origin::Web => vec![Action::Shutdown(None)],
         };
         let each = |action: fn(SlotId) -> Action| slots.iter().map(|slot| action(*slot)).collect::<Vec<_>>();
         let actions = match route {

@@ -1,11 +1,11 @@
 //! `/v1/logs`: what workers wrote last, and what they write.
 
-use super::body::{Answer, Failure, Lasts, event, json, stream};
-use super::book::time_text;
-use super::desk::Rinit;
+use super::handle::SupervisorHandle;
+use super::journal::time_text;
+use super::response::{Answer, Failure, Lasts, event, json, stream};
 use super::routes::query;
 use super::types::{LogLine, LogLines, Missed};
-use crate::logs::{Line, Record, Slot, Stream};
+use crate::logs::{Line, LogHistory, Slot, Stream};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -96,7 +96,7 @@ fn moment(text: &str) -> Option<SystemTime> {
 }
 
 /// Answers with the last lines, and if it is to follow with those to come.
-pub(super) fn answer(rinit: &Rinit, wanted: Wanted, whose: Whose, alive: Duration, lasts: &Lasts) -> Answer {
+pub(super) fn answer(rinit: &SupervisorHandle, wanted: Wanted, whose: Whose, alive: Duration, lasts: &Lasts) -> Answer {
     let (record, book) = (rinit.record.clone(), rinit.book.clone());
     let mut places = BTreeMap::new();
     let mut last = Last::of(wanted.lines);
@@ -207,7 +207,7 @@ impl Last {
 }
 
 /// The last lines on stderr, of that process if one is given.
-pub(super) fn last_stderr(record: &Record, slot: &Slot, pid: Option<u32>) -> Vec<String> {
+pub(super) fn last_stderr(record: &LogHistory, slot: &Slot, pid: Option<u32>) -> Vec<String> {
     let is_it = |_, stream, one| stream == Stream::Stderr && pid.is_none_or(|pid| pid == one);
     let (lines, _) = record.last(slot, EXPLAINING, is_it);
     lines.iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect()

@@ -1,6 +1,6 @@
 //! `/metrics`: Prometheus' text format 0.0.4, names and units by its conventions.
 
-use super::book::Counts;
+use super::journal::Counters;
 use super::types::{Status, WorkerStatus};
 use crate::logs::Passed;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::fmt::Write;
 const STATES: [&str; 6] = ["starting", "ready", "draining", "backoff", "stopped", "failed"];
 
 /// The page.
-pub(super) fn text(status: &Status, counts: &Counts, passed: &[Passed]) -> String {
+pub(super) fn text(status: &Status, counts: &Counters, passed: &[Passed]) -> String {
     let mut page = Page(String::new());
     let app = |id: usize| status.apps.get(id).map_or("?", |app| app.name.as_str());
 
@@ -52,7 +52,7 @@ pub(super) fn text(status: &Status, counts: &Counts, passed: &[Passed]) -> Strin
         "rinit_worker_cpu_seconds_total",
         "counter",
         "Processor time of a worker and the processes below it.",
-        &|one| super::sample::used(one.pid?).map(|used| used.cpu),
+        &|one| super::usage::used(one.pid?).map(|used| used.cpu),
     );
     each(
         "rinit_worker_resident_memory_bytes",

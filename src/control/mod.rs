@@ -7,24 +7,24 @@
 //!                                                                └─ logs: what workers wrote (the log's hub writes)
 //! ```
 
+mod access;
 mod api;
-mod body;
-mod book;
-mod course;
-mod desk;
-mod gate;
+mod handle;
+mod journal;
 mod logs;
-mod mask;
 mod metrics;
-mod operate;
+mod operations;
+mod progress;
+mod redact;
+mod response;
 mod routes;
-mod sample;
 mod server;
 pub mod types;
+mod usage;
 
-pub use book::{Book, Note, Pages, time_text};
-pub use desk::{Accepted, Action, Call, Rinit, Target};
-pub use gate::{Entrance, Entrances, Gate, SOCKETS};
-pub use mask::masked_command;
+pub use access::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS};
+pub use handle::{Accepted, Action, Call, SupervisorHandle, Target};
+pub use journal::{Entry, Journal, JournalState, time_text};
+pub use redact::redacted_command;
 pub use routes::{ROUTES, encoded};
 pub use server::start_when_needed;

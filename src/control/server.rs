@@ -2,11 +2,11 @@
 //!
 //! Each connection is a task and carries one request. What fails in it ends it, and nothing else.
 
-use super::Gate;
+use super::Endpoints;
+use super::access::Origin;
 use super::api::Api;
-use super::body::{Answer, Lasts};
-use super::desk::Rinit;
-use super::gate::Way;
+use super::handle::SupervisorHandle;
+use super::response::{Answer, Lasts};
 use crate::sys::{spawn_thread_with, watch};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -43,7 +43,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 const STACK: usize = 1024 * 1024;
 
 /// Gives the server its thread when somebody comes for the first time. To be run beside the loop.
-pub async fn start_when_needed(gate: Gate, rinit: Rinit) {
+pub async fn start_when_needed(gate: Endpoints, rinit: SupervisorHandle) {
     let gate = Arc::new(gate);
     if let Err(error) = knock(&gate).await {
         tracing::error!("no control: the kernel does not watch its sockets: {error}");
@@ -60,7 +60,7 @@ pub async fn start_when_needed(gate: Gate, rinit: Rinit) {
 }
 
 /// Waits until somebody comes.
-async fn knock(gate: &Arc<Gate>) -> io::Result<()> {
+async fn knock(gate: &Arc<Endpoints>) -> io::Result<()> {
     let watched = |by_web| match (by_web, &gate.socket, &gate.web) {
         (false, Some(_), _) | (true, _, Some(_)) => watch(Knocks { gate: gate.clone(), by_web }).map(Some),
         _ => Ok(None),
@@ -78,7 +78,7 @@ async fn knock(gate: &Arc<Gate>) -> io::Result<()> {
 
 /// A listening socket, to be watched without a descriptor more.
 struct Knocks {
-    gate: Arc<Gate>,
+    gate: Arc<Endpoints>,
     by_web: bool,
 }
 
@@ -99,7 +99,7 @@ impl AsRawFd for Knocks {
 }
 
 /// For ever. A fault in here ends the connections, not the server.
-fn run(gate: &Arc<Gate>, rinit: &Rinit) {
+fn run(gate: &Arc<Endpoints>, rinit: &SupervisorHandle) {
     loop {
         let ran = catch_unwind(AssertUnwindSafe(|| serve(gate, rinit)));
         let why = match ran {
@@ -112,7 +112,7 @@ fn run(gate: &Arc<Gate>, rinit: &Rinit) {
     }
 }
 
-fn serve(gate: &Arc<Gate>, rinit: &Rinit) -> io::Result<()> {
+fn serve(gate: &Arc<Endpoints>, rinit: &SupervisorHandle) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
@@ -141,7 +141,7 @@ async fn by_socket(listener: UnixListener, api: Rc<Api>) {
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(peer) if peer.uid() == 0 || peer.uid() == getuid().as_raw() => {
                     let client = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
-                    attend(Box::new(stream), Way::Socket(client), api.clone(), seat);
+                    attend(Box::new(stream), Origin::Socket(client), api.clone(), seat);
                 }
                 Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
                 Err(error) => tracing::debug!("somebody at the control socket is nobody: {error}"),
@@ -156,7 +156,7 @@ async fn by_web(listener: TcpListener, api: Rc<Api>) {
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => attend(Box::new(stream), Way::Web, api.clone(), seat),
+            Ok((stream, _)) => attend(Box::new(stream), Origin::Web, api.clone(), seat),
             Err(error) => refused(&error).await,
         }
     }
@@ -182,7 +182,7 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// Serves one connection in a task of its own.
-fn attend(stream: Box<dyn Duplex>, way: Way, api: Rc<Api>, seat: tokio::sync::OwnedSemaphorePermit) {
+fn attend(stream: Box<dyn Duplex>, way: Origin, api: Rc<Api>, seat: tokio::sync::OwnedSemaphorePermit) {
     let task = spawn_local(async move {
         let _seat = seat;
         let _client = Client::of(&api.rinit.clients);
@@ -227,7 +227,7 @@ impl Drop for Client {
     }
 }
 
-async fn answer(api: &Api, way: Way, request: Request<Incoming>, lasts: &Lasts) -> Answer {
+async fn answer(api: &Api, way: Origin, request: Request<Incoming>, lasts: &Lasts) -> Answer {
     #[cfg(debug_assertions)]
     provoke(request.uri().path());
     match api.answer(way, request, lasts).await {

@@ -42,7 +42,7 @@ enum Wanted {
 pub(super) struct Context<'a> {
     pub(super) now: Time,
     pub(super) last_worker: &'a mut WorkerId,
-    pub(super) dice: &'a mut Dice,
+    pub(super) dice: &'a mut Jitter,
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
@@ -57,7 +57,7 @@ impl App {
 
     /// The slots' number that is wanted.
     pub fn wanted(&self) -> u32 {
-        self.slots.iter().filter(|slot| slot.wish != Wish::Gone).count() as u32
+        self.slots.iter().filter(|slot| slot.wish != Desired::Gone).count() as u32
     }
 
     /// The newest generation that any reload was for.
@@ -91,7 +91,7 @@ impl App {
 
     /// The exit status with which the slot has failed for good.
     pub(super) fn failure(&self, slot: usize) -> Option<u8> {
-        let slot = self.slots.get(slot).filter(|slot| slot.place == Place::Failed)?;
+        let slot = self.slots.get(slot).filter(|slot| slot.place == SlotState::Failed)?;
         slot.last_exit.map(|exit| exit.status())
     }
 
@@ -158,13 +158,13 @@ impl App {
         if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.target == generation) {
             match result {
                 Ok(()) => rollout.prepared = true,
-                Err(reason) => self.fail_reload(Trouble::Prepare(reason), context),
+                Err(reason) => self.fail_reload(RolloutError::Prepare(reason), context),
             }
         }
     }
 
     /// Ends the reload where it stands: what is new and in its place stays, what is old and runs stays.
-    pub(super) fn fail_reload(&mut self, trouble: Trouble, context: &mut Context) {
+    pub(super) fn fail_reload(&mut self, trouble: RolloutError, context: &mut Context) {
         if let Some(rollout) = self.rollout.take() {
             let mut turn = context.turn(&self.policy, self.proven);
             self.slots.iter_mut().for_each(|slot| slot.abandon_replacement(&mut turn));
@@ -196,8 +196,8 @@ impl App {
     /// Takes back a slot that is on its way out, or adds the lowest number that is free.
     fn add_slot(&mut self) {
         let generation = self.settled;
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.wish == Wish::Gone) {
-            slot.wish = Wish::Up;
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.wish == Desired::Gone) {
+            slot.wish = Desired::Up;
             slot.generation = generation;
             return;
         }
@@ -210,21 +210,21 @@ impl App {
         let newest = self.rollout.as_ref().map_or(self.settled, |rollout| rollout.target);
         let rank = |slot: &Slot| {
             let sickness = match &slot.place {
-                Place::Held(worker) if worker.phase == Phase::Ready => 0,
-                Place::Held(_) | Place::Vacant => 1,
-                Place::Backoff(_) => 2,
-                Place::Stopped | Place::Failed => 3,
+                SlotState::Held(worker) if worker.phase == Phase::Ready => 0,
+                SlotState::Held(_) | SlotState::Vacant => 1,
+                SlotState::Backoff(_) => 2,
+                SlotState::Stopped | SlotState::Failed => 3,
             };
             (sickness, slot.generation < newest, slot.id.index)
         };
-        let staying = self.slots.iter_mut().filter(|slot| slot.wish != Wish::Gone);
+        let staying = self.slots.iter_mut().filter(|slot| slot.wish != Desired::Gone);
         if let Some(slot) = staying.max_by_key(|slot| rank(slot)) {
-            slot.wish = Wish::Gone;
+            slot.wish = Desired::Gone;
         }
     }
 
     /// Wants something else of a slot.
-    pub(super) fn wish(&mut self, slot: usize, wish: Wish) {
+    pub(super) fn wish(&mut self, slot: usize, wish: Desired) {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.wish = wish;
         }
@@ -232,7 +232,7 @@ impl App {
 
     /// Wants a worker in a slot that has none, now and with a clean slate.
     pub(super) fn start_slot(&mut self, slot: usize) {
-        self.wish(slot, Wish::Up);
+        self.wish(slot, Desired::Up);
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.start_afresh();
         }
@@ -257,8 +257,8 @@ impl App {
             self.slots.iter_mut().for_each(|slot| slot.stop(&mut turn));
             return;
         }
-        self.slots.iter_mut().filter(|slot| slot.wish != Wish::Up).for_each(|slot| slot.stop(&mut turn));
-        self.slots.retain(|slot| slot.wish != Wish::Gone || !slot.is_empty());
+        self.slots.iter_mut().filter(|slot| slot.wish != Desired::Up).for_each(|slot| slot.stop(&mut turn));
+        self.slots.retain(|slot| slot.wish != Desired::Gone || !slot.is_empty());
         self.slots.iter_mut().for_each(|slot| slot.take_over_if_due(&mut turn));
         if self.rollout.as_ref().is_some_and(|rollout| rollout.advance(&mut self.slots, &mut turn)) {
             self.finish_reload(context);
@@ -267,14 +267,14 @@ impl App {
             self.begin_reload(context);
         }
         let mut turn = context.turn(&self.policy, self.proven);
-        let up = self.slots.iter_mut().filter(|slot| slot.wish == Wish::Up);
+        let up = self.slots.iter_mut().filter(|slot| slot.wish == Desired::Up);
         up.for_each(|slot| slot.start_if_due(&mut turn));
     }
 
     /// Ends the reload at once, and the workers after the drain delay.
     pub(super) fn stop(&mut self, context: &mut Context) {
         self.queued = false;
-        self.fail_reload(Trouble::Stopped, context);
+        self.fail_reload(RolloutError::Stopped, context);
         self.wish = Wanted::UpUntil(context.now + self.policy.drain_delay);
     }
 

@@ -30,12 +30,12 @@ impl Backoff {
 
 /// A source of chance that is the same for the same seed (xorshift64*, Vigna 2016), so that a history can be replayed.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Jitter(u64);
 
-impl Dice {
+impl Jitter {
     /// Dice that fall the same way for the same seed.
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed | 1)
+    pub fn new(seed: u64) -> Jitter {
+        Jitter(seed | 1)
     }
 
     /// A number from -1 up to 1.
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_ten_percent() {
-        let mut dice = Dice::new(7);
+        let mut dice = Jitter::new(7);
         let waits: Vec<u128> = (0..1000).map(|_| DEFAULT.delay(20, dice.throw()).as_millis()).collect();
         assert!(waits.iter().all(|ms| (13_500..=16_500).contains(ms)));
         assert!(waits.iter().max() > waits.iter().min());

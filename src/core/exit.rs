@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// By itself, or by a signal.
-    pub how: How,
+    pub how: ExitKind,
     /// The kernel wrote a core file.
     pub core_dumped: bool,
     /// The kernel's out-of-memory killer did it.
@@ -16,7 +16,7 @@ pub struct Exit {
 
 /// By itself with a code, or by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum ExitKind {
     /// `exit(code)`, 0 to 255.
     Code(u8),
     /// Killed by this signal.
@@ -26,19 +26,19 @@ pub enum How {
 impl Exit {
     /// An exit by itself.
     pub fn code(code: u8) -> Exit {
-        Exit { how: How::Code(code), core_dumped: false, oom_killed: false }
+        Exit { how: ExitKind::Code(code), core_dumped: false, oom_killed: false }
     }
 
     /// A death by a signal.
     pub fn signal(signal: Signal) -> Exit {
-        Exit { how: How::Signal(signal), core_dumped: false, oom_killed: false }
+        Exit { how: ExitKind::Signal(signal), core_dumped: false, oom_killed: false }
     }
 
     /// What a shell would show as `$?`: the code, or 128 plus the signal's number.
     pub fn status(&self) -> u8 {
         match self.how {
-            How::Code(code) => code,
-            How::Signal(signal) => 128 + signal.number() as u8,
+            ExitKind::Code(code) => code,
+            ExitKind::Signal(signal) => 128 + signal.number() as u8,
         }
     }
 }
@@ -46,8 +46,8 @@ impl Exit {
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.how {
-            How::Code(code) => write!(f, "exit code {code}")?,
-            How::Signal(signal) => write!(f, "{signal}")?,
+            ExitKind::Code(code) => write!(f, "exit code {code}")?,
+            ExitKind::Signal(signal) => write!(f, "{signal}")?,
         }
         if self.oom_killed {
             write!(f, " from the kernel, out of memory")?;

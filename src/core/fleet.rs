@@ -14,7 +14,7 @@ pub struct Fleet {
     /// A worker had to be killed while the container stopped.
     had_to_kill: bool,
     last_worker: WorkerId,
-    dice: Dice,
+    dice: Jitter,
 }
 
 /// What is asked of the container.
@@ -42,7 +42,7 @@ impl Fleet {
             last_failure: 0,
             had_to_kill: false,
             last_worker: WorkerId(0),
-            dice: Dice::new(seed),
+            dice: Jitter::new(seed),
         }
     }
 
@@ -123,11 +123,11 @@ impl Fleet {
                 }
             }
             Event::StartSlot(id) => operate(apps, id, |app, slot| app.start_slot(slot)),
-            Event::StopSlot(id) => operate(apps, id, |app, slot| app.wish(slot, Wish::Down)),
+            Event::StopSlot(id) => operate(apps, id, |app, slot| app.wish(slot, Desired::Down)),
             Event::RestartSlot(id) => operate(apps, id, |app, slot| app.restart_slot(slot, context)),
             Event::DropSlot(id) => operate(apps, id, |app, slot| {
                 if app.wanted() > 1 {
-                    app.wish(slot, Wish::Gone);
+                    app.wish(slot, Desired::Gone);
                 }
             }),
             Event::Stop => match stage {
@@ -168,7 +168,7 @@ impl Fleet {
             Stage::Running if self.apps.iter().all(App::is_at_rest) => {
                 let slots = || self.apps.iter().flat_map(|app| &app.slots);
                 let highest = slots().filter_map(|slot| slot.last_exit).map(|exit| exit.status()).max();
-                let failed = slots().any(|slot| slot.place == Place::Failed);
+                let failed = slots().any(|slot| slot.place == SlotState::Failed);
                 Some(if failed { self.last_failure } else { highest.unwrap_or(0) })
             }
             Stage::Running => None,
@@ -179,7 +179,7 @@ impl Fleet {
 /// Does something to a slot, if there is one of that number that stays.
 fn operate(apps: &mut [App], id: SlotId, act: impl FnOnce(&mut App, usize)) {
     if let Some(app) = apps.get_mut(id.app)
-        && let Some(at) = app.slots.iter().position(|slot| slot.id == id && slot.wish != Wish::Gone)
+        && let Some(at) = app.slots.iter().position(|slot| slot.id == id && slot.wish != Desired::Gone)
     {
         act(app, at);
     }

@@ -21,25 +21,25 @@
 
 mod app;
 mod backoff;
+mod crash_budget;
 mod exit;
 mod fleet;
 mod report;
 mod rollout;
 mod signal;
 mod slot;
-mod tally;
 mod worker;
 
 pub use app::App;
-pub use backoff::{Backoff, Dice};
-pub use exit::{Exit, How};
+pub use backoff::{Backoff, Jitter};
+use crash_budget::CrashBudget;
+pub use exit::{Exit, ExitKind};
 pub use fleet::Fleet;
-pub use report::{Next, Report, Role, Trouble};
+pub use report::{Next, Report, Role, RolloutError};
 pub use rollout::Rollout;
 pub use signal::Signal;
-pub use slot::{Place, Slot, Wish};
-use tally::Tally;
-pub use worker::{Phase, Why, Worker};
+pub use slot::{Desired, Slot, SlotState};
+pub use worker::{Phase, StopReason, Worker};
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ pub enum Reload {
 
 /// By what a worker showed that it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum ReadySignal {
     /// Its program runs (`--ready spawn`).
     Spawned,
     /// It lived for `min_uptime`.
@@ -130,12 +130,12 @@ pub enum Sign {
     Message,
 }
 
-impl Sign {
+impl ReadySignal {
     /// Whether it is the worker's own word, which the next one in its slot must give as well under `--ready auto`.
     fn is_a_word(self) -> bool {
         match self {
-            Sign::Notify | Sign::Probe | Sign::Listen | Sign::Message => true,
-            Sign::Spawned | Sign::Uptime => false,
+            ReadySignal::Notify | ReadySignal::Probe | ReadySignal::Listen | ReadySignal::Message => true,
+            ReadySignal::Spawned | ReadySignal::Uptime => false,
         }
     }
 }
@@ -152,7 +152,7 @@ pub enum Event {
     /// It could not be started.
     SpawnFailed(WorkerId, SpawnError),
     /// The worker, or a probe, says that it is ready.
-    Ready(WorkerId, Sign),
+    Ready(WorkerId, ReadySignal),
     /// The worker has finished what it was asked to finish: its channel is closed.
     Finished(WorkerId),
     /// The worker's process ended.

@@ -1,6 +1,6 @@
 //! What the machine tells the people who watch: the one stream that feeds log lines (and whatever else shows them).
 
-use super::{AppId, Exit, Sign, Signal, SlotId, Time, WorkerId};
+use super::{AppId, Exit, ReadySignal, Signal, SlotId, Time, WorkerId};
 
 /// Something that people want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,11 +9,11 @@ pub enum Report {
     /// A worker's program runs.
     Started { slot: SlotId, worker: WorkerId, role: Role },
     /// It is ready, after this long.
-    Ready { slot: SlotId, worker: WorkerId, sign: Sign, took: Time },
+    Ready { slot: SlotId, worker: WorkerId, sign: ReadySignal, took: Time },
     /// A worker could not be started at all.
     StartFailed { slot: SlotId, worker: WorkerId, error: String, next: Next },
     /// It was not ready in time and is stopped.
-    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<Sign> },
+    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<ReadySignal> },
     /// It was sent its stop signal, or else is asked to finish first, and has this long.
     Stopping { slot: SlotId, worker: WorkerId, signal: Option<Signal>, timeout: Time },
     /// SIGKILL to its group: its time was up (`late`), or a second stop came.
@@ -29,7 +29,7 @@ pub enum Report {
     /// Every worker is new.
     Reloaded { app: AppId, generation: u32, took: Time },
     /// The reload stopped; the old workers stay.
-    ReloadFailed { app: AppId, generation: u32, trouble: Trouble, took: Time },
+    ReloadFailed { app: AppId, generation: u32, trouble: RolloutError, took: Time },
     /// So many workers are wanted now.
     Scaled { app: AppId, from: u32, to: u32 },
     /// All workers are asked to stop, after this delay.
@@ -122,7 +122,7 @@ pub enum Next {
 /// Why a reload stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are of the types that explain them
-pub enum Trouble {
+pub enum RolloutError {
     /// The new generation's settings could not be read.
     Prepare(String),
     /// A replacement could not be started.
@@ -130,7 +130,7 @@ pub enum Trouble {
     /// A replacement exited.
     Exited { slot: SlotId, worker: WorkerId, exit: Exit, lived: Time },
     /// A replacement was not ready in time.
-    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<Sign> },
+    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<ReadySignal> },
     /// The container is asked to stop.
     Stopped,
 }

@@ -32,7 +32,8 @@ impl Rollout {
         let under_way = slots.iter().filter(is_under_way).count();
         let outdated = slots.iter_mut().filter(|slot| self.is_outdated(slot));
         // A place that was emptied for its replacement comes before any other.
-        let (emptied, held): (Vec<&mut Slot>, Vec<&mut Slot>) = outdated.partition(|slot| slot.place == Place::Vacant);
+        let (emptied, held): (Vec<&mut Slot>, Vec<&mut Slot>) =
+            outdated.partition(|slot| slot.place == SlotState::Vacant);
         let done = under_way == 0 && emptied.is_empty() && held.is_empty();
         let may_begin =
             emptied.into_iter().chain(held).filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
@@ -41,7 +42,7 @@ impl Rollout {
                 Reload::Rolling(_) => slot.start_replacement(self.target, turn),
                 Reload::Restart => {
                     slot.vacate(turn);
-                    if slot.place == Place::Vacant {
+                    if slot.place == SlotState::Vacant {
                         slot.start_replacement(self.target, turn);
                     }
                 }
@@ -52,6 +53,6 @@ impl Rollout {
 
     /// A slot whose worker finished for good has nothing to replace.
     fn is_outdated(&self, slot: &Slot) -> bool {
-        slot.wish == Wish::Up && slot.generation < self.target && slot.place != Place::Stopped
+        slot.wish == Desired::Up && slot.generation < self.target && slot.place != SlotState::Stopped
     }
 }

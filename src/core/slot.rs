@@ -21,26 +21,26 @@ pub struct Slot {
     /// Which.
     pub id: SlotId,
     /// Whether it is to be there.
-    pub wish: Wish,
+    pub wish: Desired,
     /// What its holder runs, or will run when it is started again.
     pub generation: u32,
     /// What holds the place.
-    pub place: Place,
+    pub place: SlotState,
     /// The replacement on its way in.
     pub incoming: Option<Worker>,
     /// The replaced one on its way out.
     pub outgoing: Option<Worker>,
     /// How its workers have fared.
-    tally: Tally,
+    tally: CrashBudget,
     /// How its holder ended last.
     pub last_exit: Option<Exit>,
     /// The word by which a worker here last said that it is ready: its successor must say it too (`--ready auto`).
-    word: Option<Sign>,
+    word: Option<ReadySignal>,
 }
 
 /// What is asked of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Desired {
     /// A worker runs in it.
     Up,
     /// No worker runs in it until one is asked for.
@@ -51,7 +51,7 @@ pub enum Wish {
 
 /// What holds the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SlotState {
     /// Nobody: a worker is due, or the slot ends.
     Vacant,
     /// A process.
@@ -69,18 +69,18 @@ pub enum Place {
 pub(super) enum Upshot {
     Nothing,
     /// The replacement did not make it.
-    ReplacementFailed(Trouble),
+    ReplacementFailed(RolloutError),
 }
 
-impl Place {
+impl SlotState {
     /// What becomes of the place when its holder has ended.
-    fn after(next: Next, now: Time) -> Place {
+    fn after(next: Next, now: Time) -> SlotState {
         match next {
-            Next::Restart => Place::Backoff(now),
-            Next::Backoff { wait, .. } => Place::Backoff(now + wait),
-            Next::GiveUp { .. } => Place::Failed,
-            Next::Finished => Place::Stopped,
-            Next::Gone => Place::Vacant,
+            Next::Restart => SlotState::Backoff(now),
+            Next::Backoff { wait, .. } => SlotState::Backoff(now + wait),
+            Next::GiveUp { .. } => SlotState::Failed,
+            Next::Finished => SlotState::Stopped,
+            Next::Gone => SlotState::Vacant,
         }
     }
 }
@@ -89,12 +89,12 @@ impl Slot {
     pub(super) fn new(id: SlotId, generation: u32) -> Slot {
         Slot {
             id,
-            wish: Wish::Up,
+            wish: Desired::Up,
             generation,
-            place: Place::Vacant,
+            place: SlotState::Vacant,
             incoming: None,
             outgoing: None,
-            tally: Tally::default(),
+            tally: CrashBudget::default(),
             last_exit: None,
             word: None,
         }
@@ -108,8 +108,8 @@ impl Slot {
     /// The process that holds it.
     pub fn holder(&self) -> Option<&Worker> {
         match &self.place {
-            Place::Held(worker) => Some(worker),
-            Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => None,
+            SlotState::Held(worker) => Some(worker),
+            SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => None,
         }
     }
 
@@ -125,8 +125,8 @@ impl Slot {
 
     /// Whether nothing will happen in it by itself any more.
     pub fn is_at_rest(&self) -> bool {
-        self.wish == Wish::Up
-            && matches!(self.place, Place::Stopped | Place::Failed)
+        self.wish == Desired::Up
+            && matches!(self.place, SlotState::Stopped | SlotState::Failed)
             && self.incoming.is_none()
             && self.outgoing.is_none()
     }
@@ -140,8 +140,8 @@ impl Slot {
         let takes_over =
             self.incoming.as_ref().filter(|worker| worker.phase == Phase::Ready).map(|worker| worker.stays_from);
         let start = match self.place {
-            Place::Backoff(until) => Some(until),
-            Place::Vacant | Place::Held(_) | Place::Stopped | Place::Failed => None,
+            SlotState::Backoff(until) => Some(until),
+            SlotState::Vacant | SlotState::Held(_) | SlotState::Stopped | SlotState::Failed => None,
         };
         self.workers().filter_map(Worker::deadline).chain(takes_over).chain(start).min()
     }
@@ -150,12 +150,12 @@ impl Slot {
     pub(super) fn start_if_due(&mut self, turn: &mut Turn) {
         let due = match self.place {
             // After `--reload restart` has emptied the place, it is the replacement's.
-            Place::Vacant => self.incoming.is_none() && self.outgoing.is_none(),
-            Place::Backoff(until) => until <= turn.now,
-            Place::Held(_) | Place::Stopped | Place::Failed => false,
+            SlotState::Vacant => self.incoming.is_none() && self.outgoing.is_none(),
+            SlotState::Backoff(until) => until <= turn.now,
+            SlotState::Held(_) | SlotState::Stopped | SlotState::Failed => false,
         };
         if due {
-            self.place = Place::Held(turn.spawn(self.id, self.generation));
+            self.place = SlotState::Held(turn.spawn(self.id, self.generation));
         }
     }
 
@@ -167,23 +167,25 @@ impl Slot {
     /// Asks the holder to make room, or takes the place from a wait that has no process.
     pub(super) fn vacate(&mut self, turn: &mut Turn) {
         match &mut self.place {
-            Place::Held(worker) => worker.stop(self.id, Why::Unwanted, turn),
-            Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => self.place = Place::Vacant,
+            SlotState::Held(worker) => worker.stop(self.id, StopReason::Unwanted, turn),
+            SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => {
+                self.place = SlotState::Vacant
+            }
         }
     }
 
     /// Forgets how its workers have fared, and what it waits for.
     pub(super) fn start_afresh(&mut self) {
-        self.tally = Tally::default();
+        self.tally = CrashBudget::default();
         if self.holder().is_none() {
-            self.place = Place::Vacant;
+            self.place = SlotState::Vacant;
         }
     }
 
     /// Asks the replacement to go.
     pub(super) fn abandon_replacement(&mut self, turn: &mut Turn) {
         if let Some(worker) = &mut self.incoming {
-            worker.stop(self.id, Why::Unwanted, turn);
+            worker.stop(self.id, StopReason::Unwanted, turn);
         }
     }
 
@@ -191,8 +193,8 @@ impl Slot {
     pub(super) fn stop(&mut self, turn: &mut Turn) {
         self.abandon_replacement(turn);
         self.vacate(turn);
-        if self.wish == Wish::Down && self.place == Place::Vacant {
-            self.place = Place::Stopped;
+        if self.wish == Desired::Down && self.place == SlotState::Vacant {
+            self.place = SlotState::Stopped;
         }
     }
 
@@ -201,14 +203,14 @@ impl Slot {
         let id = self.id;
         self.workers_mut().for_each(|worker| worker.kill(id, false, turn));
         if self.holder().is_none() {
-            self.place = Place::Vacant;
+            self.place = SlotState::Vacant;
         }
     }
 
     fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         let holder = match &mut self.place {
-            Place::Held(worker) => Some(worker),
-            Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => None,
+            SlotState::Held(worker) => Some(worker),
+            SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => None,
         };
         holder.into_iter().chain(&mut self.incoming).chain(&mut self.outgoing)
     }
@@ -220,7 +222,9 @@ impl Slot {
     fn role(&self, id: WorkerId) -> Role {
         let phase = self.workers().find(|worker| worker.id == id).map(|worker| worker.phase);
         match phase {
-            Some(Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady, .. }) => Role::Late,
+            Some(
+                Phase::Draining { why: StopReason::NotReady, .. } | Phase::Killing { why: StopReason::NotReady, .. },
+            ) => Role::Late,
             Some(Phase::Draining { .. } | Phase::Killing { .. }) => Role::Leaving,
             _ if self.incoming.as_ref().is_some_and(|worker| worker.id == id) => Role::Replacement,
             Some(Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready) | None => Role::Holder,
@@ -239,12 +243,12 @@ impl Slot {
             worker.phase = Phase::Starting { until: if by_uptime { turn.now + turn.policy.min_uptime } else { until } };
         }
         if turn.policy.ready == Readiness::Spawn {
-            self.ready(id, Sign::Spawned, turn);
+            self.ready(id, ReadySignal::Spawned, turn);
         }
     }
 
     /// The word that a worker here must say to be ready: the one that its predecessor said.
-    fn must_say(&self, turn: &Turn) -> Option<Sign> {
+    fn must_say(&self, turn: &Turn) -> Option<ReadySignal> {
         self.word.filter(|_| turn.policy.ready == Readiness::Auto)
     }
 
@@ -254,7 +258,7 @@ impl Slot {
     }
 
     /// The worker showed that it is ready.
-    pub(super) fn ready(&mut self, id: WorkerId, sign: Sign, turn: &mut Turn) {
+    pub(super) fn ready(&mut self, id: WorkerId, sign: ReadySignal, turn: &mut Turn) {
         let (slot, must_say) = (self.id, self.must_say(turn));
         let Some(worker) = self.find(id) else { return };
         let is_ready = match worker.phase {
@@ -271,7 +275,7 @@ impl Slot {
         };
         // A worker that was taken for ready by its uptime may find its word later; what it says itself counts for more
         // than that it listens.
-        if is_ready && sign.is_a_word() && self.word.is_none_or(|word| word == Sign::Listen) {
+        if is_ready && sign.is_a_word() && self.word.is_none_or(|word| word == ReadySignal::Listen) {
             self.word = Some(sign);
         }
     }
@@ -298,20 +302,20 @@ impl Slot {
     }
 
     /// The deadline in the worker's state has come. Tells what is wrong when that is the end of a replacement.
-    fn time_is_up(&mut self, id: WorkerId, turn: &mut Turn) -> Option<Trouble> {
+    fn time_is_up(&mut self, id: WorkerId, turn: &mut Turn) -> Option<RolloutError> {
         let (slot, role, missing, by_uptime) =
             (self.id, self.role(id), self.must_say(turn), self.is_ready_by_uptime(turn));
         let worker = self.find(id)?;
         match worker.phase {
             Phase::Starting { .. } if by_uptime => {
-                self.ready(id, Sign::Uptime, turn);
+                self.ready(id, ReadySignal::Uptime, turn);
                 None
             }
             Phase::Forked { .. } | Phase::Starting { .. } => {
                 let after = turn.now - worker.started;
                 turn.report(Report::NotReady { slot, worker: id, after, missing });
-                worker.stop(slot, Why::NotReady, turn);
-                (role == Role::Replacement).then_some(Trouble::NotReady { slot, worker: id, after, missing })
+                worker.stop(slot, StopReason::NotReady, turn);
+                (role == Role::Replacement).then_some(RolloutError::NotReady { slot, worker: id, after, missing })
             }
             Phase::Draining { kill_at, .. } => {
                 if !worker.signal_if_due(turn) || kill_at <= turn.now {
@@ -336,12 +340,12 @@ impl Slot {
         {
             self.generation = worker.generation;
             self.tally.is_stable();
-            match std::mem::replace(&mut self.place, Place::Held(worker)) {
-                Place::Held(mut old) => {
-                    old.stop(self.id, Why::Unwanted, turn);
+            match std::mem::replace(&mut self.place, SlotState::Held(worker)) {
+                SlotState::Held(mut old) => {
+                    old.stop(self.id, StopReason::Unwanted, turn);
                     self.outgoing = Some(old);
                 }
-                Place::Vacant | Place::Backoff(_) | Place::Stopped | Place::Failed => {}
+                SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => {}
             }
         }
     }

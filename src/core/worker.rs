@@ -35,7 +35,7 @@ pub enum Phase {
     /// Asked to stop, or sent the stop signal; killed at that time.
     Draining {
         /// What for.
-        why: Why,
+        why: StopReason,
         /// When the stop signal is due, if it was not sent yet.
         signal_at: Option<Time>,
         /// When its patience ends.
@@ -44,7 +44,7 @@ pub enum Phase {
     /// Sent SIGKILL; at that time its exit is awaited no longer.
     Killing {
         /// What for.
-        why: Why,
+        why: StopReason,
         /// When it is given up.
         until: Time,
     },
@@ -52,7 +52,7 @@ pub enum Phase {
 
 /// Why a process was asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum StopReason {
     /// It is not wanted any more: replaced, scaled down, or the container stops.
     Unwanted,
     /// It was not ready in time.
@@ -66,7 +66,7 @@ pub(super) struct Turn<'a> {
     /// Whether a program of this app ever ran: if none did, a missing program is final.
     pub(super) proven: bool,
     pub(super) last_worker: &'a mut WorkerId,
-    pub(super) dice: &'a mut Dice,
+    pub(super) dice: &'a mut Jitter,
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
@@ -94,7 +94,7 @@ impl Worker {
     }
 
     /// Asks it to stop, if it was not asked before.
-    pub(super) fn stop(&mut self, slot: SlotId, why: Why, turn: &mut Turn) {
+    pub(super) fn stop(&mut self, slot: SlotId, why: StopReason, turn: &mut Turn) {
         if !self.is_leaving() {
             let (signal, timeout) = (turn.policy.stop_signal, turn.policy.stop_timeout);
             // One that does not serve has nothing to finish.
@@ -129,7 +129,7 @@ impl Worker {
 
     pub(super) fn kill(&mut self, slot: SlotId, late: bool, turn: &mut Turn) {
         let why = match self.phase {
-            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready => Why::Unwanted,
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready => StopReason::Unwanted,
             Phase::Draining { why, .. } => why,
             Phase::Killing { .. } => return,
         };

@@ -1,7 +1,7 @@
 //! The hub's front desk: what the loop asks of the log, without ever waiting for it.
 
 use super::format::Source;
-use super::record::Record;
+use super::history::LogHistory;
 use crate::core::WorkerId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub struct Logs {
 /// What both sides see.
 pub(super) struct Shared {
     /// What workers wrote last.
-    pub(super) record: Arc<Record>,
+    pub(super) record: Arc<LogHistory>,
     queue: Mutex<Queue>,
     /// Bytes of rinit's own lines that are not in a sink yet.
     pub(super) own: AtomicUsize,
@@ -88,7 +88,7 @@ impl Logs {
     }
 
     /// What workers wrote last.
-    pub fn record(&self) -> Arc<Record> {
+    pub fn record(&self) -> Arc<LogHistory> {
         self.shared.record.clone()
     }
 
@@ -109,7 +109,7 @@ impl Shared {
     /// The kernel has no descriptor left.
     pub(super) fn new() -> io::Result<Shared> {
         Ok(Shared {
-            record: Arc::new(Record::new()),
+            record: Arc::new(LogHistory::new()),
             queue: Mutex::default(),
             own: AtomicUsize::new(0),
             moves: AtomicUsize::new(0),

@@ -5,11 +5,11 @@
 
 use super::format::{Format, Stamp};
 use super::handle::{Command, Logs, Pipes, Shared};
-use super::lane::{Lanes, PATIENCE, now};
+use super::history::Recorder;
 use super::lines::LONGEST;
-use super::record::Recorder;
-use super::tap::Tap;
-use super::{Stream, TapId};
+use super::output::{Lanes, PATIENCE, now};
+use super::source::Tap;
+use super::{Stream, StreamId};
 use crate::config::LogFormat;
 use crate::core::WorkerId;
 use crate::sys::{bytes_waiting, spawn_thread};
@@ -158,7 +158,7 @@ impl Hub {
                         let slot = (source.app.clone(), source.index);
                         let recorder =
                             Recorder::new(self.shared.record.clone(), slot, stream, source.pid.unsigned_abs());
-                        self.taps.push(Tap::new(TapId { worker, stream }, voice, recorder, pipe));
+                        self.taps.push(Tap::new(StreamId { worker, stream }, voice, recorder, pipe));
                     }
                 }
                 Command::Drain(worker, done) => {
@@ -215,7 +215,7 @@ impl Hub {
         let Hub { taps, draining, .. } = self;
         let is_drained = |worker| taps.iter().filter(|tap| tap.id.worker == worker).all(Tap::is_drained);
         for Draining { worker, done } in draining.extract_if(.., |draining| is_drained(draining.worker)) {
-            let stderr = taps.iter().find(|tap| tap.id == TapId { worker, stream: Stream::Stderr });
+            let stderr = taps.iter().find(|tap| tap.id == StreamId { worker, stream: Stream::Stderr });
             let _ = done.send(stderr.map_or(Vec::new(), Tap::last_lines));
         }
     }

@@ -9,28 +9,28 @@
 //! rinit's own lines (tracing) → own ────────────────────────┘
 //! ```
 
+mod diagnostics;
 mod format;
 mod handle;
+mod history;
 mod hub;
-mod lane;
+mod last_lines;
 mod lines;
-mod own;
-mod record;
+mod output;
 mod sink;
-mod tail;
-mod tap;
+mod source;
 
+pub use diagnostics::install;
 pub use format::{Format, Source};
 pub use handle::{Logs, Pipes};
+pub use history::{Line, LogHistory, News, Passed, Slot};
 pub use hub::start;
-pub use own::install;
-pub use record::{Line, News, Passed, Record, Slot};
 
 use crate::core::WorkerId;
 
 /// Which stream of which worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TapId {
+struct StreamId {
     worker: WorkerId,
     stream: Stream,
 }

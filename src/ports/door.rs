@@ -109,7 +109,7 @@ impl Door {
     pub(super) fn let_in(&self, worker: WorkerId) -> nix::Result<Option<Caller>> {
         let socket = accept(self.socket.as_fd())?;
         let peer = getsockopt(&socket, sockopt::PeerCredentials)?;
-        let is_known = self.who.is_some_and(|who| who.is_believed(&peer));
+        let is_known = self.who.is_some_and(|who| who.is_trusted(&peer));
         if !is_known {
             tracing::debug!("process {} of user {} is no process of worker {worker:?}", peer.pid(), peer.uid());
         }

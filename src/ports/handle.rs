@@ -43,7 +43,7 @@ pub(super) struct Shared {
 pub(super) enum Command {
     Join(Box<Member>),
     Retire(WorkerId),
-    Finish(WorkerId, Farewell),
+    Finish(WorkerId, DrainRequest),
     Shutdown(WorkerId, Duration),
     Leave(WorkerId),
     Close,
@@ -51,7 +51,7 @@ pub(super) enum Command {
 
 /// How a worker is asked to finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Farewell {
+pub struct DrainRequest {
     /// How long connections on which nothing goes on are left open, so that no request meets a closed one.
     pub idle: Duration,
     /// An app that handles this signal gets it…
@@ -61,7 +61,7 @@ pub struct Farewell {
 }
 
 /// A worker's ends, to be handed to it when it is started.
-pub struct Ends {
+pub struct WorkerEndpoints {
     member: Member,
     /// Its end of Node's channel.
     pub channel: Option<OwnedFd>,
@@ -70,7 +70,7 @@ pub struct Ends {
 }
 
 /// What the loop waits to hear; each comes at most once.
-pub struct Hearing {
+pub struct WorkerPorts {
     /// The worker listens.
     pub listens: oneshot::Receiver<()>,
     /// It has sent `'ready'`.
@@ -130,7 +130,7 @@ impl Ports {
     ///
     /// # Errors
     /// No descriptors left.
-    pub fn open(&self, worker: WorkerId, slot: SlotId, name: String, way: &Way) -> nix::Result<Ends> {
+    pub fn open(&self, worker: WorkerId, slot: SlotId, name: String, way: &Way) -> nix::Result<WorkerEndpoints> {
         let (ours, theirs) = if way.channel {
             let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
             fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -139,11 +139,11 @@ impl Ports {
             (None, None)
         };
         let (door, door_name) = if way.preload.is_some() { Some(Door::open()?).unzip() } else { (None, None) };
-        Ok(Ends { member: Member::new(worker, slot, name, ours, door), channel: theirs, door: door_name })
+        Ok(WorkerEndpoints { member: Member::new(worker, slot, name, ours, door), channel: theirs, door: door_name })
     }
 
     /// The worker runs, as that process: it is heard from now on.
-    pub fn join(&self, mut ends: Ends, who: Identity) -> Hearing {
+    pub fn join(&self, mut ends: WorkerEndpoints, who: Identity) -> WorkerPorts {
         let ((listens, one), (says_ready, two), (finished, three)) =
             (oneshot::channel(), oneshot::channel(), oneshot::channel());
         ends.member.signs = Signs { listens: Some(listens), says_ready: Some(says_ready), finished: Some(finished) };
@@ -153,7 +153,7 @@ impl Ports {
         if ends.member.door.is_some() || ends.member.channel.is_some() {
             self.give(Command::Join(Box::new(ends.member)));
         }
-        Hearing { listens: one, says_ready: two, finished: three }
+        WorkerPorts { listens: one, says_ready: two, finished: three }
     }
 
     /// Where a worker listens.
@@ -172,11 +172,11 @@ impl Ports {
     }
 
     /// Asks a Node worker to finish what is under way and to go.
-    pub fn finish(&self, worker: WorkerId, farewell: Farewell) {
+    pub fn finish(&self, worker: WorkerId, farewell: DrainRequest) {
         self.give(Command::Finish(worker, farewell));
     }
 
-    /// Sends a worker the message `'shutdown'`. `idle` as for [`Farewell`].
+    /// Sends a worker the message `'shutdown'`. `idle` as for [`DrainRequest`].
     pub fn shutdown(&self, worker: WorkerId, idle: Duration) {
         self.give(Command::Shutdown(worker, idle));
     }

@@ -14,7 +14,7 @@ use super::AppPorts;
 use super::ListenerId;
 use super::door::{Caller, SharedSockets};
 use super::events::{Events, Token, now};
-use super::handle::{Command, Farewell, Shared};
+use super::handle::{Command, DrainRequest, Shared};
 use super::listener::Listener;
 use super::member::Member;
 use super::node::Line;
@@ -207,14 +207,14 @@ impl Hub {
     }
 
     /// Asks a worker to finish. One that never spoke has nothing to finish.
-    fn finish(&mut self, worker: WorkerId, farewell: Farewell) {
+    fn finish(&mut self, worker: WorkerId, farewell: DrainRequest) {
         self.send_what_waits(worker);
         let Some(member) = self.members.get_mut(&worker) else { return };
         if !member.online || member.channel.is_none() {
             member.signs.finished();
             return;
         }
-        let Farewell { idle, signal, after } = farewell;
+        let DrainRequest { idle, signal, after } = farewell;
         let message = Line::disconnect(member.next_seq(), idle.as_millis(), signal, after.as_millis());
         member.send(Line::plain(message), None);
         self.watch_channel(worker);

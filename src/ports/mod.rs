@@ -30,7 +30,7 @@ mod queue;
 mod way;
 
 pub use address::Address;
-pub use handle::{Ends, Farewell, Hearing, Ports};
+pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, Listener};
 pub use node::inspector_moved;
 pub use way::{Balance, Share, Way, Ways};

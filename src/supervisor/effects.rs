@@ -1,10 +1,10 @@
 //! What the fleet says, done: the other half of a turn.
 
-use super::launch::{Launch, Seat, read_again};
-use super::report::{Message, Reporter};
+use super::launch::{LaunchSpec, WorkerEnv, read_again};
+use super::reporter::{Message, Reporter};
 use super::workers::Workers;
 use super::{Notice, on_a_thread};
-use crate::control::{Book, Note};
+use crate::control::{Entry, Journal};
 use crate::core::{AppId, Effect, Event, Fleet, Report};
 use nix::unistd::Pid;
 use std::time::{Duration, SystemTime};
@@ -22,7 +22,7 @@ const IDLE_AT_MOST: f32 = 0.8;
 const IDLE_AT_STOP: Duration = Duration::from_secs(1);
 
 /// What a worker leaves to be told of, when it has ended.
-pub(super) struct Remains {
+pub(super) struct DeadWorker {
     pub(super) pid: Pid,
     /// Its last lines, once all of them are written.
     pub(super) lines: oneshot::Receiver<Vec<String>>,
@@ -32,17 +32,17 @@ pub(super) struct Remains {
 pub(super) fn perform(
     effect: Effect,
     fleet: &Fleet,
-    launches: &mut [Launch],
+    launches: &mut [LaunchSpec],
     workers: &mut Workers,
-    remains: &mut Option<Remains>,
+    remains: &mut Option<DeadWorker>,
     reporter: &mut Reporter,
-    book: &Book,
+    book: &Journal,
 ) -> Option<Event> {
     match effect {
         Effect::Spawn { worker, slot, generation } => {
             let launch = launches.get(slot.app)?;
             let wanted = fleet.apps().get(slot.app).map_or(1, |app| app.wanted());
-            let seat = Seat { worker, index: slot.index, generation, workers: wanted };
+            let seat = WorkerEnv { worker, index: slot.index, generation, workers: wanted };
             workers.start(worker, slot, launch, &seat).err().map(|error| Event::SpawnFailed(worker, error))
         }
         Effect::Retire(worker) => {
@@ -82,7 +82,7 @@ pub(super) fn perform(
             let (dead, lines) = remains.map(|remains| (remains.pid, remains.lines)).unzip();
             let pid = |worker| workers.pid(worker).or(dead);
             let message = Message::of(&report, launches, pid, |worker| workers.last_answer(worker));
-            let note = Note {
+            let note = Entry {
                 time: SystemTime::now(),
                 app: report.app().and_then(|app| launches.get(app)).map(|launch| launch.app.name.as_str()),
                 pid: report.worker().and_then(pid).map(|pid| pid.as_raw().unsigned_abs()),
@@ -105,7 +105,7 @@ pub(super) fn perform(
 }
 
 /// Reads a new generation's files.
-fn prepare(app: AppId, generation: u32, launch: &mut Launch, notices: mpsc::Sender<Notice>) -> Option<Event> {
+fn prepare(app: AppId, generation: u32, launch: &mut LaunchSpec, notices: mpsc::Sender<Notice>) -> Option<Event> {
     let paths = launch.app.env_files.clone();
     if paths.is_empty() {
         launch.keep(generation, Vec::new());

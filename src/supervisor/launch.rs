@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An app as it is started, with what each generation of it has read.
-pub(super) struct Launch {
+pub(super) struct LaunchSpec {
     pub(super) app: App,
     /// How its workers share ports.
     pub(super) way: Way,
@@ -37,7 +37,7 @@ impl Drop for Reading {
 
 /// What a worker is handed: where it finds each.
 #[derive(Default)]
-pub(super) struct Handed<'a> {
+pub(super) struct InheritedFds<'a> {
     /// `NOTIFY_SOCKET`.
     pub(super) notify: Option<&'a OsStr>,
     /// The number of its end of Node's channel.
@@ -49,16 +49,16 @@ pub(super) struct Handed<'a> {
 }
 
 /// Which worker an environment is for.
-pub(super) struct Seat {
+pub(super) struct WorkerEnv {
     pub(super) worker: WorkerId,
     pub(super) index: u32,
     pub(super) generation: u32,
     pub(super) workers: u32,
 }
 
-impl Launch {
-    pub(super) fn new(app: App, listeners: Vec<Listener>, variables: Vec<(String, String)>) -> Launch {
-        Launch {
+impl LaunchSpec {
+    pub(super) fn new(app: App, listeners: Vec<Listener>, variables: Vec<(String, String)>) -> LaunchSpec {
+        LaunchSpec {
             app,
             way: Way::default(),
             is_being_read: Arc::default(),
@@ -122,8 +122,8 @@ impl Launch {
 
     /// The worker's environment, `KEY=VALUE` each: the container's without rinit's settings, then the files', then what
     /// tells the worker who it is, then what it is handed.
-    pub(super) fn environment(&self, seat: &Seat, handed: &Handed) -> Vec<OsString> {
-        let Seat { worker, index, generation, workers } = seat;
+    pub(super) fn environment(&self, seat: &WorkerEnv, handed: &InheritedFds) -> Vec<OsString> {
+        let WorkerEnv { worker, index, generation, workers } = seat;
         let mut variables: BTreeMap<OsString, OsString> =
             std::env::vars_os().filter(|(key, _)| is_the_workers(key)).collect();
         let mut set = |key: &str, value: &OsStr| {

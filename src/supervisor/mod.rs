@@ -8,34 +8,34 @@
 //!
 //! Everything runs on one thread; the log's bytes are moved by another. No call in here waits for anything.
 
-mod answer;
-mod crash;
 mod effects;
+mod event_loop;
 mod launch;
+mod panic;
 mod ready;
-mod report;
-mod turn;
+mod reporter;
+mod status;
 mod workers;
 
 use crate::config::{Faults, LogFormat, Refusal, Settings, read_env_file};
-use crate::control::{Book, Call, Entrance, Gate, Rinit, SOCKETS};
-use crate::core::{AppId, Sign, WorkerId};
+use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
+use crate::core::{AppId, ReadySignal, WorkerId};
 use crate::logs::{self, Format};
 use crate::ports::{Ports, Way};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
-use launch::Launch;
+use event_loop::Supervisor;
+use launch::LaunchSpec;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-use turn::Supervisor;
 
 /// What tasks tell the loop.
 enum Notice {
     /// There is news of the worker's exec.
     Exec(WorkerId),
     /// The worker is ready.
-    Ready(WorkerId, Sign),
+    Ready(WorkerId, ReadySignal),
     /// The worker has finished what it was asked to finish.
     Finished(WorkerId),
     /// The control plane wants something.
@@ -79,17 +79,20 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
         }
     }
     let (caller, calls) = mpsc::channel(CALLS);
-    let book = Arc::new(Book::default());
+    let book = Arc::new(Journal::default());
     let mut launches = launches;
-    for Launch { app, way, .. } in &mut launches {
+    for LaunchSpec { app, way, .. } in &mut launches {
         *way = Way::open(app.ways, &app.name, &app.command, !app.listen.is_empty());
     }
-    let ports = launches.iter().map(Launch::ports).collect::<io::Result<_>>();
+    let ports = launches.iter().map(LaunchSpec::ports).collect::<io::Result<_>>();
     let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;
-    if gate.path().is_none() && settings.entrances.socket == Entrance::Anywhere {
-        tracing::info!("no control socket, so no verbs: no place for it among {} (--socket PATH)", SOCKETS.join(", "));
+    if gate.path().is_none() && settings.entrances.socket == EndpointSetting::Anywhere {
+        tracing::info!(
+            "no control socket, so no verbs: no place for it among {} (--socket PATH)",
+            SOCKET_PATHS.join(", ")
+        );
     }
-    let rinit = Rinit {
+    let rinit = SupervisorHandle {
         calls: caller,
         book: book.clone(),
         record: logs.record(),
@@ -98,11 +101,11 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     };
     let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &settings, (book, calls))
         .map_err(|error| cannot("no descriptors", error))?;
-    Ok(crash::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
+    Ok(panic::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }
 
 /// Opens the sockets and reads the files of every app, or tells everything that cannot be.
-fn open_everything(settings: &Settings) -> Result<(Vec<Launch>, Gate), Refusal> {
+fn open_everything(settings: &Settings) -> Result<(Vec<LaunchSpec>, Endpoints), Refusal> {
     let mut faults = Faults::default();
     let mut launches = Vec::new();
     for app in &settings.apps {
@@ -120,11 +123,11 @@ fn open_everything(settings: &Settings) -> Result<(Vec<Launch>, Gate), Refusal> 
                 Err(why) => faults.note("--listen", why),
             }
         }
-        launches.push(Launch::new(app.clone(), listeners, variables));
+        launches.push(LaunchSpec::new(app.clone(), listeners, variables));
     }
-    let gate = Gate::open(&settings.entrances).unwrap_or_else(|(name, why)| {
+    let gate = Endpoints::open(&settings.entrances).unwrap_or_else(|(name, why)| {
         faults.note(name, why);
-        Gate::default()
+        Endpoints::default()
     });
     if faults.0.is_empty() { Ok((launches, gate)) } else { Err(faults.refusal()) }
 }

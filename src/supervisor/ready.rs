@@ -2,8 +2,8 @@
 
 use super::{Notice, on_a_thread};
 use crate::config::Ready;
-use crate::core::{Exit, Sign, WorkerId};
-use crate::ports::Hearing;
+use crate::core::{Exit, ReadySignal, WorkerId};
+use crate::ports::WorkerPorts;
 use crate::sys::peer::Identity;
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::Inherited;
@@ -123,19 +123,19 @@ pub(super) async fn watch(
     notices: mpsc::Sender<Notice>,
 ) {
     let sign = match (&ready, channel) {
-        (_, Channel::Notify(socket)) => wait_for_notify(socket, who).await.map(|()| Sign::Notify),
-        (_, Channel::Newline(pipe)) => wait_for_newline(pipe).await.map(|()| Sign::Probe),
+        (_, Channel::Notify(socket)) => wait_for_notify(socket, who).await.map(|()| ReadySignal::Notify),
+        (_, Channel::Newline(pipe)) => wait_for_newline(pipe).await.map(|()| ReadySignal::Probe),
         (Ready::Tcp(address), Channel::None) => {
             until(&probe.last_answer, async || connect(address).await.map(drop)).await;
-            Ok(Sign::Probe)
+            Ok(ReadySignal::Probe)
         }
         (Ready::Http { host, path }, Channel::None) => {
             until(&probe.last_answer, async || get(host, path).await).await;
-            Ok(Sign::Probe)
+            Ok(ReadySignal::Probe)
         }
         (Ready::Exec(command), Channel::None) => {
             until(&probe.last_answer, async || run_probe(command, &probe).await).await;
-            Ok(Sign::Probe)
+            Ok(ReadySignal::Probe)
         }
         (
             Ready::Auto | Ready::Notify | Ready::Fd(_) | Ready::Spawn | Ready::Uptime | Ready::Message | Ready::Listen,
@@ -149,15 +149,17 @@ pub(super) async fn watch(
 }
 
 /// Tells the loop what a worker says by its port or its channel, as far as it counts.
-pub(super) async fn watch_ports(worker: WorkerId, ready: Ready, hearing: Hearing, notices: mpsc::Sender<Notice>) {
-    let Hearing { listens, says_ready, finished } = hearing;
+pub(super) async fn watch_ports(worker: WorkerId, ready: Ready, hearing: WorkerPorts, notices: mpsc::Sender<Notice>) {
+    let WorkerPorts { listens, says_ready, finished } = hearing;
     let tell = async |what: oneshot::Receiver<()>, counts: bool, notice: Notice| {
         if what.await.is_ok() && counts {
             let _ = notices.send(notice).await;
         }
     };
-    let listening = tell(listens, matches!(ready, Ready::Auto | Ready::Listen), Notice::Ready(worker, Sign::Listen));
-    let message = tell(says_ready, matches!(ready, Ready::Auto | Ready::Message), Notice::Ready(worker, Sign::Message));
+    let listening =
+        tell(listens, matches!(ready, Ready::Auto | Ready::Listen), Notice::Ready(worker, ReadySignal::Listen));
+    let message =
+        tell(says_ready, matches!(ready, Ready::Auto | Ready::Message), Notice::Ready(worker, ReadySignal::Message));
     let finished = tell(finished, true, Notice::Finished(worker));
     tokio::join!(listening, message, finished);
 }
@@ -185,7 +187,7 @@ async fn wait_for_notify(socket: OwnedFd, who: Identity) -> io::Result<()> {
         let mut guard = socket.readable().await?;
         let Ok(received) = guard.try_io(|socket| Ok(receive(socket.as_raw_fd())?)) else { continue };
         let (text, sender) = received?;
-        let is_known = sender.is_some_and(|sender| who.is_believed(&sender));
+        let is_known = sender.is_some_and(|sender| who.is_trusted(&sender));
         match text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
             true if is_known => return Ok(()),
             true => tracing::debug!("READY=1 for process {} from a stranger: {sender:?}", who.pid),

@@ -1,12 +1,12 @@
 //! The processes: starting them, and which number belongs to which worker.
 
 use super::Notice;
-use super::launch::{Handed, Launch, NOT_FOR_PROBES, Seat};
+use super::launch::{InheritedFds, LaunchSpec, NOT_FOR_PROBES, WorkerEnv};
 use super::ready::{self, LastAnswer, ProbeSetup, Probes};
 use crate::config::{Log, LogFormat};
 use crate::core::{Signal, SlotId, SpawnError, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
-use crate::ports::{Farewell, Ports};
+use crate::ports::{DrainRequest, Ports};
 use crate::sys::peer::Identity;
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_now};
 use crate::sys::signals::Inherited;
@@ -89,8 +89,8 @@ impl Workers {
         &mut self,
         worker: WorkerId,
         slot: SlotId,
-        launch: &Launch,
-        seat: &Seat,
+        launch: &LaunchSpec,
+        seat: &WorkerEnv,
     ) -> Result<(), SpawnError> {
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
         let (channel, way) = ready::open(&launch.app.ready).map_err(no_room)?;
@@ -109,7 +109,7 @@ impl Workers {
             placed.map(|(_, number)| number)
         };
         let [for_channel, for_library] = launch.free_numbers();
-        let handed = Handed {
+        let handed = InheritedFds {
             notify: way.notify.as_deref(),
             channel: hand(ends.channel.as_ref().map(AsRawFd::as_raw_fd), for_channel),
             library: hand(launch.way.preload.as_ref().map(|library| library.as_raw_fd()), for_library),
@@ -197,13 +197,13 @@ impl Workers {
 
     /// Asks a worker over its channel to finish: by pm2's word, or by Node's cluster module. `idle`: how long connections
     /// without a request are left open.
-    pub(super) fn ask(&self, worker: WorkerId, launch: &Launch, idle: Duration) {
+    pub(super) fn ask(&self, worker: WorkerId, launch: &LaunchSpec, idle: Duration) {
         let policy = &launch.app.policy;
         if launch.app.stop_message {
             self.ports.shutdown(worker, idle);
         } else {
             let (signal, after) = (policy.stop_signal, policy.stop_timeout / 2);
-            self.ports.finish(worker, Farewell { idle, signal, after });
+            self.ports.finish(worker, DrainRequest { idle, signal, after });
         }
     }
 
@@ -257,7 +257,7 @@ struct Output {
 }
 
 impl Output {
-    fn open(launch: &Launch) -> nix::Result<Output> {
+    fn open(launch: &LaunchSpec) -> nix::Result<Output> {
         let pipe = || {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

@@ -19,7 +19,7 @@ pub struct Identity {
 
 impl Identity {
     /// Whether that is the worker, or one of its own.
-    pub fn is_believed(&self, sender: &UnixCredentials) -> bool {
+    pub fn is_trusted(&self, sender: &UnixCredentials) -> bool {
         let is_in_group = || getpgid(Some(Pid::from_raw(sender.pid()))) == Ok(self.pid);
         sender.pid() > 0 && (sender.uid() == self.uid || sender.uid() == 0 || is_in_group())
     }

@@ -3,7 +3,7 @@
 //! An ended child is looked at first and collected later. Until it is collected its number belongs to no other process,
 //! so a signal to it, or to its group, cannot hit a stranger.
 
-use crate::core::{Exit, How, Signal};
+use crate::core::{Exit, ExitKind, Signal};
 use nix::libc;
 use nix::unistd::Pid;
 
@@ -38,8 +38,8 @@ pub fn has_children() -> bool {
 
 fn explain(status: i32, code: i32) -> Exit {
     let how = match code {
-        libc::CLD_EXITED => How::Code(status as u8),
-        _ => Signal::new(status).map_or(How::Code(status as u8), How::Signal),
+        libc::CLD_EXITED => ExitKind::Code(status as u8),
+        _ => Signal::new(status).map_or(ExitKind::Code(status as u8), ExitKind::Signal),
     };
     Exit { how, core_dumped: code == libc::CLD_DUMPED, oom_killed: false }
 }

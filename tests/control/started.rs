@@ -5,14 +5,14 @@ use crate::harness::{Rig, Running};
 use serde_json::Value;
 use std::path::PathBuf;
 
-pub struct Rinit {
+pub struct SupervisorHandle {
     pub rig: Running,
     pub folder: tempfile::TempDir,
     pub socket: PathBuf,
 }
 
 /// The words may have `DIR` in them, the folder.
-pub fn start(options: &[&str], words: &str) -> Rinit {
+pub fn start(options: &[&str], words: &str) -> SupervisorHandle {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("rinit.sock");
     let path = socket.to_str().unwrap();
@@ -22,10 +22,10 @@ pub fn start(options: &[&str], words: &str) -> Rinit {
         .fixture(&words)
         .start();
     rig.until("both are ready", |out| out.count("is ready") == 2);
-    Rinit { rig, folder, socket }
+    SupervisorHandle { rig, folder, socket }
 }
 
-impl Rinit {
+impl SupervisorHandle {
     pub fn status(&self) -> Value {
         ask(&self.socket, "GET", "/v1/status", "").json()
     }

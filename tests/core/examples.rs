@@ -190,7 +190,7 @@ fn a_new_version_that_exits_stops_the_reload_and_the_old_workers_stay() {
     world.eager = false;
     world.play(&[Hup, Exits(2, 1), Pass(60_000)]);
     assert_eq!((world.generations(), world.ready()), (vec![1, 1], 2));
-    let failed = |report: &Report| matches!(report, Report::ReloadFailed { trouble: Trouble::Exited { .. }, .. });
+    let failed = |report: &Report| matches!(report, Report::ReloadFailed { trouble: RolloutError::Exited { .. }, .. });
     assert_eq!(world.saw(failed), 1);
     world.eager = true;
     world.play(&[Hup, Pass(10_000)]);
@@ -342,7 +342,7 @@ fn every_state_and_event_without_an_owner_is_survived() {
             Event::Tick,
             Event::Spawned(stranger),
             Event::SpawnFailed(stranger, SpawnError::NotNow("x".into())),
-            Event::Ready(stranger, Sign::Notify),
+            Event::Ready(stranger, ReadySignal::Notify),
             Event::Exited(stranger, Exit::code(0)),
             Event::Prepared(7, 7, Ok(())),
             Event::Prepared(0, 7, Err("x".into())),

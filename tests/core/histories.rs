@@ -4,7 +4,7 @@
 use crate::world::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
-use rinit::core::{Backoff, Policy, Readiness, Reload, Restart, Wish};
+use rinit::core::{Backoff, Desired, Policy, Readiness, Reload, Restart};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -167,7 +167,7 @@ fn when_trouble_ends_a_reload_makes_every_worker_new_and_ready() {
             assert!(app.rollout.is_none(), "{:?}", app.rollout);
             assert_eq!(app.slots.len() as u32, app.wanted());
             // Who was stopped by the operator waits for the operator.
-            for slot in app.slots.iter().filter(|slot| slot.wish == Wish::Up) {
+            for slot in app.slots.iter().filter(|slot| slot.wish == Desired::Up) {
                 assert!(slot.is_ready(), "{slot:?}");
                 assert_eq!(slot.generation, app.slots[0].generation, "{slot:?}");
             }

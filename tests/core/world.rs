@@ -114,7 +114,7 @@ impl World {
         let mut world = World::new(policies);
         world.eager = true;
         let workers: Vec<WorkerId> = world.processes.keys().copied().collect();
-        workers.into_iter().for_each(|id| world.give(Event::Ready(id, Sign::Notify)));
+        workers.into_iter().for_each(|id| world.give(Event::Ready(id, ReadySignal::Notify)));
         world.play(&[Pass(10_000)]);
         world
     }
@@ -130,7 +130,7 @@ impl World {
             Pass(ms) => self.pass(ms as u32 * MS),
             Exits(n, code) => nth(n).into_iter().for_each(|id| self.end(id, Exit::code(code))),
             Killed(n) => nth(n).into_iter().for_each(|id| self.end(id, Exit::signal(Signal::KILL))),
-            Says(n) => nth(n).into_iter().for_each(|id| self.give(Event::Ready(id, Sign::Notify))),
+            Says(n) => nth(n).into_iter().for_each(|id| self.give(Event::Ready(id, ReadySignal::Notify))),
             Forks(forks) => self.forks = forks,
             Program(program) => self.program = program,
             Heeds(heeds) => self.heeds = heeds,
@@ -220,7 +220,7 @@ impl World {
                 self.spawned.push((self.now, slot, generation));
                 self.pending.push_back(Event::Spawned(worker));
                 if self.eager {
-                    self.pending.push_back(Event::Ready(worker, Sign::Notify));
+                    self.pending.push_back(Event::Ready(worker, ReadySignal::Notify));
                 }
             }
             Effect::Signal(worker, _) | Effect::Ask(worker) | Effect::Kill(worker) if self.was_refused(worker) => {}

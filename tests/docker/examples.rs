@@ -59,7 +59,7 @@ fn serves_reloads_under_load_and_stops(image: &str) {
 #[test]
 fn on_docker_kill_hup_the_old_serve_until_the_new_are_ready() {
     let Some(engine) = engine() else { return };
-    let gate = Gate::new();
+    let gate = Endpoints::new();
     let container = gate.container(&engine.node);
     let port = container.port(8080);
     let old = container.logs().words_after("process ");
@@ -86,7 +86,7 @@ fn on_docker_kill_hup_the_old_serve_until_the_new_are_ready() {
 #[test]
 fn a_version_that_does_not_start_leaves_the_old_one_serving_and_the_next_reload_tries_again() {
     let Some(engine) = engine() else { return };
-    let gate = Gate::new();
+    let gate = Endpoints::new();
     let container = gate.container(&engine.node);
     let port = container.port(8080);
     let old = container.logs().words_after("process ");
@@ -110,7 +110,7 @@ fn a_version_that_does_not_start_leaves_the_old_one_serving_and_the_next_reload_
 }
 
 /// A file that Node runs before the app: what it holds when a process starts decides how that goes.
-struct Gate {
+struct Endpoints {
     folder: tempfile::TempDir,
 }
 
@@ -121,12 +121,12 @@ const MIN_UPTIME: Duration = Duration::from_millis(100);
 const CLOSED: &str = "while (require('node:fs').readFileSync(__filename, 'utf8') !== '') \
                       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);";
 
-impl Gate {
-    fn new() -> Gate {
+impl Endpoints {
+    fn new() -> Endpoints {
         let folder = tempfile::tempdir().unwrap();
         // The container's user is another.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let gate = Gate { folder };
+        let gate = Endpoints { folder };
         gate.set("");
         gate
     }

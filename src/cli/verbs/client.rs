@@ -2,7 +2,7 @@
 
 use super::{Error, Failure};
 use crate::cli::{Environment, variable};
-use crate::control::SOCKETS;
+use crate::control::SOCKET_PATHS;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt::SendTimeout,
 };
@@ -38,7 +38,7 @@ impl Client {
         let given = given.map(PathBuf::from).or_else(|| from_environment().map(PathBuf::from));
         match given {
             Some(path) => Client { places: vec![path], given: true },
-            None => Client { places: SOCKETS.iter().map(PathBuf::from).collect(), given: false },
+            None => Client { places: SOCKET_PATHS.iter().map(PathBuf::from).collect(), given: false },
         }
     }
 
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(Client::new(Some("/a"), &environment("/b")).places, [PathBuf::from("/a")]);
         assert_eq!(Client::new(None, &environment("/b")).places, [PathBuf::from("/b")]);
         for usual in [&environment("")[..], &[]] {
-            assert_eq!(Client::new(None, usual).places, SOCKETS.map(PathBuf::from));
+            assert_eq!(Client::new(None, usual).places, SOCKET_PATHS.map(PathBuf::from));
         }
     }
 

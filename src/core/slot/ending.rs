@@ -8,7 +8,7 @@ impl Slot {
         // It may have been ready already, and its end be heard of first: the loop was busy, or the machine.
         let grown_up = |phase| matches!(phase, Phase::Starting { until } if until <= turn.now);
         if self.is_ready_by_uptime(turn) && self.find(id).is_some_and(|worker| grown_up(worker.phase)) {
-            self.ready(id, Sign::Uptime, turn);
+            self.ready(id, ReadySignal::Uptime, turn);
         }
         let (slot, role) = (self.id, self.role(id));
         let is = |worker: &mut Worker| worker.id == id;
@@ -25,22 +25,22 @@ impl Slot {
             let lived = report(worker.started, Next::Gone, turn);
             return match worker.is_leaving() {
                 true => Upshot::Nothing,
-                false => Upshot::ReplacementFailed(Trouble::Exited { slot, worker: id, exit, lived }),
+                false => Upshot::ReplacementFailed(RolloutError::Exited { slot, worker: id, exit, lived }),
             };
         }
         if let Some(worker) = self.holder().filter(|worker| worker.id == id).cloned() {
             // Who is stopped for not being ready has failed, with whatever code it ends.
-            let succeeded = exit.how == How::Code(0) && role == Role::Late;
+            let succeeded = exit.how == ExitKind::Code(0) && role == Role::Late;
             self.last_exit = Some(if succeeded { Exit::code(1) } else { exit });
             let next = match worker.phase {
                 Phase::Forked { .. } | Phase::Starting { .. } => self.tally.exited(exit, false, turn),
                 Phase::Ready => self.tally.exited(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
-                Phase::Draining { why: Why::NotReady, .. } | Phase::Killing { why: Why::NotReady, .. } => {
-                    self.tally.crashed(false, turn)
-                }
-                Phase::Draining { why: Why::Unwanted, .. } | Phase::Killing { why: Why::Unwanted, .. } => Next::Gone,
+                Phase::Draining { why: StopReason::NotReady, .. }
+                | Phase::Killing { why: StopReason::NotReady, .. } => self.tally.crashed(false, turn),
+                Phase::Draining { why: StopReason::Unwanted, .. }
+                | Phase::Killing { why: StopReason::Unwanted, .. } => Next::Gone,
             };
-            self.place = Place::after(next, turn.now);
+            self.place = SlotState::after(next, turn.now);
             report(worker.started, next, turn);
         }
         Upshot::Nothing
@@ -55,7 +55,7 @@ impl Slot {
             turn.report(Report::StartFailed { slot, worker: id, error: message.clone(), next: Next::Gone });
             return match worker.is_leaving() {
                 true => Upshot::Nothing,
-                false => Upshot::ReplacementFailed(Trouble::Start { slot, error: message }),
+                false => Upshot::ReplacementFailed(RolloutError::Start { slot, error: message }),
             };
         }
         if self.outgoing.take_if(|worker| worker.id == id).is_some() {
@@ -71,7 +71,7 @@ impl Slot {
                 if turn.proven { self.tally.crashed(false, turn) } else { Next::GiveUp { crashes: 1 } }
             }
         };
-        self.place = Place::after(next, turn.now);
+        self.place = SlotState::after(next, turn.now);
         turn.report(Report::StartFailed { slot, worker: id, error: message, next });
         Upshot::Nothing
     }

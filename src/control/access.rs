@@ -1,6 +1,6 @@
 //! Who comes in: the socket that only root and rinit's own user may use, and the web, which may read, and write with a token.
 
-use super::body::Failure;
+use super::response::Failure;
 use hyper::StatusCode;
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -15,11 +15,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// Where the control socket is made, the first that can be.
-pub const SOCKETS: [&str; 3] = ["/run/rinit.sock", "/dev/shm/rinit.sock", "/tmp/rinit.sock"];
+pub const SOCKET_PATHS: [&str; 3] = ["/run/rinit.sock", "/dev/shm/rinit.sock", "/tmp/rinit.sock"];
 
 /// Which way a request came, which decides what it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Origin {
     /// By the socket, from root or rinit's own user; from that process, if rinit can see it.
     Socket(Option<Pid>),
     /// From the network.
@@ -28,7 +28,7 @@ pub(super) enum Way {
 
 /// The ways in, open but not served yet.
 #[derive(Default)]
-pub struct Gate {
+pub struct Endpoints {
     pub(super) socket: Option<(UnixListener, SocketFile)>,
     pub(super) web: Option<TcpListener>,
     token: Option<String>,
@@ -47,9 +47,9 @@ impl Drop for SocketFile {
 
 /// What is to be opened.
 #[derive(Clone, Debug, Default)]
-pub struct Entrances {
+pub struct EndpointSettings {
     /// The control socket.
-    pub socket: Entrance,
+    pub socket: EndpointSetting,
     /// The web's address.
     pub web: Option<SocketAddr>,
     /// Where its token is.
@@ -60,8 +60,8 @@ pub struct Entrances {
 
 /// `--socket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Entrance {
-    /// The first of [`SOCKETS`] that can be made.
+pub enum EndpointSetting {
+    /// The first of [`SOCKET_PATHS`] that can be made.
     #[default]
     Anywhere,
     /// There.
@@ -70,20 +70,20 @@ pub enum Entrance {
     Off,
 }
 
-impl Gate {
+impl Endpoints {
     /// Opens the ways in. That no default place can be written to is no fault.
     ///
     /// # Errors
     /// The setting that cannot be followed, and why.
-    pub fn open(wanted: &Entrances) -> Result<Gate, (&'static str, String)> {
+    pub fn open(wanted: &EndpointSettings) -> Result<Endpoints, (&'static str, String)> {
         let socket = match &wanted.socket {
-            Entrance::Off => None,
-            Entrance::At(path) => {
+            EndpointSetting::Off => None,
+            EndpointSetting::At(path) => {
                 let opened = open_socket(path).map_err(|error| ("--socket", format!("{}: {error}", path.display())))?;
                 Some((opened, SocketFile(path.clone())))
             }
-            Entrance::Anywhere => {
-                let mut opened = SOCKETS
+            EndpointSetting::Anywhere => {
+                let mut opened = SOCKET_PATHS
                     .iter()
                     .map(Path::new)
                     .filter_map(|path| Some((open_socket(path).ok()?, SocketFile(path.into()))));
@@ -110,7 +110,7 @@ impl Gate {
             }
             None => None,
         };
-        Ok(Gate { socket, web, token, hosts: wanted.hosts.clone() })
+        Ok(Endpoints { socket, web, token, hosts: wanted.hosts.clone() })
     }
 
     /// Whether there is any way in.
@@ -202,18 +202,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rinit.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let wanted = Entrances { socket: Entrance::At(path.clone()), ..Entrances::default() };
-        let gate = Gate::open(&wanted).unwrap();
+        let wanted = EndpointSettings { socket: EndpointSetting::At(path.clone()), ..EndpointSettings::default() };
+        let gate = Endpoints::open(&wanted).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(Gate::open(&wanted).is_err_and(|(name, why)| name == "--socket" && why.contains("in use")));
+        assert!(Endpoints::open(&wanted).is_err_and(|(name, why)| name == "--socket" && why.contains("in use")));
         drop(gate);
         assert!(!path.exists());
     }
 
     #[test]
     fn a_foreign_name_is_refused_and_a_token_is_needed_for_changes() {
-        let gate =
-            Gate { hosts: vec!["app.example".into()], token: Some("0123456789abcdef".into()), ..Gate::default() };
+        let gate = Endpoints {
+            hosts: vec!["app.example".into()],
+            token: Some("0123456789abcdef".into()),
+            ..Endpoints::default()
+        };
         for host in ["127.0.0.1:9615", "[::1]:9615", "localhost", "APP.example:80"] {
             assert!(gate.check_host(Some(host)).is_ok(), "{host}");
         }
@@ -230,7 +233,7 @@ mod tests {
         ] {
             assert!(gate.check_token(header).is_err(), "{header:?}");
         }
-        let error = Gate::default().check_token(None).unwrap_err().error.error;
+        let error = Endpoints::default().check_token(None).unwrap_err().error.error;
         assert!(error.contains("--web-token-file"), "{error}");
     }
 }

@@ -1,26 +1,26 @@
 //! How far what was asked for has come: by what was before it and what is now, and no I/O.
 
-use super::desk::{Accepted, Action};
+use super::handle::{Accepted, Action};
 use super::types::{Event, Status, WorkerStatus};
 use crate::core::SlotId;
 
 /// How far an action has come.
-pub(super) enum Course {
+pub(super) enum Progress {
     GoesOn,
     Done(String),
     Failed { why: String, worker: Option<Box<WorkerStatus>> },
 }
 
 /// An action that was accepted, and what was before.
-pub(super) struct Awaited<'a> {
+pub(super) struct Pending<'a> {
     pub(super) action: &'a Action,
     pub(super) accepted: Accepted,
-    pub(super) before: Before,
+    pub(super) before: Baseline,
 }
 
 /// What an action finds.
 #[derive(Default)]
-pub(super) struct Before {
+pub(super) struct Baseline {
     /// The worker's name.
     id: String,
     /// Its process.
@@ -29,19 +29,19 @@ pub(super) struct Before {
     slots: Vec<u32>,
 }
 
-impl Before {
-    pub(super) fn of(action: &Action, status: &Status) -> Before {
+impl Baseline {
+    pub(super) fn of(action: &Action, status: &Status) -> Baseline {
         match action {
             Action::Start(slot) | Action::Stop(slot) | Action::Restart(slot) | Action::Drop(slot) => {
                 let row = row(status, *slot);
                 let process = row.and_then(|row| Process::of(row, status));
-                Before { id: row.map_or_else(String::new, |row| row.id.clone()), process, slots: Vec::new() }
+                Baseline { id: row.map_or_else(String::new, |row| row.id.clone()), process, slots: Vec::new() }
             }
             Action::Scale { .. } => {
                 let stay = status.workers.iter().filter(|row| row.role == "worker" && row.state != "draining");
-                Before { slots: stay.map(|row| row.slot).collect(), ..Before::default() }
+                Baseline { slots: stay.map(|row| row.slot).collect(), ..Baseline::default() }
             }
-            Action::Reload | Action::Signal(..) | Action::Shutdown(_) => Before::default(),
+            Action::Reload | Action::Signal(..) | Action::Shutdown(_) => Baseline::default(),
         }
     }
 }
@@ -64,15 +64,15 @@ impl Process {
     }
 }
 
-impl Awaited<'_> {
+impl Pending<'_> {
     /// How far it has come, by what was before it and what is now. `events`: what has happened since.
-    pub(super) fn course(&self, now: &Status, events: impl FnOnce() -> Vec<Event>) -> Course {
+    pub(super) fn course(&self, now: &Status, events: impl FnOnce() -> Vec<Event>) -> Progress {
         if now.state == "stopping" {
             return overruled("the container is stopping");
         }
         match self.action {
             // Done when they were accepted.
-            Action::Signal(..) | Action::Shutdown(_) => Course::Done(String::new()),
+            Action::Signal(..) | Action::Shutdown(_) => Progress::Done(String::new()),
             Action::Reload => reload(&self.accepted, now),
             Action::Scale { .. } => self.scale(now, &events()),
             Action::Start(slot) => started(*slot, None, now),
@@ -81,25 +81,25 @@ impl Awaited<'_> {
                 Some(row) if matches!(row.state.as_str(), "stopped" | "draining") => {
                     let runs = rows(now, *slot).any(|row| row.pid.is_some());
                     if runs || row.state == "draining" {
-                        return Course::GoesOn;
+                        return Progress::GoesOn;
                     }
-                    Course::Done(format!("{} is stopped", row.id))
+                    Progress::Done(format!("{} is stopped", row.id))
                 }
                 Some(row) => overruled(format!("somebody else has started {} again", row.id)),
-                None => Course::Done("it is gone".into()),
+                None => Progress::Done("it is gone".into()),
             },
             Action::Drop(slot) => match row(now, *slot) {
-                Some(row) if row.state == "draining" => Course::GoesOn,
+                Some(row) if row.state == "draining" => Progress::GoesOn,
                 Some(row) => overruled(format!("{} is there again: somebody else has scaled up", row.id)),
-                None => Course::Done(format!("{} is gone", self.before.id)),
+                None => Progress::Done(format!("{} is gone", self.before.id)),
             },
         }
     }
 
     /// Of a scale only the workers count that come or go by it.
-    fn scale(&self, now: &Status, events: &[Event]) -> Course {
-        let Some((app, from, to)) = self.accepted.scaled else { return Course::GoesOn };
-        let Some(app) = now.apps.get(app) else { return Course::GoesOn };
+    fn scale(&self, now: &Status, events: &[Event]) -> Progress {
+        let Some((app, from, to)) = self.accepted.scaled else { return Progress::GoesOn };
+        let Some(app) = now.apps.get(app) else { return Progress::GoesOn };
         let own = || now.workers.iter().filter(|row| row.app == app.name && row.role == "worker");
         let undone = if to > from { app.wanted < to } else { app.wanted > to };
         if undone {
@@ -110,7 +110,7 @@ impl Awaited<'_> {
                 now.workers.iter().filter(|row| row.app == app.name).map(|row| row.slot).collect();
             slots.dedup();
             if slots.len() > to as usize {
-                return Course::GoesOn;
+                return Progress::GoesOn;
             }
         }
         let was_ready = |row: &WorkerStatus| {
@@ -119,15 +119,15 @@ impl Awaited<'_> {
         };
         for row in own().filter(|row| to > from && !self.before.slots.contains(&row.slot) && !was_ready(row)) {
             match run(row) {
-                Course::Done(_) => {}
+                Progress::Done(_) => {}
                 other => return other,
             }
         }
-        Course::Done(format!("{} has {to} workers", app.name))
+        Progress::Done(format!("{} has {to} workers", app.name))
     }
 }
 
-fn reload(accepted: &Accepted, now: &Status) -> Course {
+fn reload(accepted: &Accepted, now: &Status) -> Progress {
     let mut took = Vec::new();
     for (app, generation) in &accepted.generations {
         let Some(app) = now.apps.get(*app) else { continue };
@@ -140,43 +140,43 @@ fn reload(accepted: &Accepted, now: &Status) -> Course {
                 let named = now.workers.iter().filter(|worker| why.contains(&worker.id));
                 // web-1 is in web-10 too.
                 let worker = named.max_by_key(|worker| worker.id.len()).cloned().map(Box::new);
-                return Course::Failed { why, worker };
+                return Progress::Failed { why, worker };
             }
-            None => return Course::GoesOn,
+            None => return Progress::GoesOn,
         }
     }
-    Course::Done(took.join(", "))
+    Progress::Done(took.join(", "))
 }
 
-fn started(slot: SlotId, old: Option<Process>, now: &Status) -> Course {
+fn started(slot: SlotId, old: Option<Process>, now: &Status) -> Progress {
     let Some(row) = row(now, slot) else { return overruled("it was removed meanwhile") };
     let is_old = Process::of(row, now).zip(old).is_some_and(|(process, old)| process.is(old));
-    if is_old { Course::GoesOn } else { run(row) }
+    if is_old { Progress::GoesOn } else { run(row) }
 }
 
 /// Whether a worker that is to run is ready.
-fn run(row: &WorkerStatus) -> Course {
+fn run(row: &WorkerStatus) -> Progress {
     match row.state.as_str() {
-        "ready" => Course::Done(format!("{} is ready", row.id)),
+        "ready" => Progress::Done(format!("{} is ready", row.id)),
         "backoff" | "failed" => stuck(row),
         "stopped" => match row.last_exit.as_ref().filter(|exit| !exit.asked) {
-            Some(exit) if exit.code == Some(0) => Course::Done(format!("{} has run and finished", row.id)),
+            Some(exit) if exit.code == Some(0) => Progress::Done(format!("{} has run and finished", row.id)),
             Some(_) => stuck(row),
             None => overruled(format!("somebody else has stopped {}", row.id)),
         },
-        _ => Course::GoesOn,
+        _ => Progress::GoesOn,
     }
 }
 
 /// It will not come about any more, since somebody asked for something else.
-fn overruled(why: impl Into<String>) -> Course {
-    Course::Failed { why: why.into(), worker: None }
+fn overruled(why: impl Into<String>) -> Progress {
+    Progress::Failed { why: why.into(), worker: None }
 }
 
-fn stuck(worker: &WorkerStatus) -> Course {
+fn stuck(worker: &WorkerStatus) -> Progress {
     let cause = worker.last_exit.as_ref().map_or("it could not be started", |exit| &exit.cause);
     let why = format!("{} is in state {}: {cause}", worker.id, worker.state);
-    Course::Failed { why, worker: Some(Box::new(worker.clone())) }
+    Progress::Failed { why, worker: Some(Box::new(worker.clone())) }
 }
 
 /// The slot's own row; without one, any of its rows.
@@ -217,11 +217,11 @@ mod tests {
 
     /// `…`, or what it says.
     fn told(action: Action, now: &Status) -> String {
-        let before = Before::of(&action, &status("ready", Some(10), true, 0));
-        match (Awaited { action: &action, accepted: Accepted::default(), before }).course(now, Vec::new) {
-            Course::GoesOn => "…".into(),
-            Course::Done(message) => message,
-            Course::Failed { why, .. } => format!("not: {why}"),
+        let before = Baseline::of(&action, &status("ready", Some(10), true, 0));
+        match (Pending { action: &action, accepted: Accepted::default(), before }).course(now, Vec::new) {
+            Progress::GoesOn => "…".into(),
+            Progress::Done(message) => message,
+            Progress::Failed { why, .. } => format!("not: {why}"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A lane: one of rinit's two streams, and whose turn it is in it.
 
 use super::sink::{Sink, are_one_file};
-use super::{Stream, TapId};
+use super::{Stream, StreamId};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ pub(super) struct Lane {
 
 /// A stream stands in the middle of a line: nobody else may write.
 struct Hold {
-    of: TapId,
+    of: StreamId,
     since: Instant,
     /// Bytes moved since then.
     moved: usize,
@@ -36,7 +36,7 @@ impl Lane {
     }
 
     /// Whether that stream may write now.
-    pub(super) fn takes(&self, tap: TapId) -> bool {
+    pub(super) fn takes(&self, tap: StreamId) -> bool {
         self.sink.is_empty() && self.held.as_ref().is_none_or(|hold| hold.of == tap)
     }
 
@@ -46,7 +46,7 @@ impl Lane {
     }
 
     /// Notes that a stream has written, and whether it stands in the middle of a line.
-    pub(super) fn wrote(&mut self, tap: TapId, midway: bool, bytes: usize) {
+    pub(super) fn wrote(&mut self, tap: StreamId, midway: bool, bytes: usize) {
         match &mut self.held {
             Some(hold) if hold.of == tap && midway => {
                 hold.moved += bytes;
@@ -64,7 +64,7 @@ impl Lane {
     }
 
     /// The stream whose line is to be ended, since others wait and it goes on too slowly, or for ever.
-    pub(super) fn overdue(&mut self, others_wait: impl FnOnce(TapId) -> bool) -> Option<TapId> {
+    pub(super) fn overdue(&mut self, others_wait: impl FnOnce(StreamId) -> bool) -> Option<StreamId> {
         let hold = self.held.as_mut().filter(|hold| now().saturating_duration_since(hold.since) >= PATIENCE)?;
         let keeps_it =
             hold.moved >= BRISK && hold.total < LONGEST_TURN || !self.sink.is_empty() || !others_wait(hold.of);

@@ -1,13 +1,13 @@
 //! The loop: wait for what happens next, read the clock once, tell the fleet, do what it says.
 
 use super::Notice;
-use super::effects::{Remains, perform};
-use super::launch::Launch;
-use super::report::{self, Reporter};
+use super::effects::{DeadWorker, perform};
+use super::launch::LaunchSpec;
+use super::reporter::{self, Reporter};
 use super::workers::Workers;
 use crate::config::Settings;
-use crate::control::{Book, Call, Gate, Rinit, start_when_needed};
-use crate::core::{Event, Exit, Fleet, How, Place, Signal, Time, WorkerId};
+use crate::control::{Call, Endpoints, Journal, SupervisorHandle, start_when_needed};
+use crate::core::{Event, Exit, ExitKind, Fleet, Signal, SlotState, Time, WorkerId};
 use crate::logs::Logs;
 use crate::ports::Ports;
 use crate::sys::peer::exists;
@@ -43,10 +43,10 @@ const NOTICES: usize = 64;
 /// Everything the loop owns.
 pub(super) struct Supervisor {
     pub(super) fleet: Fleet,
-    pub(super) launches: Vec<Launch>,
+    pub(super) launches: Vec<LaunchSpec>,
     pub(super) workers: Workers,
     /// What has happened, for those who ask.
-    pub(super) book: Arc<Book>,
+    pub(super) book: Arc<Journal>,
     calls: mpsc::Receiver<Call>,
     /// The client that asked for the end, if one did.
     pub(super) asked_to_end_by: Option<Pid>,
@@ -65,12 +65,12 @@ impl Supervisor {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(
-        launches: Vec<Launch>,
+        launches: Vec<LaunchSpec>,
         logs: Logs,
         ports: Ports,
         inherited: Inherited,
         settings: &Settings,
-        (book, calls): (Arc<Book>, mpsc::Receiver<Call>),
+        (book, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies = launches.iter().map(|launch| launch.app.policy.clone()).collect();
         let (sender, notices) = mpsc::channel(NOTICES);
@@ -96,7 +96,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// The kernel refuses to watch the signals' pipe.
-    pub(super) async fn run(&mut self, signals: Signals, control: (Gate, Rinit)) -> io::Result<u8> {
+    pub(super) async fn run(&mut self, signals: Signals, control: (Endpoints, SupervisorHandle)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         let mut reporter = Reporter::start(self.book.clone());
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
@@ -128,8 +128,8 @@ impl Supervisor {
         };
         if !self.fleet.is_stopping() {
             let has_failed =
-                self.fleet.apps().iter().flat_map(|app| &app.slots).any(|slot| slot.place == Place::Failed);
-            reporter.tell(report::end(code, has_failed), None);
+                self.fleet.apps().iter().flat_map(|app| &app.slots).any(|slot| slot.place == SlotState::Failed);
+            reporter.tell(reporter::end(code, has_failed), None);
         }
         // What is still asked is not answered any more.
         self.calls.close();
@@ -235,7 +235,7 @@ impl Supervisor {
                     if let Some(Ok(())) = exec {
                         self.turn(Event::Spawned(worker), None, reporter);
                     }
-                    let remains = Some(Remains { pid, lines: self.logs.drain(worker) });
+                    let remains = Some(DeadWorker { pid, lines: self.logs.drain(worker) });
                     let killed = self.workers.ended(worker);
                     reap::collect(pid);
                     let event = match exec {
@@ -266,7 +266,7 @@ impl Supervisor {
     fn was_oom_kill(&mut self, exit: Exit) -> bool {
         let now = cgroup::oom_kills(Path::new("/"));
         match (self.oom_kills, now) {
-            (Some(known), Some(now)) if now > known && exit.how == How::Signal(Signal::KILL) => {
+            (Some(known), Some(now)) if now > known && exit.how == ExitKind::Signal(Signal::KILL) => {
                 self.oom_kills = Some(known + 1);
                 true
             }
@@ -279,7 +279,7 @@ impl Supervisor {
     }
 
     /// One event, and all that follows from it.
-    fn turn(&mut self, event: Event, remains: Option<Remains>, reporter: &mut Reporter) {
+    fn turn(&mut self, event: Event, remains: Option<DeadWorker>, reporter: &mut Reporter) {
         let now = self.now();
         let mut remains = remains;
         let mut events = VecDeque::from([event]);

@@ -1,10 +1,10 @@
 //! What the control plane has of rinit: calls to the loop, each answered between two turns, and what may be read without it.
 
-use super::Book;
-use super::body::Failure;
+use super::Journal;
+use super::response::Failure;
 use super::types::{Config, Description, Status};
 use crate::core::{AppId, Signal, SlotId};
-use crate::logs::Record;
+use crate::logs::LogHistory;
 use hyper::StatusCode;
 use nix::unistd::Pid;
 use std::sync::Arc;
@@ -68,20 +68,20 @@ pub struct Accepted {
 
 /// What the server needs of rinit.
 #[derive(Clone)]
-pub struct Rinit {
+pub struct SupervisorHandle {
     /// Where its calls go.
     pub calls: mpsc::Sender<Call>,
     /// What has happened.
-    pub book: Arc<Book>,
+    pub book: Arc<Journal>,
     /// What workers wrote.
-    pub record: Arc<Record>,
+    pub record: Arc<LogHistory>,
     /// The settings as they count.
     pub config: Arc<Config>,
     /// How many clients there are.
     pub clients: Arc<AtomicUsize>,
 }
 
-impl Rinit {
+impl SupervisorHandle {
     /// Asks the loop.
     pub(super) async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();

@@ -25,7 +25,7 @@ fn without_password(text: &str) -> Option<String> {
 }
 
 /// A command's words without what may be a secret: `--token=…`, and the word behind `--token`.
-pub fn masked_command(words: impl IntoIterator<Item = String>) -> Vec<String> {
+pub fn redacted_command(words: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut follows = false;
     let shown = words.into_iter().map(|word| {
         let is_option = word.starts_with('-');
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_commands_secrets_are_masked() {
-        let shown = |text: &str| masked_command(text.split(' ').map(str::to_owned)).join(" ");
+        let shown = |text: &str| redacted_command(text.split(' ').map(str::to_owned)).join(" ");
         assert_eq!(
             shown("app --port 80 --db-password x --token=y -v"),
             "app --port 80 --db-password *** --token=*** -v"

@@ -1,11 +1,11 @@
 //! Answers to the control plane: what the fleet, the processes and the book say, put together.
 
-use super::launch::Launch;
-use super::turn::Supervisor;
+use super::event_loop::Supervisor;
+use super::launch::LaunchSpec;
 use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
-use crate::control::{Accepted, Action, Call, Pages, Target, masked_command, time_text};
-use crate::core::{App, AppId, Event, Phase, Place, Slot, SlotId, Wish, Worker};
+use crate::control::{Accepted, Action, Call, JournalState, Target, redacted_command, time_text};
+use crate::core::{App, AppId, Desired, Event, Phase, Slot, SlotId, SlotState, Worker};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -120,7 +120,7 @@ impl Supervisor {
     }
 
     fn is_leaving(&self, slot: SlotId) -> bool {
-        self.slot(slot).is_some_and(|slot| slot.wish == Wish::Gone)
+        self.slot(slot).is_some_and(|slot| slot.wish == Desired::Gone)
     }
 
     fn name(&self, slot: SlotId) -> String {
@@ -144,7 +144,7 @@ impl Supervisor {
         }
     }
 
-    fn app_status(&self, app: &App, launch: &Launch, pages: &Pages) -> AppStatus {
+    fn app_status(&self, app: &App, launch: &LaunchSpec, pages: &JournalState) -> AppStatus {
         let rollout = app.rollout.as_ref();
         let listens = BTreeSet::from_iter(self.workers.ports.places(|slot| slot.app == app.id));
         AppStatus {
@@ -163,32 +163,32 @@ impl Supervisor {
     }
 
     /// A slot's rows: who holds it, and who comes or goes beside.
-    fn rows(&self, slot: &Slot, pages: &Pages) -> Vec<WorkerStatus> {
+    fn rows(&self, slot: &Slot, pages: &JournalState) -> Vec<WorkerStatus> {
         let mut rows = Vec::new();
         let beside = slot.incoming.iter().map(|worker| (worker, "replacement"));
         let beside: Vec<_> = beside.chain(slot.outgoing.iter().map(|worker| (worker, "replaced"))).collect();
         let holder = slot.holder();
-        if holder.is_some() || slot.place != Place::Vacant || beside.is_empty() {
+        if holder.is_some() || slot.place != SlotState::Vacant || beside.is_empty() {
             rows.push(self.row(slot, holder, "worker", pages));
         }
         rows.extend(beside.into_iter().map(|(worker, role)| self.row(slot, Some(worker), role, pages)));
         rows
     }
 
-    fn row(&self, slot: &Slot, worker: Option<&Worker>, role: &str, pages: &Pages) -> WorkerStatus {
+    fn row(&self, slot: &Slot, worker: Option<&Worker>, role: &str, pages: &JournalState) -> WorkerStatus {
         let history = pages.history(slot.id);
         let now = self.now();
         let state = match (worker.map(|worker| worker.phase), &slot.place) {
             (Some(Phase::Forked { .. } | Phase::Starting { .. }), _) => "starting",
             (Some(Phase::Ready), _) => "ready",
             (Some(Phase::Draining { .. } | Phase::Killing { .. }), _) => "draining",
-            (None, Place::Backoff(_)) => "backoff",
-            (None, Place::Stopped) => "stopped",
-            (None, Place::Failed) => "failed",
-            (None, Place::Vacant | Place::Held(_)) => "starting",
+            (None, SlotState::Backoff(_)) => "backoff",
+            (None, SlotState::Stopped) => "stopped",
+            (None, SlotState::Failed) => "failed",
+            (None, SlotState::Vacant | SlotState::Held(_)) => "starting",
         };
         let retry = match slot.place {
-            Place::Backoff(until) if worker.is_none() => Some(ms(until.saturating_sub(now))),
+            SlotState::Backoff(until) if worker.is_none() => Some(ms(until.saturating_sub(now))),
             _ => None,
         };
         WorkerStatus {
@@ -237,7 +237,7 @@ impl Supervisor {
 
 /// A command as it may be shown.
 fn shown(command: &[OsString]) -> Vec<String> {
-    masked_command(command.iter().map(|word| word.to_string_lossy().into_owned()))
+    redacted_command(command.iter().map(|word| word.to_string_lossy().into_owned()))
 }
 
 fn ms(time: Duration) -> u64 {

@@ -5,7 +5,7 @@ use worker::Turn;
 
 /// Crashes and starts, counted.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct CrashBudget {
     /// Crashes in a row since the last stable life.
     crashes: u32,
     /// Forks in a row that the kernel refused.
@@ -16,7 +16,7 @@ pub struct Tally {
 const SHORTEST_WAIT_FOR_ROOM: Time = Time::from_millis(10);
 const LONGEST_WAIT_FOR_ROOM: Time = Time::from_millis(800);
 
-impl Tally {
+impl CrashBudget {
     pub(super) fn crashes(&self) -> u32 {
         self.crashes
     }
@@ -35,10 +35,10 @@ impl Tally {
     pub(super) fn exited(&mut self, exit: Exit, stable: bool, turn: &mut Turn) -> Next {
         let again = match turn.policy.restart {
             Restart::Always => true,
-            Restart::OnFailure => exit.how != How::Code(0),
+            Restart::OnFailure => exit.how != ExitKind::Code(0),
             Restart::Never => false,
         };
-        let told_not_to = matches!(exit.how, How::Code(code) if turn.policy.stop_exit_codes.contains(&code));
+        let told_not_to = matches!(exit.how, ExitKind::Code(code) if turn.policy.stop_exit_codes.contains(&code));
         if again && !told_not_to { self.crashed(stable, turn) } else { Next::Finished }
     }
 

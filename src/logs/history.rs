@@ -19,7 +19,7 @@ const ENTRY: usize = 96;
 const UNFINISHED: usize = 64 * 1024;
 
 /// The rings.
-pub struct Record {
+pub struct LogHistory {
     slots: Mutex<BTreeMap<Slot, Ring>>,
     /// Wakes those who follow.
     pub news: Notify,
@@ -87,7 +87,7 @@ pub struct Passed {
 
 /// One stream's way into the record.
 pub(super) struct Recorder {
-    record: Arc<Record>,
+    record: Arc<LogHistory>,
     slot: Slot,
     stream: Stream,
     pid: u32,
@@ -97,9 +97,9 @@ pub(super) struct Recorder {
     uncounted: u64,
 }
 
-impl Record {
-    pub(super) fn new() -> Record {
-        Record { slots: Mutex::default(), news: Notify::new() }
+impl LogHistory {
+    pub(super) fn new() -> LogHistory {
+        LogHistory { slots: Mutex::default(), news: Notify::new() }
     }
 
     /// The slots that have written.
@@ -203,7 +203,7 @@ fn room(slots: usize) -> usize {
 }
 
 impl Recorder {
-    pub(super) fn new(record: Arc<Record>, slot: Slot, stream: Stream, pid: u32) -> Recorder {
+    pub(super) fn new(record: Arc<LogHistory>, slot: Slot, stream: Stream, pid: u32) -> Recorder {
         Recorder { record, slot, stream, pid, begun: Vec::new(), uncounted: 0 }
     }
 
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn lines_are_whole_however_they_were_read() {
-        let record = Arc::new(Record::new());
+        let record = Arc::new(LogHistory::new());
         let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stdout, 7);
         for piece in ["on", "e\ntw", "o\nthree\n", "last"] {
             recorder.take(piece.as_bytes(), false, SystemTime::UNIX_EPOCH);
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_ring_is_bounded_and_a_slow_reader_is_told_what_it_missed() {
-        let record = Arc::new(Record::new());
+        let record = Arc::new(LogHistory::new());
         let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stderr, 7);
         for n in 0..100_000 {
             recorder.take(format!("line {n}\n").as_bytes(), false, SystemTime::UNIX_EPOCH);
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_found_from_the_end_and_all_rings_together_are_bounded() {
-        let record = Arc::new(Record::new());
+        let record = Arc::new(LogHistory::new());
         let mut recorder = Recorder::new(record.clone(), slot(), Stream::Stdout, 7);
         recorder.take(b"1\n2\n3\n", false, SystemTime::UNIX_EPOCH);
         Recorder::new(record.clone(), slot(), Stream::Stderr, 8).take(b"4\n", false, SystemTime::UNIX_EPOCH);

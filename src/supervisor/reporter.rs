@@ -1,8 +1,8 @@
 //! Reports in words, in rinit's own log.
 
-use super::launch::Launch;
-use crate::control::Book;
-use crate::core::{Exit, How, Next, Report, Role, Sign, SlotId, Time, Trouble, WorkerId};
+use super::launch::LaunchSpec;
+use crate::control::Journal;
+use crate::core::{Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, Time, WorkerId};
 use nix::unistd::Pid;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ pub(super) struct Message {
 /// Tells messages one after the other. One about an exit waits, not for long, until the worker's own last lines are
 /// written: they come first, and then the reason.
 pub(super) struct Reporter {
-    book: Arc<Book>,
+    book: Arc<Journal>,
     queue: Option<mpsc::Sender<Item>>,
     task: JoinHandle<()>,
     /// How many wait, or are being told.
@@ -47,7 +47,7 @@ const LINES: Duration = Duration::from_millis(250);
 const LAST: Duration = Duration::from_millis(500);
 
 impl Reporter {
-    pub(super) fn start(book: Arc<Book>) -> Reporter {
+    pub(super) fn start(book: Arc<Journal>) -> Reporter {
         let (queue, mut items) = mpsc::channel::<Item>(WAITING);
         let teller = book.clone();
         let waiting: Rc<Cell<usize>> = Rc::default();
@@ -136,7 +136,7 @@ impl Message {
     /// A report in words.
     pub(super) fn of(
         report: &Report,
-        launches: &[Launch],
+        launches: &[LaunchSpec],
         pid_of: impl Fn(WorkerId) -> Option<Pid>,
         answer_of: impl Fn(WorkerId) -> Option<String>,
     ) -> Message {
@@ -159,14 +159,14 @@ impl Message {
             }
             Report::Ready { slot: at, worker, sign, took } => {
                 let how = match sign {
-                    Sign::Spawned => {
+                    ReadySignal::Spawned => {
                         return Message::new(Level::DEBUG, format!("{}{} is ready", slot(at), pid(worker)));
                     }
-                    Sign::Uptime => "by its uptime",
-                    Sign::Notify => "it said so",
-                    Sign::Listen => "it listens",
-                    Sign::Message => "it sent 'ready'",
-                    Sign::Probe => "it answered",
+                    ReadySignal::Uptime => "by its uptime",
+                    ReadySignal::Notify => "it said so",
+                    ReadySignal::Listen => "it listens",
+                    ReadySignal::Message => "it sent 'ready'",
+                    ReadySignal::Probe => "it answered",
                 };
                 Message::new(
                     Level::INFO,
@@ -221,16 +221,16 @@ impl Message {
             }
             Report::ReloadFailed { app: id, generation, trouble, took: _ } => {
                 let (level, why) = match trouble {
-                    Trouble::Prepare(reason) => (Level::ERROR, reason.clone()),
-                    Trouble::Start { slot: at, error } => (Level::ERROR, format!("the new {}: {error}", slot(at))),
-                    Trouble::Exited { slot: at, exit, lived, .. } => {
+                    RolloutError::Prepare(reason) => (Level::ERROR, reason.clone()),
+                    RolloutError::Start { slot: at, error } => (Level::ERROR, format!("the new {}: {error}", slot(at))),
+                    RolloutError::Exited { slot: at, exit, lived, .. } => {
                         (Level::ERROR, format!("the new {} ended with {exit} after {}", slot(at), short(*lived)))
                     }
-                    Trouble::NotReady { slot: at, after, missing, .. } => (
+                    RolloutError::NotReady { slot: at, after, missing, .. } => (
                         Level::ERROR,
                         format!("the new {} was not ready within {}{}", slot(at), short(*after), lacking(*missing)),
                     ),
-                    Trouble::Stopped => (Level::INFO, "the container stops".into()),
+                    RolloutError::Stopped => (Level::INFO, "the container stops".into()),
                 };
                 let advice = if level == Level::ERROR { "; the old workers stay, SIGHUP tries again" } else { "" };
                 Message::new(level, format!("{}: reload {} stopped: {why}{advice}", app(id), generation - 1))
@@ -274,7 +274,7 @@ fn exited(name: &str, role: Role, exit: Exit, lived: Time, next: &Next) -> Messa
         (Role::Holder | Role::Leaving | Role::Late, next) => Message {
             level: if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN },
             text: format!("{name} ended: {exit} after {lived}{advice}{}", following(next)),
-            explained_by_stderr: exit.how != How::Code(0) || role == Role::Late,
+            explained_by_stderr: exit.how != ExitKind::Code(0) || role == Role::Late,
         },
     }
 }
@@ -291,12 +291,14 @@ fn following(next: &Next) -> String {
     }
 }
 
-fn lacking(missing: Option<Sign>) -> &'static str {
+fn lacking(missing: Option<ReadySignal>) -> &'static str {
     match missing {
-        Some(Sign::Notify) => "; the one before it said READY=1: --ready uptime if this one never will",
-        Some(Sign::Message) => "; the one before it sent 'ready': --ready uptime if this one never will",
-        Some(Sign::Listen) => "; the one before it listened on a shared port: --ready uptime if this one never will",
-        Some(Sign::Probe | Sign::Spawned | Sign::Uptime) | None => "",
+        Some(ReadySignal::Notify) => "; the one before it said READY=1: --ready uptime if this one never will",
+        Some(ReadySignal::Message) => "; the one before it sent 'ready': --ready uptime if this one never will",
+        Some(ReadySignal::Listen) => {
+            "; the one before it listened on a shared port: --ready uptime if this one never will"
+        }
+        Some(ReadySignal::Probe | ReadySignal::Spawned | ReadySignal::Uptime) | None => "",
     }
 }
 

@@ -2,7 +2,7 @@
 //! writes; whoever reads keeps a place and is told what it missed.
 
 use super::types::{Event, ExitRecord, Reloaded};
-use crate::core::{AppId, Exit, How, Next, Report, Role, Sign, SlotId, Trouble, WorkerId};
+use crate::core::{AppId, Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -15,15 +15,15 @@ const EXITS: usize = 10;
 
 /// The book.
 #[derive(Default)]
-pub struct Book {
-    pages: Mutex<Pages>,
+pub struct Journal {
+    pages: Mutex<JournalState>,
     /// Wakes those who follow.
     pub news: Notify,
 }
 
 /// What stands in it.
 #[derive(Default)]
-pub struct Pages {
+pub struct JournalState {
     events: VecDeque<Event>,
     /// The number of the next event.
     next: u64,
@@ -35,7 +35,7 @@ pub struct Pages {
     ready_by: BTreeMap<WorkerId, &'static str>,
     reloads: BTreeMap<AppId, Reloaded>,
     /// What is counted.
-    pub counts: Counts,
+    pub counts: Counters,
 }
 
 /// What has become of a slot's workers.
@@ -49,7 +49,7 @@ pub struct History {
 
 /// Numbers that only grow.
 #[derive(Clone, Debug, Default)]
-pub struct Counts {
+pub struct Counters {
     /// Ends of workers, by app and cause: `exit`, `error`, `signal`, `oom`, `asked`.
     pub exits: BTreeMap<(AppId, &'static str), u64>,
     /// Starts after an end that nobody asked for, by app.
@@ -63,7 +63,7 @@ pub struct Counts {
 }
 
 /// What a report says beyond itself.
-pub struct Note<'a> {
+pub struct Entry<'a> {
     /// When.
     pub time: SystemTime,
     /// The app's name.
@@ -76,14 +76,14 @@ pub struct Note<'a> {
     pub message: &'a str,
 }
 
-impl Book {
+impl Journal {
     /// Reads in it.
-    pub fn open(&self) -> MutexGuard<'_, Pages> {
+    pub fn open(&self) -> MutexGuard<'_, JournalState> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a report down.
-    pub fn note(&self, report: &Report, note: &Note) {
+    pub fn note(&self, report: &Report, note: &Entry) {
         self.open().note(report, note);
         self.news.notify_waiters();
     }
@@ -113,7 +113,7 @@ impl Book {
     }
 }
 
-impl Pages {
+impl JournalState {
     /// The events from that number on, and how many before them are gone.
     pub fn since(&self, from: u64) -> (u64, Vec<Event>) {
         let oldest = self.events.front().map_or(self.next, |event| event.seq);
@@ -151,7 +151,7 @@ impl Pages {
         self.reloads.get(&app)
     }
 
-    fn note(&mut self, report: &Report, note: &Note) {
+    fn note(&mut self, report: &Report, note: &Entry) {
         let time = time_text(note.time);
         let (kind, slot) = kind_of(report);
         match report {
@@ -176,7 +176,7 @@ impl Pages {
                 self.reloaded(*app, "done", *took, *generation, None, time.clone());
             }
             Report::ReloadFailed { app, generation, trouble, took } => {
-                let why = if *trouble == Trouble::Stopped { None } else { Some(note.message.to_owned()) };
+                let why = if *trouble == RolloutError::Stopped { None } else { Some(note.message.to_owned()) };
                 self.reloaded(*app, "failed", *took, *generation, why, time.clone());
             }
             _ => {}
@@ -239,14 +239,14 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
     }
 }
 
-fn sign_text(sign: Sign) -> &'static str {
+fn sign_text(sign: ReadySignal) -> &'static str {
     match sign {
-        Sign::Spawned => "spawn",
-        Sign::Uptime => "uptime",
-        Sign::Notify => "notify",
-        Sign::Probe => "probe",
-        Sign::Listen => "listen",
-        Sign::Message => "message",
+        ReadySignal::Spawned => "spawn",
+        ReadySignal::Uptime => "uptime",
+        ReadySignal::Notify => "notify",
+        ReadySignal::Probe => "probe",
+        ReadySignal::Listen => "listen",
+        ReadySignal::Message => "message",
     }
 }
 
@@ -254,16 +254,16 @@ fn cause(exit: Exit, asked: bool) -> &'static str {
     match exit.how {
         _ if asked => "asked",
         _ if exit.oom_killed => "oom",
-        How::Code(0) => "exit",
-        How::Code(_) => "error",
-        How::Signal(_) => "signal",
+        ExitKind::Code(0) => "exit",
+        ExitKind::Code(_) => "error",
+        ExitKind::Signal(_) => "signal",
     }
 }
 
 fn exit_record(exit: Exit, asked: bool, lived: Duration, pid: Option<u32>, time: String) -> ExitRecord {
     let (code, signal) = match exit.how {
-        How::Code(code) => (Some(i32::from(code)), None),
-        How::Signal(signal) => (None, Some(signal.to_string())),
+        ExitKind::Code(code) => (Some(i32::from(code)), None),
+        ExitKind::Signal(signal) => (None, Some(signal.to_string())),
     };
     ExitRecord {
         time,
@@ -281,15 +281,15 @@ fn exit_record(exit: Exit, asked: bool, lived: Duration, pid: Option<u32>, time:
 mod tests {
     use super::*;
 
-    fn note<'a>() -> Note<'a> {
-        Note { time: SystemTime::UNIX_EPOCH, app: Some("web"), pid: Some(7), level: "info", message: "told" }
+    fn note<'a>() -> Entry<'a> {
+        Entry { time: SystemTime::UNIX_EPOCH, app: Some("web"), pid: Some(7), level: "info", message: "told" }
     }
 
     const SLOT: SlotId = SlotId { app: 0, index: 2 };
 
     #[test]
     fn a_slow_reader_is_told_what_it_missed() {
-        let book = Book::default();
+        let book = Journal::default();
         (0..EVENTS as u64 + 10).for_each(|_| book.note(&Report::ReloadQueued { app: 0 }, &note()));
         let (missed, events) = book.open().since(3);
         assert_eq!((missed, events.len(), events[0].seq), (7, EVENTS, 10));
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn exits_are_kept_and_counted_by_cause() {
-        let book = Book::default();
+        let book = Journal::default();
         let exited = |role, exit, next| Report::Exited {
             slot: SLOT,
             worker: WorkerId(1),

@@ -1,8 +1,8 @@
 //! The last duties: a panic in the loop tells what happened, stops the workers in order, and exits with 70.
 
 use super::INTERNAL_ERROR;
-use super::turn::Supervisor;
-use crate::control::{Gate, Rinit};
+use super::event_loop::Supervisor;
+use crate::control::{Endpoints, SupervisorHandle};
 use crate::core::Signal;
 use crate::sys::process::kill;
 use crate::sys::reap;
@@ -22,7 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the loop to its exit code, whatever happens in it.
-pub(super) fn guard(supervisor: &mut Supervisor, runtime: &Runtime, signals: Signals, control: (Gate, Rinit)) -> u8 {
+pub(super) fn guard(
+    supervisor: &mut Supervisor,
+    runtime: &Runtime,
+    signals: Signals,
+    control: (Endpoints, SupervisorHandle),
+) -> u8 {
     let tasks = LocalSet::new();
     let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(tasks.run_until(supervisor.run(signals, control)))));
     let what = match ran {

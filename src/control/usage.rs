@@ -1,6 +1,6 @@
 //! What processes use, read from /proc (proc_pid_stat(5), proc_pid_statm(5)): a worker's own process and those below it.
 
-use super::mask::masked;
+use super::redact::masked;
 use super::types::{Description, WorkerStatus};
 use nix::unistd::{SysconfVar, sysconf};
 use std::collections::{BTreeSet, HashMap};

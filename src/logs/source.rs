@@ -1,18 +1,18 @@
 //! One stream of one worker.
 
 use super::format::{Format, Stamp, Voice};
-use super::lane::Lane;
+use super::history::Recorder;
+use super::last_lines::Tail;
 use super::lines::{Lines, Piece};
-use super::record::Recorder;
-use super::tail::Tail;
-use super::{Stream, TapId};
+use super::output::Lane;
+use super::{Stream, StreamId};
 use crate::sys::bytes_waiting;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A worker's pipe, and what is known of its writer.
 pub(super) struct Tap {
-    pub(super) id: TapId,
+    pub(super) id: StreamId,
     pub(super) pipe: OwnedFd,
     /// There may be something to read.
     pub(super) ready: bool,
@@ -38,7 +38,7 @@ enum Life {
 }
 
 impl Tap {
-    pub(super) fn new(id: TapId, voice: Voice, recorder: Recorder, pipe: OwnedFd) -> Tap {
+    pub(super) fn new(id: StreamId, voice: Voice, recorder: Recorder, pipe: OwnedFd) -> Tap {
         let (lines, tail) = (Lines::default(), Tail::default());
         Tap { id, pipe, ready: false, ended: false, life: Life::Alive, voice, lines, tail, recorder }
     }

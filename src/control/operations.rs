@@ -1,9 +1,9 @@
 //! Changing calls: each is asked of the loop and then watched until it has come about, or cannot any more.
 
-use super::body::{Answer, Failure, Lasts, event, events_text, stream};
-use super::course::{Awaited, Before, Course};
-use super::desk::{Accepted, Action, Call, Rinit};
+use super::handle::{Accepted, Action, Call, SupervisorHandle};
 use super::logs;
+use super::progress::{Baseline, Pending, Progress};
+use super::response::{Answer, Failure, Lasts, event, events_text, stream};
 use super::types::{Done, Event, WorkerStatus};
 use hyper::StatusCode;
 use std::time::Duration;
@@ -16,12 +16,12 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// One call's actions.
 pub(super) struct Operation {
-    rinit: Rinit,
+    rinit: SupervisorHandle,
     actions: Vec<Action>,
 }
 
 impl Operation {
-    pub(super) fn new(rinit: Rinit, actions: Vec<Action>) -> Operation {
+    pub(super) fn new(rinit: SupervisorHandle, actions: Vec<Action>) -> Operation {
         Operation { rinit, actions }
     }
 
@@ -39,10 +39,10 @@ impl Operation {
         let mut waiting = Vec::new();
         let mut status = self.rinit.ask(Call::Status).await?;
         for action in &self.actions {
-            let before = Before::of(action, &status);
+            let before = Baseline::of(action, &status);
             match self.rinit.ask(|reply| Call::Act(action.clone(), reply)).await? {
                 Ok(Accepted { message: Some(message), .. }) => messages.push(message),
-                Ok(accepted) => waiting.push(Awaited { action, accepted, before }),
+                Ok(accepted) => waiting.push(Pending { action, accepted, before }),
                 // Who cannot hear a signal does not keep it from the others.
                 Err(why) if matches!(action, Action::Signal(..)) => refused.push(why),
                 Err(why) => return Err(Failure::new(StatusCode::CONFLICT, why)),
@@ -96,7 +96,7 @@ impl Operation {
     }
 
     /// Waits until all of these have come about.
-    async fn watch(&self, mut waiting: Vec<Awaited<'_>>) -> Result<Vec<String>, Failure> {
+    async fn watch(&self, mut waiting: Vec<Pending<'_>>) -> Result<Vec<String>, Failure> {
         let book = &self.rinit.book;
         let mut messages = Vec::new();
         loop {
@@ -109,9 +109,9 @@ impl Operation {
             let mut still = Vec::new();
             for awaited in waiting {
                 match awaited.course(&status, || book.open().since(awaited.accepted.events_from).1) {
-                    Course::GoesOn => still.push(awaited),
-                    Course::Done(message) => messages.push(message),
-                    Course::Failed { why, worker } => return Err(self.failure(why, worker).await),
+                    Progress::GoesOn => still.push(awaited),
+                    Progress::Done(message) => messages.push(message),
+                    Progress::Failed { why, worker } => return Err(self.failure(why, worker).await),
                 }
             }
             waiting = still;
