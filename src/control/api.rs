@@ -185,7 +185,7 @@ impl Api {
     async fn leaves_some(&self, id: &str, slots: &[SlotId]) -> Result<(), Failure> {
         let apps = self.rinit.ask(Call::Status).await?.apps;
         let takes_all = |(at, app): (usize, &AppStatus)| {
-            slots.iter().filter(|slot| slot.app == at).count() >= (app.wanted as usize).max(2)
+            slots.iter().filter(|slot| slot.app.0 as usize == at).count() >= (app.wanted as usize).max(2)
         };
         if apps.iter().enumerate().any(takes_all) {
             let why = format!("{id} is all that there is: `delete all` ends the container");

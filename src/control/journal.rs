@@ -285,12 +285,12 @@ mod tests {
         Entry { time: SystemTime::UNIX_EPOCH, app: Some("web"), pid: Some(7), level: "info", message: "told" }
     }
 
-    const SLOT: SlotId = SlotId { app: 0, index: 2 };
+    const SLOT: SlotId = SlotId { app: AppId(0), index: 2 };
 
     #[test]
     fn a_slow_reader_is_told_what_it_missed() {
         let book = Journal::default();
-        (0..EVENTS as u64 + 10).for_each(|_| book.note(&Report::ReloadQueued { app: 0 }, &note()));
+        (0..EVENTS as u64 + 10).for_each(|_| book.note(&Report::ReloadQueued { app: AppId(0) }, &note()));
         let (missed, events) = book.open().since(3);
         assert_eq!((missed, events.len(), events[0].seq), (7, EVENTS, 10));
         let end = book.open().end();
@@ -311,7 +311,7 @@ mod tests {
         book.note(&exited(Role::Holder, Exit::code(3), Next::Restart), &note());
         book.note(&exited(Role::Leaving, Exit::code(0), Next::Gone), &note());
         let pages = book.open();
-        assert_eq!(pages.counts.exits, BTreeMap::from([((0, "asked"), 1), ((0, "error"), 1)]));
+        assert_eq!(pages.counts.exits, BTreeMap::from([((AppId(0), "asked"), 1), ((AppId(0), "error"), 1)]));
         let history = pages.history(SLOT).unwrap();
         assert_eq!((history.restarts, history.exits.len()), (1, 2));
         assert_eq!((history.exits[1].code, history.exits[1].lived_ms, history.exits[0].asked), (Some(3), 2000, true));

@@ -2,6 +2,7 @@
 
 use super::journal::Counters;
 use super::types::{Status, WorkerStatus};
+use crate::core::AppId;
 use crate::logs::Passed;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -66,7 +67,7 @@ pub(super) fn text(status: &Status, counts: &Counters, passed: &[Passed]) -> Str
 
     page.family("rinit_worker_restarts_total", "counter", "Starts after an end that nobody asked for.");
     for (id, one) in status.apps.iter().enumerate() {
-        let count = counts.restarts.get(&id).copied().unwrap_or_default();
+        let count = counts.restarts.get(&AppId(id as u32)).copied().unwrap_or_default();
         page.sample("rinit_worker_restarts_total", &[("app", &one.name)], count as f64);
     }
     page.family(
@@ -76,19 +77,19 @@ pub(super) fn text(status: &Status, counts: &Counters, passed: &[Passed]) -> Str
     );
     for id in 0..status.apps.len() {
         for cause in ["exit", "error", "signal", "oom", "asked"] {
-            let count = counts.exits.get(&(id, cause)).copied().unwrap_or_default();
+            let count = counts.exits.get(&(AppId(id as u32), cause)).copied().unwrap_or_default();
             page.sample("rinit_worker_exits_total", &[("app", app(id)), ("cause", cause)], count as f64);
         }
     }
     page.family("rinit_oom_kills_total", "counter", "Workers that the kernel's out-of-memory killer ended.");
     for id in 0..status.apps.len() {
-        let count = counts.exits.get(&(id, "oom")).copied().unwrap_or_default();
+        let count = counts.exits.get(&(AppId(id as u32), "oom")).copied().unwrap_or_default();
         page.sample("rinit_oom_kills_total", &[("app", app(id))], count as f64);
     }
     page.family("rinit_reload_duration_seconds", "summary", "Reloads by result, and how long they took.");
     for id in 0..status.apps.len() {
         for result in ["done", "failed"] {
-            let (count, sum) = counts.reloads.get(&(id, result)).copied().unwrap_or_default();
+            let (count, sum) = counts.reloads.get(&(AppId(id as u32), result)).copied().unwrap_or_default();
             let labels = [("app", app(id)), ("result", result)];
             page.sample("rinit_reload_duration_seconds_sum", &labels, sum.as_secs_f64());
             page.sample("rinit_reload_duration_seconds_count", &labels, count as f64);

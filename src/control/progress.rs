@@ -99,7 +99,7 @@ impl Pending<'_> {
     /// Of a scale only the workers count that come or go by it.
     fn scale(&self, now: &Status, events: &[Event]) -> Progress {
         let Some((app, from, to)) = self.accepted.scaled else { return Progress::GoesOn };
-        let Some(app) = now.apps.get(app) else { return Progress::GoesOn };
+        let Some(app) = now.apps.get(app.0 as usize) else { return Progress::GoesOn };
         let own = || now.workers.iter().filter(|row| row.app == app.name && row.role == "worker");
         let undone = if to > from { app.wanted < to } else { app.wanted > to };
         if undone {
@@ -130,7 +130,7 @@ impl Pending<'_> {
 fn reload(accepted: &Accepted, now: &Status) -> Progress {
     let mut took = Vec::new();
     for (app, generation) in &accepted.generations {
-        let Some(app) = now.apps.get(*app) else { continue };
+        let Some(app) = now.apps.get(app.0 as usize) else { continue };
         match app.last_reload.as_ref().filter(|last| last.generation >= *generation) {
             Some(last) if last.result == "done" => {
                 took.push(format!("{} is reloaded, in {:.1} s", app.name, last.took_ms as f64 / 1000.0));
@@ -185,13 +185,14 @@ fn row(status: &Status, slot: SlotId) -> Option<&WorkerStatus> {
 }
 
 fn rows(status: &Status, slot: SlotId) -> impl Iterator<Item = &WorkerStatus> {
-    let app = status.apps.get(slot.app).map_or("", |app| app.name.as_str());
+    let app = status.apps.get(slot.app.0 as usize).map_or("", |app| app.name.as_str());
     status.workers.iter().filter(move |worker| worker.app == app && worker.slot == slot.index)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::AppId;
     use serde_json::json;
 
     /// One app with one slot, whose worker is in that state; it has ended before, by itself or not, with that code.
@@ -229,14 +230,14 @@ mod tests {
     fn a_process_with_the_number_of_the_one_before_is_another() {
         let mut now = Status { uptime_ms: 500, ..status("ready", Some(10), true, 0) };
         now.workers.iter_mut().for_each(|row| row.uptime_ms = Some(500));
-        assert_eq!(told(Action::Restart(SlotId { app: 0, index: 0 }), &now), "…");
+        assert_eq!(told(Action::Restart(SlotId { app: AppId(0), index: 0 }), &now), "…");
         now.workers.iter_mut().for_each(|row| row.uptime_ms = Some(20));
-        assert_eq!(told(Action::Restart(SlotId { app: 0, index: 0 }), &now), "web-0 is ready");
+        assert_eq!(told(Action::Restart(SlotId { app: AppId(0), index: 0 }), &now), "web-0 is ready");
     }
 
     #[test]
     fn every_call_on_a_worker_ends_whatever_others_ask_of_it_meanwhile() {
-        let slot = SlotId { app: 0, index: 0 };
+        let slot = SlotId { app: AppId(0), index: 0 };
         let gone = Status { workers: vec![], ..status("ready", None, true, 0) };
         let ways = [
             (status("ready", Some(10), true, 0), ["web-0 is ready", "…", "not: started", "not: there"]),

@@ -37,7 +37,7 @@ impl Fleet {
     /// A fleet of these apps. `seed` decides the jitter of backoff.
     pub fn new(policies: Vec<Policy>, seed: u64) -> Fleet {
         Fleet {
-            apps: policies.into_iter().enumerate().map(|(id, policy)| App::new(id, policy)).collect(),
+            apps: (0..).zip(policies).map(|(id, policy)| App::new(AppId(id), policy)).collect(),
             stage: Stage::New,
             last_failure: 0,
             had_to_kill: false,
@@ -51,9 +51,14 @@ impl Fleet {
         &self.apps
     }
 
+    /// The app of that number.
+    pub fn app(&self, id: AppId) -> Option<&App> {
+        self.apps.iter().find(|app| app.id == id)
+    }
+
     /// Whether there is a slot of that number.
     pub fn has(&self, slot: SlotId) -> bool {
-        self.apps.get(slot.app).is_some_and(|app| app.slots.iter().any(|one| one.id == slot))
+        self.app(slot.app).is_some_and(|app| app.slots.iter().any(|one| one.id == slot))
     }
 
     /// Whether the container was asked to stop.
@@ -103,7 +108,7 @@ impl Fleet {
                 }
             }
             Event::Prepared(app, generation, result) => {
-                if let Some(app) = apps.get_mut(app) {
+                if let Some(app) = apps.iter_mut().find(|one| one.id == app) {
                     app.prepared(generation, result, context);
                 }
             }
@@ -118,7 +123,7 @@ impl Fleet {
             | Event::DropSlot(_)
                 if is_stopping => {}
             Event::ScaleTo(app, count) => {
-                if let Some(app) = apps.get_mut(app) {
+                if let Some(app) = apps.iter_mut().find(|one| one.id == app) {
                     app.scale(count as i32 - app.wanted() as i32, context);
                 }
             }
@@ -178,7 +183,7 @@ impl Fleet {
 
 /// Does something to a slot, if there is one of that number that stays.
 fn operate(apps: &mut [App], id: SlotId, act: impl FnOnce(&mut App, usize)) {
-    if let Some(app) = apps.get_mut(id.app)
+    if let Some(app) = apps.iter_mut().find(|app| app.id == id.app)
         && let Some(at) = app.slots.iter().position(|slot| slot.id == id && slot.wish != Desired::Gone)
     {
         act(app, at);

@@ -46,8 +46,9 @@ use std::time::Duration;
 /// A moment, as the time since rinit started.
 pub type Time = Duration;
 
-/// An app's number in the fleet, from 0.
-pub type AppId = usize;
+/// An app's number, given once and never reused: it stays when other apps come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppId(pub u32);
 
 /// One process, never reused: the fifth process that rinit starts has 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

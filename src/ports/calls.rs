@@ -55,7 +55,7 @@ impl Hub {
         let Hub { callers, members, apps, doors, .. } = self;
         let Some(caller) = callers.get(&id) else { return };
         let Some(member) = members.get_mut(&caller.worker) else { return };
-        let Some(app) = apps.get(member.slot.app) else { return };
+        let Some(app) = apps.get(&member.slot.app) else { return };
         // The inspector is each worker's own.
         let private = member.channel.is_some().then(|| inspector_port(&app.command, member.slot.index));
         let heard = doors.hear(caller, member.slot, app.balance, private);
@@ -80,7 +80,7 @@ impl Hub {
         if !member.preloaded.contains(&place) {
             member.preloaded.push(place.clone());
         }
-        if let Some(how) = self.apps.get(app).map(|app| app.balance.by_preload()) {
+        if let Some(how) = self.apps.get(&app).map(|app| app.balance.by_preload()) {
             self.tell_once(app, &place, &how);
         }
         self.note_places(worker);

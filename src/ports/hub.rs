@@ -44,7 +44,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// The ports of all apps.
 pub struct Hub {
-    pub(super) apps: Vec<AppPorts>,
+    pub(super) apps: BTreeMap<AppId, AppPorts>,
     shared: Arc<Shared>,
     pub(super) epoll: Arc<Events>,
     pub(super) members: BTreeMap<WorkerId, Member>,
@@ -77,7 +77,7 @@ impl Hub {
     pub(super) fn new(apps: Vec<AppPorts>, shared: Arc<Shared>) -> io::Result<Hub> {
         let epoll = Arc::new(Events(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?));
         Ok(Hub {
-            apps,
+            apps: apps.into_iter().map(|app| (app.id, app)).collect(),
             shared,
             members: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -334,7 +334,7 @@ impl Hub {
         if self.told.len() > TOLD {
             self.told.pop_front();
         }
-        let name = self.apps.get(app).map(|app| app.name.as_str()).unwrap_or_default();
+        let name = self.apps.get(&app).map(|app| app.name.as_str()).unwrap_or_default();
         tracing::info!("{name}: {place} is shared by its workers ({how})");
     }
 

@@ -35,6 +35,7 @@ pub use listen::{ListenAddress, Listener};
 pub use node::inspector_moved;
 pub use way::{Balance, Share, Way, Ways};
 
+use crate::core::AppId;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub const FIRST_SOCKET: RawFd = 3;
 
 /// What the hub must know of an app.
 pub struct AppPorts {
+    /// Its number.
+    pub id: AppId,
     /// Its name.
     pub name: String,
     /// How connections reach its workers.

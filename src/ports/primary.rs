@@ -122,7 +122,7 @@ impl Hub {
             Some((id, true)) => self.close_listener(id),
             None => {}
         }
-        let app = self.apps.get(slot.app).ok_or(Errno::ESRCH)?;
+        let app = self.apps.get(&slot.app).ok_or(Errno::ESRCH)?;
         let listener = Listener::open(slot, app.balance, query, &app.inherited)?;
         self.tell_once(slot.app, &listener.place, &listener.kind);
         self.last_listener += 1;

@@ -7,6 +7,7 @@ use super::{Notice, on_a_thread};
 use crate::control::{Entry, Journal};
 use crate::core::{AppId, Effect, Event, Fleet, Report};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -32,7 +33,7 @@ pub(super) struct DeadWorker {
 pub(super) fn perform(
     effect: Effect,
     fleet: &Fleet,
-    launches: &mut [LaunchSpec],
+    launches: &mut BTreeMap<AppId, LaunchSpec>,
     workers: &mut Workers,
     remains: &mut Option<DeadWorker>,
     reporter: &mut Reporter,
@@ -40,8 +41,8 @@ pub(super) fn perform(
 ) -> Option<Event> {
     match effect {
         Effect::Spawn { worker, slot, generation } => {
-            let launch = launches.get(slot.app)?;
-            let wanted = fleet.apps().get(slot.app).map_or(1, |app| app.wanted());
+            let launch = launches.get(&slot.app)?;
+            let wanted = fleet.app(slot.app).map_or(1, |app| app.wanted());
             let seat = WorkerEnv { worker, index: slot.index, generation, workers: wanted };
             workers.start(worker, slot, launch, &seat).err().map(|error| Event::SpawnFailed(worker, error))
         }
@@ -54,7 +55,7 @@ pub(super) fn perform(
             None
         }
         Effect::Ask(worker) => {
-            let launch = workers.slot(worker).and_then(|slot| launches.get(slot.app))?;
+            let launch = workers.slot(worker).and_then(|slot| launches.get(&slot.app))?;
             let idle = if fleet.is_stopping() { IDLE_AT_STOP } else { IDLE_AT_RELOAD };
             let patience = launch.app.policy.ask.unwrap_or_default();
             workers.ask(worker, launch, idle.min(patience.mul_f32(IDLE_AT_MOST)));
@@ -69,12 +70,12 @@ pub(super) fn perform(
             None
         }
         Effect::Prepare(app, generation) => {
-            let launch = launches.get_mut(app)?;
+            let launch = launches.get_mut(&app)?;
             prepare(app, generation, launch, workers.notices.clone())
         }
         Effect::Report(report) => {
             if let Report::Reloaded { app, .. } | Report::ReloadFailed { app, .. } = report
-                && let (Some(launch), Some(app)) = (launches.get_mut(app), fleet.apps().get(app))
+                && let (Some(launch), Some(app)) = (launches.get_mut(&app), fleet.app(app))
             {
                 launch.forget_unless(|generation| app.uses(generation));
             }
@@ -84,7 +85,7 @@ pub(super) fn perform(
             let message = Message::of(&report, launches, pid, |worker| workers.last_answer(worker));
             let note = Entry {
                 time: SystemTime::now(),
-                app: report.app().and_then(|app| launches.get(app)).map(|launch| launch.app.name.as_str()),
+                app: report.app().and_then(|app| launches.get(&app)).map(|launch| launch.app.name.as_str()),
                 pid: report.worker().and_then(pid).map(|pid| pid.as_raw().unsigned_abs()),
                 level: message.level(),
                 message: message.text(),

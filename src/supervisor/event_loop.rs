@@ -7,7 +7,7 @@ use super::reporter::{self, Reporter};
 use super::workers::Workers;
 use crate::config::Settings;
 use crate::control::{Call, Endpoints, Journal, SupervisorHandle, start_when_needed};
-use crate::core::{Event, Exit, ExitKind, Fleet, Signal, SlotState, Time, WorkerId};
+use crate::core::{AppId, Event, Exit, ExitKind, Fleet, Signal, SlotState, Time, WorkerId};
 use crate::logs::Logs;
 use crate::ports::Ports;
 use crate::sys::peer::exists;
@@ -15,7 +15,7 @@ use crate::sys::process::kill;
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{cgroup, reap};
 use nix::unistd::Pid;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const NOTICES: usize = 64;
 /// Everything the loop owns.
 pub(super) struct Supervisor {
     pub(super) fleet: Fleet,
-    pub(super) launches: Vec<LaunchSpec>,
+    pub(super) launches: BTreeMap<AppId, LaunchSpec>,
     pub(super) workers: Workers,
     /// What has happened, for those who ask.
     pub(super) book: Arc<Journal>,
@@ -65,14 +65,14 @@ impl Supervisor {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(
-        launches: Vec<LaunchSpec>,
+        launches: BTreeMap<AppId, LaunchSpec>,
         logs: Logs,
         ports: Ports,
         inherited: Inherited,
         settings: &Settings,
         (book, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
-        let policies = launches.iter().map(|launch| launch.app.policy.clone()).collect();
+        let policies = launches.values().map(|launch| launch.app.policy.clone()).collect();
         let (sender, notices) = mpsc::channel(NOTICES);
         let seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
         Ok(Supervisor {
@@ -205,7 +205,7 @@ impl Supervisor {
             Notice::Finished(worker) => self.turn(Event::Finished(worker), None, reporter),
             Notice::Prepared(app, generation, read) => {
                 let result = read.map(|variables| {
-                    if let Some(launch) = self.launches.get_mut(app) {
+                    if let Some(launch) = self.launches.get_mut(&app) {
                         launch.keep(generation, variables);
                     }
                 });
@@ -215,7 +215,7 @@ impl Supervisor {
     }
 
     fn program_of(&self, worker: WorkerId) -> String {
-        let app = self.workers.slot(worker).and_then(|slot| self.launches.get(slot.app));
+        let app = self.workers.slot(worker).and_then(|slot| self.launches.get(&slot.app));
         app.and_then(|launch| launch.app.command.first())
             .map_or_else(String::new, |program| program.to_string_lossy().into_owned())
     }

@@ -1,7 +1,7 @@
 //! What a worker is started with: its command, its environment, its sockets.
 
 use crate::config::{App, PREFIX, Ready, is_kubernetes_variable, read_env_file};
-use crate::core::WorkerId;
+use crate::core::{AppId, WorkerId};
 use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
 use crate::sys::descriptors::childs_limit;
 use crate::sys::pair;
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An app as it is started, with what each generation of it has read.
 pub(super) struct LaunchSpec {
+    id: AppId,
     pub(super) app: App,
     /// How its workers share ports.
     pub(super) way: Way,
@@ -57,8 +58,9 @@ pub(super) struct WorkerEnv {
 }
 
 impl LaunchSpec {
-    pub(super) fn new(app: App, listeners: Vec<Listener>, variables: Vec<(String, String)>) -> LaunchSpec {
+    pub(super) fn new(id: AppId, app: App, listeners: Vec<Listener>, variables: Vec<(String, String)>) -> LaunchSpec {
         LaunchSpec {
+            id,
             app,
             way: Way::default(),
             is_being_read: Arc::default(),
@@ -91,7 +93,7 @@ impl LaunchSpec {
         let inherited = self.listeners.iter().map(|one| one.as_fd().try_clone_to_owned().map(Arc::new));
         let inherited = inherited.collect::<io::Result<_>>()?;
         let App { name, command, balance, .. } = &self.app;
-        Ok(AppPorts { name: name.clone(), command: command.clone(), balance: *balance, inherited })
+        Ok(AppPorts { id: self.id, name: name.clone(), command: command.clone(), balance: *balance, inherited })
     }
 
     /// The sockets, each with the number that it has in the worker.

@@ -26,6 +26,7 @@ use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
 use event_loop::Supervisor;
 use launch::LaunchSpec;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -81,10 +82,10 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     let (caller, calls) = mpsc::channel(CALLS);
     let book = Arc::new(Journal::default());
     let mut launches = launches;
-    for LaunchSpec { app, way, .. } in &mut launches {
+    for LaunchSpec { app, way, .. } in launches.values_mut() {
         *way = Way::open(app.ways, &app.name, &app.command, !app.listen.is_empty());
     }
-    let ports = launches.iter().map(LaunchSpec::ports).collect::<io::Result<_>>();
+    let ports = launches.values().map(LaunchSpec::ports).collect::<io::Result<_>>();
     let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;
     if gate.path().is_none() && settings.entrances.socket == EndpointSetting::Anywhere {
         tracing::info!(
@@ -105,10 +106,10 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
 }
 
 /// Opens the sockets and reads the files of every app, or tells everything that cannot be.
-fn open_everything(settings: &Settings) -> Result<(Vec<LaunchSpec>, Endpoints), Refusal> {
+fn open_everything(settings: &Settings) -> Result<(BTreeMap<AppId, LaunchSpec>, Endpoints), Refusal> {
     let mut faults = Faults::default();
-    let mut launches = Vec::new();
-    for app in &settings.apps {
+    let mut launches = BTreeMap::new();
+    for (id, app) in (0..).zip(&settings.apps) {
         let mut variables = Vec::new();
         for path in &app.env_files {
             match read_env_file(path) {
@@ -123,7 +124,8 @@ fn open_everything(settings: &Settings) -> Result<(Vec<LaunchSpec>, Endpoints), 
                 Err(why) => faults.note("--listen", why),
             }
         }
-        launches.push(LaunchSpec::new(app.clone(), listeners, variables));
+        let id = AppId(id);
+        launches.insert(id, LaunchSpec::new(id, app.clone(), listeners, variables));
     }
     let gate = Endpoints::open(&settings.entrances).unwrap_or_else(|(name, why)| {
         faults.note(name, why);

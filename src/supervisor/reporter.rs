@@ -2,9 +2,10 @@
 
 use super::launch::LaunchSpec;
 use crate::control::Journal;
-use crate::core::{Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, Time, WorkerId};
+use crate::core::{AppId, Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, Time, WorkerId};
 use nix::unistd::Pid;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,16 +137,16 @@ impl Message {
     /// A report in words.
     pub(super) fn of(
         report: &Report,
-        launches: &[LaunchSpec],
+        launches: &BTreeMap<AppId, LaunchSpec>,
         pid_of: impl Fn(WorkerId) -> Option<Pid>,
         answer_of: impl Fn(WorkerId) -> Option<String>,
     ) -> Message {
-        let app = |app: &usize| launches.get(*app).map_or("?", |launch| &launch.app.name);
+        let app = |app: &AppId| launches.get(app).map_or("?", |launch| &launch.app.name);
         let slot = |slot: &SlotId| format!("{}-{}", app(&slot.app), slot.index);
         let pid = |worker: &WorkerId| pid_of(*worker).map_or(String::new(), |pid| format!(" (pid {pid})"));
         // How it was asked whether it is ready, and what came back.
-        let asked = |app: &usize, worker: &WorkerId| {
-            let how = launches.get(*app).map_or(String::new(), |launch| launch.app.ready.to_string());
+        let asked = |app: &AppId, worker: &WorkerId| {
+            let how = launches.get(app).map_or(String::new(), |launch| launch.app.ready.to_string());
             let answer = answer_of(*worker).map_or(String::new(), |answer| format!(", last answer: {answer}"));
             format!("--ready {how}{answer}")
         };

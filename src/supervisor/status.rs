@@ -42,7 +42,7 @@ impl Supervisor {
             }
             Action::Scale { app, to } => {
                 let app = self.app(app.as_deref())?;
-                let now = self.fleet.apps().get(app).map_or(1, App::wanted);
+                let now = self.fleet.app(app).map_or(1, App::wanted);
                 let count = scaled(&to, now)?;
                 let scaled = Some((app, now, count));
                 return Ok((Accepted { scaled, ..accepted }, Some(Event::ScaleTo(app, count))));
@@ -57,7 +57,7 @@ impl Supervisor {
             Action::Restart(slot) => Event::RestartSlot(slot),
             Action::Drop(slot) => {
                 let name = self.name(slot);
-                if self.fleet.apps().get(slot.app).is_some_and(|app| app.wanted() <= 1) {
+                if self.fleet.app(slot.app).is_some_and(|app| app.wanted() <= 1) {
                     return Err(format!("{name} is the last worker: `delete all` ends the container"));
                 }
                 Event::DropSlot(slot)
@@ -82,13 +82,14 @@ impl Supervisor {
     }
 
     fn app(&self, name: Option<&str>) -> Result<AppId, String> {
-        let names: Vec<&str> = self.launches.iter().map(|launch| launch.app.name.as_str()).collect();
+        let names: Vec<&str> = self.launches.values().map(|launch| launch.app.name.as_str()).collect();
         match name {
-            None if names.len() == 1 => Ok(0),
+            None if names.len() == 1 => Ok(AppId(0)),
             None => Err(format!("which app? there are {}", names.join(", "))),
             Some(name) => names
                 .iter()
                 .position(|one| *one == name)
+                .map(|at| AppId(at as u32))
                 .ok_or_else(|| format!("there is no app {name}; there is {}", names.join(", "))),
         }
     }
@@ -99,7 +100,7 @@ impl Supervisor {
         let stays = |slot: &SlotId| !self.is_leaving(*slot);
         let alone = self.launches.len() == 1;
         let is_meant = |slot: &SlotId| {
-            let app = self.launches.get(slot.app).map_or("", |launch| &launch.app.name);
+            let app = self.launches.get(&slot.app).map_or("", |launch| &launch.app.name);
             // Who is named is meant, even on the way out.
             (name == "all" || *name == app) && stays(slot)
                 || *name == self.name(*slot)
@@ -116,7 +117,7 @@ impl Supervisor {
     }
 
     fn slot(&self, id: SlotId) -> Option<&Slot> {
-        self.fleet.apps().get(id.app)?.slots.iter().find(|slot| slot.id == id)
+        self.fleet.app(id.app)?.slots.iter().find(|slot| slot.id == id)
     }
 
     fn is_leaving(&self, slot: SlotId) -> bool {
@@ -124,14 +125,18 @@ impl Supervisor {
     }
 
     fn name(&self, slot: SlotId) -> String {
-        let app = self.launches.get(slot.app).map_or("?", |launch| &launch.app.name);
+        let app = self.launches.get(&slot.app).map_or("?", |launch| &launch.app.name);
         format!("{app}-{}", slot.index)
     }
 
     fn status(&self) -> Status {
         let pages = self.book.open();
-        let apps =
-            self.fleet.apps().iter().zip(&self.launches).map(|(app, launch)| self.app_status(app, launch, &pages));
+        let apps = self
+            .fleet
+            .apps()
+            .iter()
+            .zip(self.launches.values())
+            .map(|(app, launch)| self.app_status(app, launch, &pages));
         let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -193,7 +198,7 @@ impl Supervisor {
         };
         WorkerStatus {
             id: self.name(slot.id),
-            app: self.launches.get(slot.id.app).map_or(String::new(), |launch| launch.app.name.clone()),
+            app: self.launches.get(&slot.id.app).map_or(String::new(), |launch| launch.app.name.clone()),
             slot: slot.id.index,
             role: role.into(),
             state: state.into(),
@@ -212,7 +217,7 @@ impl Supervisor {
 
     /// What of a description the loop knows; the rest is in /proc.
     fn describe(&self, id: SlotId) -> Option<Description> {
-        let (slot, launch) = (self.slot(id)?, self.launches.get(id.app)?);
+        let (slot, launch) = (self.slot(id)?, self.launches.get(&id.app)?);
         let pages = self.book.open();
         let policy = &launch.app.policy;
         Some(Description {

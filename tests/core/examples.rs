@@ -344,8 +344,8 @@ fn every_state_and_event_without_an_owner_is_survived() {
             Event::SpawnFailed(stranger, SpawnError::NotNow("x".into())),
             Event::Ready(stranger, ReadySignal::Notify),
             Event::Exited(stranger, Exit::code(0)),
-            Event::Prepared(7, 7, Ok(())),
-            Event::Prepared(0, 7, Err("x".into())),
+            Event::Prepared(AppId(7), 7, Ok(())),
+            Event::Prepared(AppId(0), 7, Err("x".into())),
             Event::Forward(Signal::HUP),
         ] {
             fleet.handle(Time::from_secs(round), event, &mut vec![]);

@@ -137,7 +137,7 @@ impl World {
             Reads(reads) => self.reads = reads,
             Hup => self.give(Event::Reload),
             Scale(by) => self.give(Event::Scale(by)),
-            ScaleTo(count) => self.give(Event::ScaleTo(0, count)),
+            ScaleTo(count) => self.give(Event::ScaleTo(AppId(0), count)),
             Operates(operation, n) => {
                 let slots = &self.fleet.apps()[0].slots;
                 let Some(slot) = slots.get(n % slots.len().max(1)).map(|slot| slot.id) else { return };
