@@ -10,7 +10,7 @@ pub use values::{Instances, LogFormat, Ready, duration, exit_code, rewrite, scal
 
 use crate::control::types::{Config, SettingValue};
 use crate::control::{EndpointSetting, EndpointSettings};
-use crate::core::{Backoff, Policy, Readiness, Reload, Restart, Signal};
+use crate::core::{Backoff, DrainKind, Policy, Readiness, ReadySignal, Reload, Restart, Signal, StopPolicy};
 use crate::ports::{Balance, ListenAddress, Share, Ways};
 use crate::sys::user::Credentials;
 use std::collections::BTreeMap;
@@ -233,7 +233,11 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
     if let (Ready::Listen, Share::Off, Some(given)) = (&ready, share, &raw.ready) {
         faults.read("ready", given, |_| Err::<(), _>("no port is shared with --share-ports off".into()));
     }
-    let mut policy = Policy {
+    let stop_message_or_cluster = match stop_message {
+        true => Some(DrainKind::Message),
+        false => ways.cluster.then_some(DrainKind::Cluster),
+    };
+    let policy = Policy {
         instances: match instances {
             Instances::Count(count) => count,
             Instances::Cpus { less } => crate::sys::cgroup::cpus(root).saturating_sub(less).max(1),
@@ -241,31 +245,28 @@ pub fn for_supervisor(raw: &Raw, command: Vec<OsString>, root: &Path, faults: &m
         restart: faults.one("restart", &raw.restart, Restart::Always, values::restart),
         stop_exit_codes: codes.concat(),
         min_uptime: faults.one("min-uptime", &raw.min_uptime, second, duration),
+        stable_after: faults.one("stable-after", &raw.stable_after, 10 * second, duration),
         max_restarts: faults.one("max-restarts", &raw.max_restarts, 16, values::count),
         backoff: faults.one("backoff", &raw.backoff, Backoff { min: second / 10, max: 15 * second }, values::backoff),
-        ready: match &ready {
-            Ready::Auto => Readiness::Auto,
+        readiness: match &ready {
+            Ready::Auto => Readiness::Auto { sees_listening: ways.cluster || ways.preload },
             Ready::Spawn => Readiness::Spawn,
             Ready::Uptime => Readiness::Uptime,
-            Ready::Message
-            | Ready::Listen
-            | Ready::Notify
-            | Ready::Fd(_)
-            | Ready::Tcp(_)
-            | Ready::Http { .. }
-            | Ready::Exec(_) => Readiness::Told,
+            Ready::Message => Readiness::Signal(ReadySignal::Message),
+            Ready::Listen => Readiness::Signal(ReadySignal::Listen),
+            Ready::Notify => Readiness::Signal(ReadySignal::Notify),
+            Ready::Fd(_) | Ready::Tcp(_) | Ready::Http { .. } | Ready::Exec(_) => Readiness::Signal(ReadySignal::Probe),
         },
         ready_timeout: faults.one("ready-timeout", &raw.ready_timeout, 30 * second, values::some_time),
-        stop_signal: faults.one("stop-signal", &raw.stop_signal, Signal::TERM, values::stop_signal),
-        stop_timeout: faults.one("stop-timeout", &raw.stop_timeout, 8 * second, duration),
-        ask: None,
+        live_failures: 0,
+        stop: StopPolicy {
+            signal: faults.one("stop-signal", &raw.stop_signal, Signal::TERM, values::stop_signal),
+            timeout: faults.one("stop-timeout", &raw.stop_timeout, 8 * second, duration),
+            request: stop_message_or_cluster,
+            to_group: false,
+        },
         drain_delay: faults.one("drain-delay", &raw.drain_delay, Duration::ZERO, duration),
         reload: faults.one("reload", &raw.reload, Reload::Rolling(1), values::reload),
-    };
-    policy.ask = match stop_message {
-        true => Some(policy.stop_timeout / 2),
-        // The signal that ends an app without a handler comes late, but before SIGKILL.
-        false => ways.cluster.then_some(policy.stop_timeout - policy.stop_timeout / 8),
     };
     let listen = faults.all("listen", &raw.listen, ListenAddress::parse);
     if let (Ready::Fd(number), Some(given)) = (&ready, &raw.ready)

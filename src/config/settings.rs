@@ -157,7 +157,9 @@ settings! {
     stop_exit_codes: Many, "stop-exit-codes", "CODE,CODE", "–", Supervisor,
         "exit codes after which it is not";
     min_uptime: One, "min-uptime", "D", "1s", Supervisor,
-        "alive this long counts as stable: backoff and crash count start afresh; a replacement that has been ready this long takes the old one's place";
+        "a replacement that has been ready this long takes the old one's place; a worker that has no other way to show it is ready after this";
+    stable_after: One, "stable-after", "D", "10s", Supervisor,
+        "alive this long counts as stable: backoff and crash count start afresh, and the next restart is immediate";
     max_restarts: One, "max-restarts", "N", "16", Supervisor,
         "unstable restarts in a row before the worker has failed; `0`: never gives up";
     backoff: One, "backoff", "MIN..MAX", "100ms..15s", Supervisor,

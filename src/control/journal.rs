@@ -94,11 +94,9 @@ impl Journal {
         self.news.notify_waiters();
     }
 
-    /// Forgets slots that are there no more.
-    pub fn forget(&self, is_gone: impl Fn(SlotId) -> bool) {
-        let mut pages = self.open();
-        let gone = pages.slots.iter_mut().filter(|(slot, _)| is_gone(**slot));
-        gone.for_each(|(_, history)| *history = History::default());
+    /// Forgets a slot that is there no more: a later one of that number is another.
+    pub fn forget(&self, slot: SlotId) {
+        self.open().slots.remove(&slot);
     }
 
     /// Nothing more will happen: who follows hears the rest.
@@ -155,10 +153,10 @@ impl JournalState {
         let time = time_text(note.time);
         let (kind, slot) = kind_of(report);
         match report {
-            Report::Ready { worker, sign, .. } => {
-                self.ready_by.insert(*worker, sign_text(*sign));
+            Report::Ready { worker, signal, .. } => {
+                self.ready_by.insert(*worker, signal_text(*signal));
             }
-            Report::Exited { slot, worker, role, exit, lived, next } => {
+            Report::Exited { slot, worker, role, exit, lived, next, .. } => {
                 self.ready_by.remove(worker);
                 let asked = *role == Role::Leaving;
                 *self.counts.exits.entry((slot.app, cause(*exit, asked))).or_default() += 1;
@@ -175,8 +173,8 @@ impl JournalState {
             Report::Reloaded { app, generation, took } => {
                 self.reloaded(*app, "done", *took, *generation, None, time.clone());
             }
-            Report::ReloadFailed { app, generation, trouble, took } => {
-                let why = if *trouble == RolloutError::Stopped { None } else { Some(note.message.to_owned()) };
+            Report::ReloadFailed { app, generation, error, took } => {
+                let why = if *error == RolloutError::Stopped { None } else { Some(note.message.to_owned()) };
                 self.reloaded(*app, "failed", *took, *generation, why, time.clone());
             }
             _ => {}
@@ -225,22 +223,28 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
         Report::Started { slot, .. } => ("started", Some(*slot)),
         Report::Ready { slot, .. } => ("ready", Some(*slot)),
         Report::StartFailed { slot, .. } => ("start_failed", Some(*slot)),
+        Report::Silent { slot, .. } => ("silent", Some(*slot)),
         Report::NotReady { slot, .. } => ("not_ready", Some(*slot)),
+        Report::Unhealthy { slot, .. } => ("unhealthy", Some(*slot)),
         Report::Stopping { slot, .. } => ("stopping", Some(*slot)),
         Report::Killed { slot, .. } => ("killed", Some(*slot)),
+        Report::SignalRefused { slot, .. } => ("signal_refused", Some(*slot)),
         Report::GivenUp { slot, .. } => ("given_up", Some(*slot)),
         Report::Exited { slot, .. } => ("exited", Some(*slot)),
         Report::Reloading { .. } => ("reloading", None),
         Report::ReloadQueued { .. } => ("reload_queued", None),
         Report::Reloaded { .. } => ("reloaded", None),
         Report::ReloadFailed { .. } => ("reload_failed", None),
+        Report::Replacing { slot, .. } => ("replacing", Some(*slot)),
+        Report::Replaced { .. } => ("replaced", None),
+        Report::ReplaceFailed { .. } => ("replace_failed", None),
         Report::Scaled { .. } => ("scaled", None),
         Report::Stop { .. } => ("stop", None),
     }
 }
 
-fn sign_text(sign: ReadySignal) -> &'static str {
-    match sign {
+fn signal_text(signal: ReadySignal) -> &'static str {
+    match signal {
         ReadySignal::Spawned => "spawn",
         ReadySignal::Uptime => "uptime",
         ReadySignal::Notify => "notify",
@@ -251,7 +255,7 @@ fn sign_text(sign: ReadySignal) -> &'static str {
 }
 
 fn cause(exit: Exit, asked: bool) -> &'static str {
-    match exit.how {
+    match exit.kind {
         _ if asked => "asked",
         _ if exit.oom_killed => "oom",
         ExitKind::Code(0) => "exit",
@@ -261,7 +265,7 @@ fn cause(exit: Exit, asked: bool) -> &'static str {
 }
 
 fn exit_record(exit: Exit, asked: bool, lived: Duration, pid: Option<u32>, time: String) -> ExitRecord {
-    let (code, signal) = match exit.how {
+    let (code, signal) = match exit.kind {
         ExitKind::Code(code) => (Some(i32::from(code)), None),
         ExitKind::Signal(signal) => (None, Some(signal.to_string())),
     };
@@ -306,6 +310,7 @@ mod tests {
             role,
             exit,
             lived: Duration::from_secs(2),
+            stop_took: None,
             next,
         };
         book.note(&exited(Role::Holder, Exit::code(3), Next::Restart), &note());

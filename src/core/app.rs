@@ -1,63 +1,122 @@
-//! One app: its slots, how many are wanted, and the reload in progress.
+//! Runs one app: its slots, the number of them that is wanted, and the rollout in progress.
 
 use super::*;
-use slot::Upshot;
-use worker::Turn;
+use rollout::Replacements;
+use slot::Outcome;
 
-/// One program and the places in which it runs.
+/// One program and the slots in which it runs.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Which.
+    /// Its number.
     pub id: AppId,
-    /// By what rules.
-    pub policy: Policy,
-    /// Its places, in the order of their numbers.
+    /// Its slots, in the order of their numbers.
     pub slots: Vec<Slot>,
-    /// Whether it is to run.
-    wish: Wanted,
-    /// The reload in progress.
+    /// The rollout in progress.
     pub rollout: Option<Rollout>,
-    /// A reload was asked for during the one in progress.
-    queued: bool,
-    /// The generation that last reached every slot: what new slots run.
+    profile: Profile,
+    /// The end of the drain delay, once the container was asked to stop.
+    drain_until: Option<Time>,
+    /// A reload was asked for during the rollout in progress.
+    is_reload_queued: bool,
+    /// Workers that are to be replaced after the rollout in progress.
+    replacements: Replacements,
+    /// The generation that last reached every slot: new slots run it.
     settled: u32,
     /// The newest generation that any reload was for.
     newest: u32,
-    /// A program of this app has run.
-    proven: bool,
+    /// The time and the exit status of the last worker that failed for good.
+    last_failure: Option<(Time, u8)>,
+    /// A worker had to be killed while the app went down.
+    had_to_kill: bool,
 }
 
-/// What is asked of the app as a whole.
+/// The facts that an app's slots share.
+#[derive(Clone, Debug)]
+pub(super) struct Profile {
+    /// The settings.
+    pub(super) policy: Policy,
+    /// The state that was asked for.
+    pub(super) desired: Desired,
+    /// The number of slots that are wanted.
+    pub(super) workers: u32,
+    /// A program of this app has run: a missing one is not final.
+    pub(super) has_run: bool,
+    /// A worker has turned out to give no signal of readiness, and no other has given one since.
+    pub(super) is_silent: bool,
+}
+
+/// The result of an app in which nothing will happen any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    /// To run.
-    Up,
-    /// To serve until that time (`--drain-delay`), and then to stop.
-    UpUntil(Time),
-    /// To stop.
-    Down,
+pub enum AppResult {
+    /// Every worker finished: the highest exit status.
+    Finished(u8),
+    /// Workers failed for good: the time and the exit status of the last one.
+    Failed(Time, u8),
 }
 
-/// What the fleet has for each step: see [`Turn`].
+/// A number of workers, absolute or relative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// That many.
+    To(u32),
+    /// That many more, or fewer.
+    By(i32),
+}
+
+/// The context of one step: the time, and what it brings about.
 pub(super) struct Context<'a> {
     pub(super) now: Time,
     pub(super) last_worker: &'a mut WorkerId,
-    pub(super) dice: &'a mut Jitter,
+    pub(super) jitter: &'a mut Jitter,
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
-/// More workers than this are taken for a mistake, or for a storm of SIGTTIN.
-const MOST_SLOTS: u32 = 1024;
+/// A larger number of workers is taken for a mistake, or for a storm of SIGTTIN.
+const MAX_SLOTS: u32 = 1024;
+
+impl Profile {
+    /// True while its workers are to run.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.desired == Desired::Up
+    }
+
+    pub(super) fn stop_context(&self) -> StopContext {
+        if self.is_wanted() { StopContext::Running } else { StopContext::GoingDown }
+    }
+}
 
 impl App {
     pub(super) fn new(id: AppId, policy: Policy) -> App {
-        let slots = (0..policy.instances).map(|index| Slot::new(SlotId { app: id, index }, 1)).collect();
-        App { id, policy, slots, wish: Wanted::Up, rollout: None, queued: false, settled: 1, newest: 1, proven: false }
+        let slots = (0..policy.instances).map(|index| Slot::new(SlotId { app: id, index }, 1, None)).collect();
+        App {
+            id,
+            slots,
+            rollout: None,
+            profile: Profile {
+                workers: policy.instances,
+                policy,
+                desired: Desired::Up,
+                has_run: false,
+                is_silent: false,
+            },
+            drain_until: None,
+            is_reload_queued: false,
+            replacements: Replacements::new(),
+            settled: 1,
+            newest: 1,
+            last_failure: None,
+            had_to_kill: false,
+        }
     }
 
-    /// The slots' number that is wanted.
+    /// Its settings.
+    pub fn policy(&self) -> &Policy {
+        &self.profile.policy
+    }
+
+    /// The number of slots that are wanted.
     pub fn wanted(&self) -> u32 {
-        self.slots.iter().filter(|slot| slot.wish != Desired::Gone).count() as u32
+        self.slots.iter().filter(|slot| slot.desired != Desired::Removed).count() as u32
     }
 
     /// The newest generation that any reload was for.
@@ -65,127 +124,198 @@ impl App {
         self.newest
     }
 
-    /// Whether a worker of that generation may still be asked for.
-    pub fn uses(&self, generation: u32) -> bool {
-        let targets = self.rollout.iter().map(|rollout| rollout.target);
-        let slots = self.slots.iter().map(|slot| slot.generation);
-        slots.chain(targets).chain([self.settled]).any(|used| used == generation)
-    }
-
-    /// Whether nothing will happen in it by itself any more.
-    pub fn is_at_rest(&self) -> bool {
-        self.rollout.is_none() && self.slots.iter().all(Slot::is_at_rest)
+    /// Its result, once nothing will happen in it by itself any more. An app of which every slot was stopped by an operator
+    /// has none: it waits for the operator.
+    pub fn result(&self) -> Option<AppResult> {
+        let is_at_rest = self.rollout.is_none() && self.slots.iter().all(Slot::is_at_rest);
+        let ended = || self.slots.iter().filter(|slot| slot.desired == Desired::Up);
+        if !is_at_rest || ended().next().is_none() {
+            return None;
+        }
+        Some(match self.last_failure.filter(|_| ended().any(|slot| slot.state == SlotState::Failed)) {
+            // A failure is one, whatever code it came with.
+            Some((time, status)) => AppResult::Failed(time, status.max(1)),
+            None => {
+                let statuses = ended().filter_map(|slot| slot.last_exit).map(|exit| exit.status());
+                AppResult::Finished(statuses.max().unwrap_or(0))
+            }
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.slots.iter().all(Slot::is_empty)
     }
 
+    pub(super) fn had_to_kill(&self) -> bool {
+        self.had_to_kill
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
-        let stop = match self.wish {
-            Wanted::UpUntil(time) => Some(time),
-            Wanted::Up | Wanted::Down => None,
-        };
-        self.slots.iter().filter_map(Slot::deadline).chain(stop).min()
+        let drain = self.drain_until.filter(|_| self.profile.is_wanted());
+        self.slots.iter().filter_map(|slot| slot.deadline(&self.profile)).chain(drain).min()
     }
 
-    /// The exit status with which the slot has failed for good.
-    pub(super) fn failure(&self, slot: usize) -> Option<u8> {
-        let slot = self.slots.get(slot).filter(|slot| slot.place == SlotState::Failed)?;
-        slot.last_exit.map(|exit| exit.status())
-    }
-
-    /// Whether a worker was sent SIGKILL.
-    pub(super) fn is_killing(&self) -> bool {
-        let mut workers = self.slots.iter().flat_map(Slot::workers);
-        workers.any(|worker| matches!(worker.phase, Phase::Killing { .. }))
-    }
-
-    /// Whether the worker is one of its own.
+    /// The position of the slot that the worker belongs to.
     pub(super) fn slot_of(&self, id: WorkerId) -> Option<usize> {
         self.slots.iter().position(|slot| slot.workers().any(|worker| worker.id == id))
     }
 
-    /// Does something to one slot, and ends the reload if that was the end of a replacement.
-    pub(super) fn touch(
+    /// Lets something happen in one slot, and draws the conclusions for the app.
+    pub(super) fn in_slot(
         &mut self,
-        slot: usize,
+        at: usize,
         context: &mut Context,
-        act: impl FnOnce(&mut Slot, &mut Turn) -> Upshot,
+        step: impl FnOnce(&mut Slot, &Profile, &mut Context) -> Outcome,
     ) {
-        let mut turn = context.turn(&self.policy, self.proven);
-        if let Some(slot) = self.slots.get_mut(slot)
-            && let Upshot::ReplacementFailed(trouble) = act(slot, &mut turn)
-        {
-            self.fail_reload(trouble, context);
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        let had_failed = slot.state == SlotState::Failed;
+        let outcome = step(slot, &self.profile, context);
+        if slot.state == SlotState::Failed && !had_failed {
+            let status = slot.last_exit.map_or(1, |exit| exit.status());
+            self.last_failure = Some((context.now, status));
         }
-    }
-
-    pub(super) fn tick(&mut self, context: &mut Context) {
-        for slot in 0..self.slots.len() {
-            self.touch(slot, context, Slot::tick);
-        }
-    }
-
-    pub(super) fn spawned(&mut self, slot: usize, id: WorkerId, context: &mut Context) {
-        self.proven = true;
-        self.touch(slot, context, |slot, turn| {
-            slot.spawned(id, turn);
-            Upshot::Nothing
-        });
-    }
-
-    /// Asks for a reload; while one is in progress it is remembered once.
-    pub(super) fn reload(&mut self, context: &mut Context) {
-        if self.rollout.is_none() {
-            self.begin_reload(context);
-        } else if !self.queued {
-            self.queued = true;
-            context.report(Report::ReloadQueued { app: self.id });
-        }
-    }
-
-    fn begin_reload(&mut self, context: &mut Context) {
-        self.queued = false;
-        self.newest += 1;
-        let generation = self.newest;
-        self.rollout = Some(Rollout { target: generation, since: context.now, prepared: false });
-        context.report(Report::Reloading { app: self.id, generation });
-        context.effects.push(Effect::Prepare(self.id, generation));
-    }
-
-    pub(super) fn prepared(&mut self, generation: u32, result: Result<(), String>, context: &mut Context) {
-        if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.target == generation) {
-            match result {
-                Ok(()) => rollout.prepared = true,
-                Err(reason) => self.fail_reload(RolloutError::Prepare(reason), context),
+        let index = slot.id.index;
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Silent => self.profile.is_silent = true,
+            Outcome::Signalled => self.profile.is_silent = false,
+            Outcome::RolloutFailed(error) => self.fail_rollout(error, context),
+            Outcome::Replaced => {
+                if let Some(rollout) = &mut self.rollout {
+                    rollout.on_replaced(index);
+                }
             }
         }
     }
 
-    /// Ends the reload where it stands: what is new and in its place stays, what is old and runs stays.
-    pub(super) fn fail_reload(&mut self, trouble: RolloutError, context: &mut Context) {
+    pub(super) fn on_tick(&mut self, context: &mut Context) {
+        for at in 0..self.slots.len() {
+            self.in_slot(at, context, Slot::on_tick);
+        }
+    }
+
+    pub(super) fn on_spawned(&mut self, at: usize, id: WorkerId, context: &mut Context) {
+        self.profile.has_run = true;
+        self.in_slot(at, context, |slot, profile, context| {
+            slot.on_spawned(id, profile, context);
+            Outcome::Nothing
+        });
+    }
+
+    pub(super) fn on_probed(&mut self, at: usize, id: WorkerId, answer: Result<(), String>, context: &mut Context) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        let slot_id = slot.id;
+        if slot.on_probed(id, answer.is_ok(), &self.profile.policy)
+            && let Err(answer) = answer
+        {
+            context.report(Report::Unhealthy { slot: slot_id, worker: id, answer });
+            self.replace(slot_id.index, id, RolloutReason::Liveness);
+        }
+    }
+
+    /// Asks for a reload. While a rollout is in progress, it is remembered once.
+    pub(super) fn reload(&mut self, context: &mut Context) {
+        if self.rollout.is_none() {
+            self.begin_reload(context);
+        } else if !self.is_reload_queued {
+            self.is_reload_queued = true;
+            context.report(Report::ReloadQueued { app: self.id });
+        }
+    }
+
+    /// Asks for a replacement of one worker, of the same generation. It begins when no other rollout is in progress.
+    pub(super) fn replace(&mut self, index: u32, worker: WorkerId, reason: RolloutReason) {
+        self.replacements.insert(index, (worker, reason));
+    }
+
+    fn begin_reload(&mut self, context: &mut Context) {
+        self.is_reload_queued = false;
+        // It replaces every worker anyway.
+        self.replacements.clear();
+        self.newest += 1;
+        let generation = self.newest;
+        self.rollout = Some(Rollout::reload(generation, context.now));
+        context.report(Report::Reloading { app: self.id, generation });
+        context.effects.push(Effect::Prepare(self.id, generation));
+    }
+
+    fn begin_queued(&mut self, context: &mut Context) {
+        if self.rollout.is_some() {
+            return;
+        }
+        if self.is_reload_queued {
+            return self.begin_reload(context);
+        }
+        while let Some((index, (worker, reason))) = self.replacements.pop_first() {
+            let slot = self.slots.iter().find(|slot| slot.id.index == index && slot.desired == Desired::Up);
+            if let Some(slot) = slot.filter(|slot| slot.holder().is_some_and(|holder| holder.id == worker)) {
+                context.report(Report::Replacing { slot: slot.id, worker, reason });
+                self.rollout = Some(Rollout::replacement(index, worker, reason, slot.generation, context.now));
+                return;
+            }
+        }
+    }
+
+    pub(super) fn on_prepared(&mut self, generation: u32, result: Result<(), String>, context: &mut Context) {
+        let is_it =
+            |rollout: &&mut Rollout| rollout.generation == generation && rollout.reason == RolloutReason::Reload;
+        if let Some(rollout) = self.rollout.as_mut().filter(is_it) {
+            match result {
+                Ok(()) => rollout.is_prepared = true,
+                Err(reason) => self.fail_rollout(RolloutError::Prepare(reason), context),
+            }
+        }
+    }
+
+    /// Ends the rollout where it stands: new workers that have taken over stay, and so do old ones that run.
+    pub(super) fn fail_rollout(&mut self, error: RolloutError, context: &mut Context) {
         if let Some(rollout) = self.rollout.take() {
-            let mut turn = context.turn(&self.policy, self.proven);
-            self.slots.iter_mut().for_each(|slot| slot.abandon_replacement(&mut turn));
-            let took = context.now - rollout.since;
-            context.report(Report::ReloadFailed { app: self.id, generation: rollout.target, trouble, took });
+            let profile = &self.profile;
+            self.slots.iter_mut().for_each(|slot| slot.abandon_replacement(profile, context));
+            self.end_rollout(&rollout, Err(error), context);
         }
     }
 
-    fn finish_reload(&mut self, context: &mut Context) {
-        if let Some(Rollout { target, since, .. }) = self.rollout.take() {
-            self.settled = target;
-            // Workers that have finished for good have nothing to replace; if ever, they start as what all others are.
-            self.slots.iter_mut().for_each(|slot| slot.generation = target);
-            context.report(Report::Reloaded { app: self.id, generation: target, took: context.now - since });
+    fn finish_rollout(&mut self, context: &mut Context) {
+        if let Some(rollout) = self.rollout.take() {
+            if rollout.reason == RolloutReason::Reload {
+                self.settled = rollout.generation;
+                // Workers that have finished for good have nothing to replace; if ever, they start as what all others are.
+                self.slots.iter_mut().for_each(|slot| slot.generation = rollout.generation);
+            }
+            self.end_rollout(&rollout, Ok(()), context);
         }
     }
 
-    /// Wants so many slots more or fewer, at least one.
-    pub(super) fn scale(&mut self, by: i32, context: &mut Context) {
+    fn end_rollout(&mut self, rollout: &Rollout, result: Result<(), RolloutError>, context: &mut Context) {
+        let (app, took) = (self.id, context.now - rollout.since);
+        let &Rollout { reason, generation, .. } = rollout;
+        context.report(match (reason, result) {
+            (RolloutReason::Reload, Ok(())) => Report::Reloaded { app, generation, took },
+            (RolloutReason::Reload, Err(error)) => Report::ReloadFailed { app, generation, error, took },
+            (RolloutReason::Requested | RolloutReason::Liveness, Ok(())) => Report::Replaced { app, reason, took },
+            (RolloutReason::Requested | RolloutReason::Liveness, Err(error)) => {
+                Report::ReplaceFailed { app, reason, error, took }
+            }
+        });
+        let used = self.slots.iter().flat_map(|slot| {
+            let running = slot.workers().map(|worker| worker.generation);
+            running.chain([slot.generation])
+        });
+        let mut used: Vec<u32> = used.chain([self.settled]).collect();
+        used.sort_unstable();
+        used.dedup();
+        context.effects.push(Effect::KeepGenerations(self.id, used));
+    }
+
+    /// Wants another number of slots, at least one.
+    pub(super) fn scale(&mut self, count: Count, context: &mut Context) {
         let from = self.wanted();
-        let to = from.saturating_add_signed(by).clamp(1, MOST_SLOTS.max(from));
+        let to = match count {
+            Count::To(to) => to,
+            Count::By(by) => from.saturating_add_signed(by),
+        };
+        let to = to.clamp(1, MAX_SLOTS.max(from));
         (from..to).for_each(|_| self.add_slot());
         (to..from).for_each(|_| self.drop_slot());
         if from != to {
@@ -196,103 +326,142 @@ impl App {
     /// Takes back a slot that is on its way out, or adds the lowest number that is free.
     fn add_slot(&mut self) {
         let generation = self.settled;
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.wish == Desired::Gone) {
-            slot.wish = Desired::Up;
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.desired == Desired::Removed) {
+            slot.desired = Desired::Up;
             slot.generation = generation;
             return;
         }
         let free = (0..).zip(&self.slots).take_while(|(number, slot)| *number == slot.id.index).count();
-        self.slots.insert(free, Slot::new(SlotId { app: self.id, index: free as u32 }, generation));
+        let id = SlotId { app: self.id, index: free as u32 };
+        self.slots.insert(free, Slot::new(id, generation, self.common_expectation()));
     }
 
-    /// Lets go the sickest slot, of equally healthy ones an outdated one, of those the one with the highest number.
+    /// The signals that every worker gives, if all are known and the same: a new slot's worker must give them too.
+    fn common_expectation(&self) -> Option<Expectation> {
+        let first = self.slots.first()?.expectation()?;
+        self.slots.iter().all(|slot| slot.expectation() == Some(first)).then(|| first.clone())
+    }
+
+    /// Drops the least healthy slot; of equally healthy ones an outdated one; of those the one with the highest number.
     fn drop_slot(&mut self) {
-        let newest = self.rollout.as_ref().map_or(self.settled, |rollout| rollout.target);
+        let newest = self.rollout.as_ref().map_or(self.settled, |rollout| rollout.generation);
         let rank = |slot: &Slot| {
-            let sickness = match &slot.place {
-                SlotState::Held(worker) if worker.phase == Phase::Ready => 0,
+            let illness = match &slot.state {
+                SlotState::Held(worker) if worker.is_ready() => 0,
                 SlotState::Held(_) | SlotState::Vacant => 1,
                 SlotState::Backoff(_) => 2,
                 SlotState::Stopped | SlotState::Failed => 3,
             };
-            (sickness, slot.generation < newest, slot.id.index)
+            (illness, slot.generation < newest, slot.id.index)
         };
-        let staying = self.slots.iter_mut().filter(|slot| slot.wish != Desired::Gone);
+        let staying = self.slots.iter_mut().filter(|slot| slot.desired != Desired::Removed);
         if let Some(slot) = staying.max_by_key(|slot| rank(slot)) {
-            slot.wish = Desired::Gone;
+            slot.desired = Desired::Removed;
         }
     }
 
-    /// Wants something else of a slot.
-    pub(super) fn wish(&mut self, slot: usize, wish: Desired) {
-        if let Some(slot) = self.slots.get_mut(slot) {
-            slot.wish = wish;
+    /// Wants another state of a slot.
+    pub(super) fn want(&mut self, at: usize, desired: Desired) {
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.desired = desired;
         }
     }
 
-    /// Wants a worker in a slot that has none, now and with a clean slate.
-    pub(super) fn start_slot(&mut self, slot: usize) {
-        self.wish(slot, Desired::Up);
-        if let Some(slot) = self.slots.get_mut(slot) {
+    /// Wants a worker in a slot: one that has none starts it now, with its crashes forgotten.
+    pub(super) fn start_slot(&mut self, at: usize) {
+        self.want(at, Desired::Up);
+        if let Some(slot) = self.slots.get_mut(at) {
             slot.start_afresh();
         }
     }
 
-    /// The same, and lets go of the one that is there.
-    pub(super) fn restart_slot(&mut self, slot: usize, context: &mut Context) {
-        self.start_slot(slot);
-        let mut turn = context.turn(&self.policy, self.proven);
-        if let Some(slot) = self.slots.get_mut(slot) {
-            slot.vacate(&mut turn);
+    /// The same, and stops the worker that is there.
+    pub(super) fn restart_slot(&mut self, at: usize, context: &mut Context) {
+        self.start_slot(at);
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.vacate(&self.profile, context);
         }
     }
 
     /// Closes the gap between what is wanted and what is.
     pub(super) fn reconcile(&mut self, context: &mut Context) {
-        if matches!(self.wish, Wanted::UpUntil(time) if time <= context.now) {
-            self.wish = Wanted::Down;
+        if self.profile.is_wanted() && self.drain_until.is_some_and(|time| time <= context.now) {
+            self.go_down(context);
         }
-        let mut turn = context.turn(&self.policy, self.proven);
-        if self.wish == Wanted::Down {
-            self.slots.iter_mut().for_each(|slot| slot.stop(&mut turn));
+        self.had_to_kill |= self.drain_until.is_some() && self.is_killing();
+        self.profile.workers = self.wanted();
+        if !self.profile.is_wanted() {
+            let profile = &self.profile;
+            self.slots.iter_mut().for_each(|slot| slot.stop(profile, context));
             return;
         }
-        self.slots.iter_mut().filter(|slot| slot.wish != Desired::Up).for_each(|slot| slot.stop(&mut turn));
-        self.slots.retain(|slot| slot.wish != Desired::Gone || !slot.is_empty());
-        self.slots.iter_mut().for_each(|slot| slot.take_over_if_due(&mut turn));
-        if self.rollout.as_ref().is_some_and(|rollout| rollout.advance(&mut self.slots, &mut turn)) {
-            self.finish_reload(context);
+        let profile = &self.profile;
+        let unwanted = self.slots.iter_mut().filter(|slot| slot.desired != Desired::Up);
+        unwanted.for_each(|slot| slot.stop(profile, context));
+        self.slots.retain(|slot| {
+            let is_gone = slot.desired == Desired::Removed && slot.is_empty();
+            if is_gone {
+                context.effects.push(Effect::SlotRemoved(slot.id));
+            }
+            !is_gone
+        });
+        for at in 0..self.slots.len() {
+            self.in_slot(at, context, Slot::take_over_if_due);
         }
-        if self.rollout.is_none() && self.queued {
-            self.begin_reload(context);
+        let App { rollout, slots, profile, .. } = self;
+        if rollout.as_mut().is_some_and(|rollout| rollout.advance(slots, profile, context)) {
+            self.finish_rollout(context);
         }
-        let mut turn = context.turn(&self.policy, self.proven);
-        let up = self.slots.iter_mut().filter(|slot| slot.wish == Desired::Up);
-        up.for_each(|slot| slot.start_if_due(&mut turn));
+        self.begin_queued(context);
+        let App { rollout, slots, profile, .. } = self;
+        // A replacement of one worker needs no preparation.
+        if let Some(rollout) = rollout.as_mut().filter(|rollout| rollout.reason != RolloutReason::Reload) {
+            rollout.advance(slots, profile, context);
+        }
+        let up = slots.iter_mut().filter(|slot| slot.desired == Desired::Up);
+        up.for_each(|slot| slot.start_if_due(profile, context));
     }
 
-    /// Ends the reload at once, and the workers after the drain delay.
-    pub(super) fn stop(&mut self, context: &mut Context) {
-        self.queued = false;
-        self.fail_reload(RolloutError::Stopped, context);
-        self.wish = Wanted::UpUntil(context.now + self.policy.drain_delay);
+    /// Begins its end: the rollout stops at once, and the workers after the drain delay.
+    pub(super) fn shut_down(&mut self, context: &mut Context) {
+        self.is_reload_queued = false;
+        self.replacements.clear();
+        self.fail_rollout(RolloutError::Stopped, context);
+        self.drain_until = Some(context.now + self.profile.policy.drain_delay);
     }
 
-    /// Kills all that runs.
+    /// Kills all of its processes.
     pub(super) fn kill(&mut self, context: &mut Context) {
-        self.wish = Wanted::Down;
-        let mut turn = context.turn(&self.policy, self.proven);
-        self.slots.iter_mut().for_each(|slot| slot.kill(&mut turn));
+        self.go_down(context);
+        self.slots.iter_mut().for_each(|slot| slot.kill(context));
+        self.had_to_kill |= self.is_killing();
+    }
+
+    /// The end of the drain delay: what waits is handed out, and new connections are refused.
+    fn go_down(&mut self, context: &mut Context) {
+        if self.profile.is_wanted() {
+            self.profile.desired = Desired::Down;
+            context.effects.push(Effect::ClosePorts(self.id));
+        }
+    }
+
+    /// True if a worker was sent SIGKILL and has not ended.
+    fn is_killing(&self) -> bool {
+        let mut workers = self.slots.iter().flat_map(Slot::workers);
+        workers.any(|worker| matches!(worker.phase, Phase::Killing { .. }))
     }
 }
 
 impl Context<'_> {
-    fn turn<'a>(&'a mut self, policy: &'a Policy, proven: bool) -> Turn<'a> {
-        let Context { now, last_worker, dice, effects } = self;
-        Turn { now: *now, policy, proven, last_worker, dice, effects }
-    }
-
     pub(super) fn report(&mut self, report: Report) {
         self.effects.push(Effect::Report(report));
+    }
+
+    /// Starts a process for that slot.
+    pub(super) fn spawn(&mut self, slot: SlotId, generation: u32, profile: &Profile) -> Worker {
+        self.last_worker.0 += 1;
+        let worker = *self.last_worker;
+        self.effects.push(Effect::Spawn { worker, slot, generation, workers: profile.workers });
+        Worker::new(worker, generation, self.now, &profile.policy)
     }
 }

@@ -1,4 +1,4 @@
-//! How long to wait before a crashed worker is started again.
+//! Computes the wait before a crashed worker is started again.
 
 use std::time::Duration;
 
@@ -33,13 +33,13 @@ impl Backoff {
 pub struct Jitter(u64);
 
 impl Jitter {
-    /// Dice that fall the same way for the same seed.
+    /// A source that gives the same numbers for the same seed.
     pub fn new(seed: u64) -> Jitter {
         Jitter(seed | 1)
     }
 
     /// A number from -1 up to 1.
-    pub fn throw(&mut self) -> f64 {
+    pub fn next(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_ten_percent() {
-        let mut dice = Jitter::new(7);
-        let waits: Vec<u128> = (0..1000).map(|_| DEFAULT.delay(20, dice.throw()).as_millis()).collect();
+        let mut jitter = Jitter::new(7);
+        let waits: Vec<u128> = (0..1000).map(|_| DEFAULT.delay(20, jitter.next()).as_millis()).collect();
         assert!(waits.iter().all(|ms| (13_500..=16_500).contains(ms)));
         assert!(waits.iter().max() > waits.iter().min());
     }

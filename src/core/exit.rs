@@ -1,20 +1,20 @@
-//! How a process ended.
+//! Describes the end of a process.
 
 use super::Signal;
 use std::fmt;
 
-/// How a process ended, as `waitid(2)` tells it, with what the cgroup's counter adds.
+/// The end of a process, as `waitid(2)` tells it, with what the cgroup's counter adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// By itself, or by a signal.
-    pub how: ExitKind,
+    /// With an exit code, or by a signal.
+    pub kind: ExitKind,
     /// The kernel wrote a core file.
     pub core_dumped: bool,
     /// The kernel's out-of-memory killer did it.
     pub oom_killed: bool,
 }
 
-/// By itself with a code, or by a signal.
+/// The kind of an end: with an exit code, or by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitKind {
     /// `exit(code)`, 0 to 255.
@@ -26,17 +26,17 @@ pub enum ExitKind {
 impl Exit {
     /// An exit by itself.
     pub fn code(code: u8) -> Exit {
-        Exit { how: ExitKind::Code(code), core_dumped: false, oom_killed: false }
+        Exit { kind: ExitKind::Code(code), core_dumped: false, oom_killed: false }
     }
 
     /// A death by a signal.
     pub fn signal(signal: Signal) -> Exit {
-        Exit { how: ExitKind::Signal(signal), core_dumped: false, oom_killed: false }
+        Exit { kind: ExitKind::Signal(signal), core_dumped: false, oom_killed: false }
     }
 
     /// What a shell would show as `$?`: the code, or 128 plus the signal's number.
     pub fn status(&self) -> u8 {
-        match self.how {
+        match self.kind {
             ExitKind::Code(code) => code,
             ExitKind::Signal(signal) => 128 + signal.number() as u8,
         }
@@ -45,7 +45,7 @@ impl Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.how {
+        match self.kind {
             ExitKind::Code(code) => write!(f, "exit code {code}")?,
             ExitKind::Signal(signal) => write!(f, "{signal}")?,
         }

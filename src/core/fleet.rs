@@ -1,36 +1,30 @@
-//! All apps of the container, from its start to its exit code.
+//! Runs all apps of the container, from its start to its exit code.
 
 use super::app::Context;
-use super::slot::Upshot;
+use super::slot::Outcome;
 use super::*;
 
-/// Everything that runs in the container, and what is asked of it.
+/// All apps of the container, and what is asked of them.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     apps: Vec<App>,
     stage: Stage,
-    /// The exit status of the worker that failed last.
-    last_failure: u8,
-    /// A worker had to be killed while the container stopped.
-    had_to_kill: bool,
     last_worker: WorkerId,
-    dice: Jitter,
+    jitter: Jitter,
 }
 
-/// What is asked of the container.
+/// The stage of the container's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nothing, so far.
+    /// Nothing has been started.
     New,
-    /// To run.
     Running,
-    /// To stop.
     Stopping,
-    /// To stop at once.
+    /// Asked to stop a second time: at once.
     Killing,
 }
 
-/// What a program gives that was killed: 128 + SIGKILL.
+/// The exit code of a program that was killed: 128 + SIGKILL.
 const KILLED: u8 = 137;
 
 impl Fleet {
@@ -39,14 +33,12 @@ impl Fleet {
         Fleet {
             apps: (0..).zip(policies).map(|(id, policy)| App::new(AppId(id), policy)).collect(),
             stage: Stage::New,
-            last_failure: 0,
-            had_to_kill: false,
             last_worker: WorkerId(0),
-            dice: Jitter::new(seed),
+            jitter: Jitter::new(seed),
         }
     }
 
-    /// The apps, for those who look.
+    /// The apps, to be shown.
     pub fn apps(&self) -> &[App] {
         &self.apps
     }
@@ -56,12 +48,12 @@ impl Fleet {
         self.apps.iter().find(|app| app.id == id)
     }
 
-    /// Whether there is a slot of that number.
-    pub fn has(&self, slot: SlotId) -> bool {
-        self.app(slot.app).is_some_and(|app| app.slots.iter().any(|one| one.id == slot))
+    /// The slot of that number.
+    pub fn slot(&self, id: SlotId) -> Option<&Slot> {
+        self.app(id.app)?.slots.iter().find(|slot| slot.id == id)
     }
 
-    /// Whether the container was asked to stop.
+    /// True if the container was asked to stop.
     pub fn is_stopping(&self) -> bool {
         matches!(self.stage, Stage::Stopping | Stage::Killing)
     }
@@ -69,84 +61,94 @@ impl Fleet {
     /// Takes an event and says what is to be done. Every event is answered in every state.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         let is_stopping = self.is_stopping();
-        let Fleet { apps, stage, last_failure, had_to_kill, last_worker, dice } = self;
-        let context = &mut Context { now, last_worker, dice, effects };
+        let Fleet { apps, stage, last_worker, jitter } = self;
+        let context = &mut Context { now, last_worker, jitter, effects };
         match event {
             Event::Boot => *stage = Stage::Running,
-            Event::Tick => apps.iter_mut().for_each(|app| app.tick(context)),
+            Event::Tick => apps.iter_mut().for_each(|app| app.on_tick(context)),
             Event::Spawned(id) => {
-                if let Some((app, slot)) = find(apps, id) {
-                    app.spawned(slot, id, context);
+                if let Some((app, at)) = find(apps, id) {
+                    app.on_spawned(at, id, context);
                 }
             }
-            Event::SpawnFailed(id, error) => {
-                if let Some((app, slot)) = find(apps, id) {
-                    app.touch(slot, context, |slot, turn| slot.spawn_failed(id, error, turn));
-                    *last_failure = app.failure(slot).unwrap_or(*last_failure);
+            Event::SpawnFailed(id, error) => in_slot_of(apps, id, context, |slot, profile, context| {
+                slot.on_spawn_failed(id, error, profile, context)
+            }),
+            Event::Bound(id) => in_slot_of(apps, id, context, |slot, profile, context| {
+                slot.on_evidence(id, Evidence::add_bound, profile, context)
+            }),
+            Event::Listens(id, address) => in_slot_of(apps, id, context, |slot, profile, context| {
+                slot.on_evidence(id, |evidence| evidence.add_address(address), profile, context)
+            }),
+            Event::Ready(id, signal) => in_slot_of(apps, id, context, |slot, profile, context| {
+                slot.on_evidence(id, |evidence| evidence.add(signal), profile, context)
+            }),
+            Event::Probed(id, answer) => {
+                if let Some((app, at)) = find(apps, id) {
+                    app.on_probed(at, id, answer, context);
                 }
             }
-            Event::Ready(id, sign) => {
-                if let Some((app, slot)) = find(apps, id) {
-                    app.touch(slot, context, |slot, turn| {
-                        slot.ready(id, sign, turn);
-                        Upshot::Nothing
-                    });
-                }
-            }
-            Event::Finished(id) => {
-                if let Some((app, slot)) = find(apps, id) {
-                    app.touch(slot, context, |slot, turn| {
-                        slot.finished(id, turn.now);
-                        Upshot::Nothing
-                    });
-                }
-            }
+            Event::Drained(id) => in_slot_of(apps, id, context, |slot, _, context| {
+                slot.on_drained(id, context.now);
+                Outcome::Nothing
+            }),
             Event::Exited(id, exit) => {
-                if let Some((app, slot)) = find(apps, id) {
-                    app.touch(slot, context, |slot, turn| slot.exited(id, exit, turn));
-                    *last_failure = app.failure(slot).unwrap_or(*last_failure);
+                in_slot_of(apps, id, context, |slot, profile, context| slot.on_exited(id, exit, profile, context))
+            }
+            Event::GroupEnded(id) => {
+                in_slot_of(apps, id, context, |slot, profile, context| slot.on_group_ended(id, profile, context));
+            }
+            Event::Killed(id) => in_slot_of(apps, id, context, |slot, _, context| {
+                slot.on_killed(id, context);
+                Outcome::Nothing
+            }),
+            Event::SignalRefused(worker, signal, reason) => {
+                if let Some((app, at)) = find(apps, worker)
+                    && let Some(slot) = app.slots.get(at).map(|slot| slot.id)
+                {
+                    context.report(Report::SignalRefused { slot, worker, signal, reason });
                 }
             }
             Event::Prepared(app, generation, result) => {
                 if let Some(app) = apps.iter_mut().find(|one| one.id == app) {
-                    app.prepared(generation, result, context);
+                    app.on_prepared(generation, result, context);
                 }
             }
-            Event::Reload if is_stopping => {}
-            Event::Reload => apps.iter_mut().for_each(|app| app.reload(context)),
-            Event::Scale(_) if is_stopping => {}
-            Event::Scale(by) => apps.iter_mut().for_each(|app| app.scale(by, context)),
-            Event::ScaleTo(..)
-            | Event::StartSlot(_)
-            | Event::StopSlot(_)
-            | Event::RestartSlot(_)
-            | Event::DropSlot(_)
+            Event::Reload(_)
+            | Event::Scale(..)
+            | Event::Start(_)
+            | Event::Stop(_)
+            | Event::Restart(_)
+            | Event::Remove(_)
                 if is_stopping => {}
-            Event::ScaleTo(app, count) => {
-                if let Some(app) = apps.iter_mut().find(|one| one.id == app) {
-                    app.scale(count as i32 - app.wanted() as i32, context);
-                }
-            }
-            Event::StartSlot(id) => operate(apps, id, |app, slot| app.start_slot(slot)),
-            Event::StopSlot(id) => operate(apps, id, |app, slot| app.wish(slot, Desired::Down)),
-            Event::RestartSlot(id) => operate(apps, id, |app, slot| app.restart_slot(slot, context)),
-            Event::DropSlot(id) => operate(apps, id, |app, slot| {
-                if app.wanted() > 1 {
-                    app.wish(slot, Desired::Gone);
+            Event::Reload(Target::Slot(id)) => for_each_slot(apps, Target::Slot(id), |app, at| {
+                if let Some(worker) = app.slots.get(at).and_then(Slot::holder).map(|worker| worker.id) {
+                    app.replace(id.index, worker, RolloutReason::Requested);
                 }
             }),
-            Event::Stop => match stage {
+            Event::Reload(target) => for_each_app(apps, target, |app| app.reload(context)),
+            Event::Scale(target, count) => for_each_app(apps, target, |app| app.scale(count, context)),
+            Event::Start(target) => for_each_slot(apps, target, App::start_slot),
+            Event::Stop(target) => for_each_slot(apps, target, |app, at| app.want(at, Desired::Down)),
+            Event::Restart(target) => for_each_slot(apps, target, |app, at| app.restart_slot(at, context)),
+            Event::Remove(target) => for_each_slot(apps, target, |app, at| {
+                if app.wanted() > 1 {
+                    app.want(at, Desired::Removed);
+                }
+            }),
+            Event::Shutdown => match stage {
                 Stage::New | Stage::Running => {
                     *stage = Stage::Stopping;
-                    let drain_delay = apps.iter().map(|app| app.policy.drain_delay).max().unwrap_or_default();
+                    let drain_delay = apps.iter().map(|app| app.policy().drain_delay).max().unwrap_or_default();
                     context.report(Report::Stop { drain_delay });
-                    apps.iter_mut().for_each(|app| app.stop(context));
+                    apps.iter_mut().for_each(|app| app.shut_down(context));
                 }
                 Stage::Stopping | Stage::Killing => *stage = Stage::Killing,
             },
             Event::Forward(signal) => {
                 let workers = apps.iter().flat_map(|app| &app.slots).flat_map(Slot::workers);
-                context.effects.extend(workers.map(|worker| Effect::Signal(worker.id, signal)));
+                let forward = |worker: &Worker| Effect::Signal { worker: worker.id, signal, to_group: false };
+                context.effects.extend(workers.map(forward));
             }
         }
         match stage {
@@ -154,43 +156,69 @@ impl Fleet {
             Stage::Running | Stage::Stopping => apps.iter_mut().for_each(|app| app.reconcile(context)),
             Stage::Killing => apps.iter_mut().for_each(|app| app.kill(context)),
         }
-        *had_to_kill |= is_stopping && apps.iter().any(App::is_killing);
     }
 
-    /// The next time at which something is due: a [`Event::Tick`] is to be given then.
+    /// The next time at which something is due: an [`Event::Tick`] is to be given then.
     pub fn next_deadline(&self) -> Option<Time> {
         self.apps.iter().filter_map(App::deadline).min()
     }
 
     /// The container's exit code, once nothing runs and nothing will.
+    ///
+    /// Asked to stop: 137 if a worker of any app had to be killed, else 0. Otherwise the container ends when every app has a
+    /// result: with the status of the app that failed last, or, if none has failed, with the highest status.
     pub fn finished(&self) -> Option<u8> {
         match self.stage {
             Stage::New => None,
             Stage::Stopping | Stage::Killing => {
-                let code = if self.had_to_kill { KILLED } else { 0 };
+                let code = if self.apps.iter().any(App::had_to_kill) { KILLED } else { 0 };
                 self.apps.iter().all(App::is_empty).then_some(code)
             }
-            Stage::Running if self.apps.iter().all(App::is_at_rest) => {
-                let slots = || self.apps.iter().flat_map(|app| &app.slots);
-                let highest = slots().filter_map(|slot| slot.last_exit).map(|exit| exit.status()).max();
-                let failed = slots().any(|slot| slot.place == SlotState::Failed);
-                Some(if failed { self.last_failure } else { highest.unwrap_or(0) })
+            Stage::Running => {
+                let results: Vec<AppResult> = self.apps.iter().map(App::result).collect::<Option<_>>()?;
+                let last_failure = results.iter().filter_map(|result| match result {
+                    AppResult::Failed(time, status) => Some((*time, *status)),
+                    AppResult::Finished(_) => None,
+                });
+                let highest = results.iter().filter_map(|result| match result {
+                    AppResult::Finished(status) => Some(*status),
+                    AppResult::Failed(..) => None,
+                });
+                Some(last_failure.max().map_or_else(|| highest.max().unwrap_or(0), |(_, status)| status))
             }
-            Stage::Running => None,
         }
     }
 }
 
-/// Does something to a slot, if there is one of that number that stays.
-fn operate(apps: &mut [App], id: SlotId, act: impl FnOnce(&mut App, usize)) {
-    if let Some(app) = apps.iter_mut().find(|app| app.id == id.app)
-        && let Some(at) = app.slots.iter().position(|slot| slot.id == id && slot.wish != Desired::Gone)
-    {
-        act(app, at);
+/// Lets something happen in the slot of that worker, if it still has one.
+fn in_slot_of(
+    apps: &mut [App],
+    id: WorkerId,
+    context: &mut Context,
+    step: impl FnOnce(&mut Slot, &app::Profile, &mut Context) -> Outcome,
+) {
+    if let Some((app, at)) = find(apps, id) {
+        app.in_slot(at, context, step);
+    }
+}
+
+fn for_each_app(apps: &mut [App], target: Target, act: impl FnMut(&mut App)) {
+    apps.iter_mut().filter(|app| target.has_app(app.id)).for_each(act);
+}
+
+/// Acts on each slot of the target that is not being removed.
+fn for_each_slot(apps: &mut [App], target: Target, mut act: impl FnMut(&mut App, usize)) {
+    for app in apps.iter_mut().filter(|app| target.has_app(app.id)) {
+        for at in 0..app.slots.len() {
+            let is_meant = |slot: &Slot| target.has_slot(slot.id) && slot.desired != Desired::Removed;
+            if app.slots.get(at).is_some_and(is_meant) {
+                act(app, at);
+            }
+        }
     }
 }
 
 /// The worker's app, and the position of its slot in it.
 fn find(apps: &mut [App], id: WorkerId) -> Option<(&mut App, usize)> {
-    apps.iter_mut().find_map(|app| app.slot_of(id).map(|slot| (app, slot)))
+    apps.iter_mut().find_map(|app| app.slot_of(id).map(|at| (app, at)))
 }

@@ -1,4 +1,4 @@
-//! The machine that decides: plain functions of (state, event, now) to effects.
+//! Decides what the supervisor does: plain functions of (state, event, now) to effects.
 //!
 //! Nothing here reads a clock, a file or a socket; only `std` is used. The supervisor's loop tells the [`Fleet`] what
 //! happened and when, performs the [`Effect`]s it asks for, and wakes it at [`Fleet::next_deadline`].
@@ -19,26 +19,36 @@
 //! and of a slot without a process: backoff (waits for its next start), stopped (not to be started again), failed
 //! (crashed too often). During a reload a slot holds two processes: the one that serves and its replacement.
 
+mod admission;
 mod app;
 mod backoff;
 mod crash_budget;
 mod exit;
 mod fleet;
+mod policy;
+mod readiness;
 mod report;
 mod rollout;
 mod signal;
 mod slot;
+mod stop_plan;
 mod worker;
 
-pub use app::App;
+pub use admission::Refused;
+pub use app::{App, AppResult, Count};
+use app::{Context, Profile};
 pub use backoff::{Backoff, Jitter};
 use crash_budget::CrashBudget;
 pub use exit::{Exit, ExitKind};
 pub use fleet::Fleet;
-pub use report::{Next, Report, Role, RolloutError};
-pub use rollout::Rollout;
+pub use policy::{DrainKind, Policy, Readiness, Reload, Restart, StopPolicy};
+use readiness::UptimeRule;
+pub use readiness::{Evidence, Expectation, ReadySignal};
+pub use report::{Missing, Next, Report, Role, RolloutError};
+pub use rollout::{Rollout, RolloutReason};
 pub use signal::Signal;
 pub use slot::{Desired, Slot, SlotState};
+pub use stop_plan::{StopContext, StopPlan};
 pub use worker::{Phase, StopReason, Worker};
 
 use std::time::Duration;
@@ -63,85 +73,38 @@ pub struct SlotId {
     pub index: u32,
 }
 
-/// What the machine must know of an app's settings. Their meaning is the README's settings table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // each is the setting of the same name
-pub struct Policy {
-    pub instances: u32,
-    pub restart: Restart,
-    pub stop_exit_codes: Vec<u8>,
-    pub min_uptime: Duration,
-    pub max_restarts: u32,
-    pub backoff: Backoff,
-    pub ready: Readiness,
-    pub ready_timeout: Duration,
-    pub stop_signal: Signal,
-    pub stop_timeout: Duration,
-    /// A ready worker is first asked to finish, over its channel; the stop signal follows when it has, or after this.
-    pub ask: Option<Duration>,
-    pub drain_delay: Duration,
-    pub reload: Reload,
-}
-
-/// Whether a worker that exited by itself is started again.
+/// The part of the fleet that a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the setting's own words
-pub enum Restart {
-    Always,
-    OnFailure,
-    Never,
+pub enum Target {
+    /// Every app.
+    All,
+    /// One app.
+    App(AppId),
+    /// One slot of an app.
+    Slot(SlotId),
 }
 
-/// When a worker counts as ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// As soon as its program runs.
-    Spawn,
-    /// When it has lived for `min_uptime`.
-    Uptime,
-    /// When it, or a probe, says so.
-    Told,
-    /// The first of a word of its own and `min_uptime`; but what its predecessor in the slot said, it must say too.
-    Auto,
-}
-
-/// How a reload replaces workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// So many at a time, the new one beside the old.
-    Rolling(u32),
-    /// One at a time, the old one stopped before the new one starts.
-    Restart,
-}
-
-/// By what a worker showed that it is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadySignal {
-    /// Its program runs (`--ready spawn`).
-    Spawned,
-    /// It lived for `min_uptime`.
-    Uptime,
-    /// It said `READY=1` to its `NOTIFY_SOCKET`, as `sd_notify(3)` does.
-    Notify,
-    /// It answered rinit's probe, or wrote the newline that was asked for.
-    Probe,
-    /// It listens on a port that rinit shares among the workers.
-    Listen,
-    /// It sent `'ready'` over Node's channel.
-    Message,
-}
-
-impl ReadySignal {
-    /// Whether it is the worker's own word, which the next one in its slot must give as well under `--ready auto`.
-    fn is_a_word(self) -> bool {
+impl Target {
+    /// True if some of that app is meant.
+    pub fn has_app(self, app: AppId) -> bool {
         match self {
-            ReadySignal::Notify | ReadySignal::Probe | ReadySignal::Listen | ReadySignal::Message => true,
-            ReadySignal::Spawned | ReadySignal::Uptime => false,
+            Target::All => true,
+            Target::App(id) => id == app,
+            Target::Slot(id) => id.app == app,
+        }
+    }
+
+    /// True if that slot is meant.
+    pub fn has_slot(self, slot: SlotId) -> bool {
+        match self {
+            Target::All => true,
+            Target::App(id) => id == slot.app,
+            Target::Slot(id) => id == slot,
         }
     }
 }
 
-/// What happened.
+/// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The container starts.
@@ -152,35 +115,46 @@ pub enum Event {
     Spawned(WorkerId),
     /// It could not be started.
     SpawnFailed(WorkerId, SpawnError),
-    /// The worker, or a probe, says that it is ready.
+    /// The worker has bound a port that rinit shares; nobody waits for connections there yet.
+    Bound(WorkerId),
+    /// The worker waits for connections at this address, which rinit shares.
+    Listens(WorkerId, String),
+    /// The worker, or a readiness probe, says that it is ready.
     Ready(WorkerId, ReadySignal),
+    /// A liveness probe of the worker was answered, or else this came back.
+    Probed(WorkerId, Result<(), String>),
     /// The worker has finished what it was asked to finish: its channel is closed.
-    Finished(WorkerId),
-    /// The worker's process ended.
+    Drained(WorkerId),
+    /// The worker's first process ended. [`Event::GroupEnded`] follows when no other of its group is left, unless the worker
+    /// was released.
     Exited(WorkerId, Exit),
-    /// What [`Effect::Prepare`] asked for is done, or could not be, for this reason.
+    /// No process of the worker's group is left.
+    GroupEnded(WorkerId),
+    /// The worker's group was sent SIGKILL.
+    Killed(WorkerId),
+    /// The kernel refused to send the worker this signal, for this reason.
+    SignalRefused(WorkerId, Signal, String),
+    /// [`Effect::Prepare`] is done, or could not be done for this reason.
     Prepared(AppId, u32, Result<(), String>),
-    /// Replace every worker (SIGHUP).
-    Reload,
-    /// So many workers more or fewer in every app (SIGTTIN, SIGTTOU).
-    Scale(i32),
-    /// So many workers in that app, at least one.
-    ScaleTo(AppId, u32),
-    /// Start this slot's worker, whatever has become of the last one.
-    StartSlot(SlotId),
-    /// Stop this slot's worker, and start none until it is asked for.
-    StopSlot(SlotId),
-    /// Stop this slot's worker if there is one, and start one.
-    RestartSlot(SlotId),
-    /// Stop this slot's worker, and forget the slot. The last one stays.
-    DropSlot(SlotId),
-    /// Stop everything; the second time, kill (SIGTERM, SIGINT, SIGQUIT).
-    Stop,
-    /// A signal that is the workers' business.
+    /// Replace the workers: of apps by a new generation (SIGHUP), of a slot by one of the same.
+    Reload(Target),
+    /// Change the number of workers of each app (SIGTTIN, SIGTTOU); at least one stays.
+    Scale(Target, Count),
+    /// Start the slots' workers, whatever has become of the last ones.
+    Start(Target),
+    /// Stop the slots' workers, and start none until it is asked for.
+    Stop(Target),
+    /// Stop the slots' workers if there are any, and start new ones.
+    Restart(Target),
+    /// Stop the slots' workers, and forget the slots. The last one of an app stays.
+    Remove(Target),
+    /// Stop the container; the second time, kill (SIGTERM, SIGINT, SIGQUIT).
+    Shutdown,
+    /// Pass a signal on to every worker.
     Forward(Signal),
 }
 
-/// Why a worker could not be started.
+/// The reason for which a worker could not be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpawnError {
     /// The kernel cannot start a process now (`EAGAIN`, `ENOMEM`, `EMFILE`, `ETXTBSY`): it is tried again, and not held
@@ -195,28 +169,45 @@ pub enum SpawnError {
     },
 }
 
-/// What is to be done.
+/// Something that is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Start a process for this slot. Answered by `Spawned` or `SpawnFailed`.
     Spawn {
         /// The process that is to be.
         worker: WorkerId,
-        /// Where.
+        /// Its slot.
         slot: SlotId,
-        /// Of which generation of the app's settings.
+        /// The generation of the app's settings that it runs.
         generation: u32,
+        /// The number of workers that the app is to have (`RINIT_WORKERS`).
+        workers: u32,
     },
-    /// The worker's stop begins: no new work for it.
-    Retire(WorkerId),
-    /// Ask the worker over its channel to finish and go. Answered by `Finished`.
-    Ask(WorkerId),
-    /// Send the worker a signal.
-    Signal(WorkerId, Signal),
-    /// Send SIGKILL to the worker's whole group.
+    /// Begin the worker's stop: give it no new connections, and make the plan's request, if it has one. The signals of the
+    /// plan follow as effects of their own. Answered by `Drained` if the worker finishes.
+    Drain(WorkerId, StopPlan),
+    /// Send the worker a signal. Answered by `SignalRefused` if that cannot be done.
+    Signal {
+        /// The worker.
+        worker: WorkerId,
+        /// The signal.
+        signal: Signal,
+        /// To every process of its group.
+        to_group: bool,
+    },
+    /// Send SIGKILL to the worker's whole group. Answered by `Killed`, by `SignalRefused`, or, when nobody is left there, by
+    /// `GroupEnded`.
     Kill(WorkerId),
+    /// Forget the worker, which has ended, and kill what remains in its group.
+    Release(WorkerId),
+    /// Refuse new connections to the app's ports, after those that wait have been handed out.
+    ClosePorts(AppId),
     /// Read again what a new generation of the app needs (its environment files). Answered by `Prepared`.
     Prepare(AppId, u32),
-    /// Tell the people who watch.
+    /// Forget the settings of all but these generations of the app.
+    KeepGenerations(AppId, Vec<u32>),
+    /// Forget the slot: a later one of that number is another.
+    SlotRemoved(SlotId),
+    /// Tell those who watch.
     Report(Report),
 }

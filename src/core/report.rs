@@ -1,89 +1,113 @@
-//! What the machine tells the people who watch: the one stream that feeds log lines (and whatever else shows them).
+//! Defines the reports: the one stream of facts that feeds log lines, events, metrics and the journal.
 
-use super::{AppId, Exit, ReadySignal, Signal, SlotId, Time, WorkerId};
+use super::{AppId, Exit, Expectation, ReadySignal, RolloutReason, Signal, SlotId, Time, WorkerId};
 
-/// Something that people want to know.
+/// A fact that operators want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are of the types that explain them
 pub enum Report {
     /// A worker's program runs.
     Started { slot: SlotId, worker: WorkerId, role: Role },
     /// It is ready, after this long.
-    Ready { slot: SlotId, worker: WorkerId, sign: ReadySignal, took: Time },
+    Ready { slot: SlotId, worker: WorkerId, signal: ReadySignal, took: Time },
+    /// It has given no signal of readiness in all of the ready timeout, and counts as ready: workers of this app give none.
+    Silent { slot: SlotId, worker: WorkerId, after: Time },
     /// A worker could not be started at all.
     StartFailed { slot: SlotId, worker: WorkerId, error: String, next: Next },
     /// It was not ready in time and is stopped.
-    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<ReadySignal> },
+    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Missing },
+    /// Its liveness probes have failed: it is replaced. `answer`: the last one.
+    Unhealthy { slot: SlotId, worker: WorkerId, answer: String },
     /// It was sent its stop signal, or else is asked to finish first, and has this long.
     Stopping { slot: SlotId, worker: WorkerId, signal: Option<Signal>, timeout: Time },
-    /// SIGKILL to its group: its time was up (`late`), or a second stop came.
-    Killed { slot: SlotId, worker: WorkerId, late: bool },
-    /// It is there still, long after SIGKILL, and is waited for no longer.
+    /// SIGKILL to its group: its time was up (`is_late`), or a second stop came.
+    Killed { slot: SlotId, worker: WorkerId, is_late: bool },
+    /// The kernel did not let rinit send it a signal.
+    SignalRefused { slot: SlotId, worker: WorkerId, signal: Signal, reason: String },
+    /// It is still there long after SIGKILL, and is waited for no longer.
     GivenUp { slot: SlotId, worker: WorkerId },
-    /// It ended.
-    Exited { slot: SlotId, worker: WorkerId, role: Role, exit: Exit, lived: Time, next: Next },
+    /// It ended, after this life; `stop_took`: the time since its stop began, if one had.
+    Exited { slot: SlotId, worker: WorkerId, role: Role, exit: Exit, lived: Time, stop_took: Option<Time>, next: Next },
     /// A reload began.
     Reloading { app: AppId, generation: u32 },
-    /// A reload was asked for while one runs; it follows that one.
+    /// A reload was asked for while a rollout is in progress; it follows that one.
     ReloadQueued { app: AppId },
     /// Every worker is new.
     Reloaded { app: AppId, generation: u32, took: Time },
     /// The reload stopped; the old workers stay.
-    ReloadFailed { app: AppId, generation: u32, trouble: RolloutError, took: Time },
-    /// So many workers are wanted now.
+    ReloadFailed { app: AppId, generation: u32, error: RolloutError, took: Time },
+    /// The replacement of one worker began.
+    Replacing { slot: SlotId, worker: WorkerId, reason: RolloutReason },
+    /// The worker was replaced.
+    Replaced { app: AppId, reason: RolloutReason, took: Time },
+    /// The replacement failed; the old worker stays.
+    ReplaceFailed { app: AppId, reason: RolloutReason, error: RolloutError, took: Time },
+    /// Another number of workers is wanted.
     Scaled { app: AppId, from: u32, to: u32 },
     /// All workers are asked to stop, after this delay.
     Stop { drain_delay: Time },
 }
 
 impl Report {
-    /// The app that it is about.
+    /// The app that the report is about.
     pub fn app(&self) -> Option<AppId> {
         match self {
             Report::Started { slot, .. }
             | Report::Ready { slot, .. }
             | Report::StartFailed { slot, .. }
+            | Report::Silent { slot, .. }
             | Report::NotReady { slot, .. }
+            | Report::Unhealthy { slot, .. }
             | Report::Stopping { slot, .. }
             | Report::Killed { slot, .. }
+            | Report::SignalRefused { slot, .. }
             | Report::GivenUp { slot, .. }
+            | Report::Replacing { slot, .. }
             | Report::Exited { slot, .. } => Some(slot.app),
             Report::Reloading { app, .. }
             | Report::ReloadQueued { app }
             | Report::Reloaded { app, .. }
             | Report::ReloadFailed { app, .. }
+            | Report::Replaced { app, .. }
+            | Report::ReplaceFailed { app, .. }
             | Report::Scaled { app, .. } => Some(*app),
             Report::Stop { .. } => None,
         }
     }
 
-    /// The worker that it is about.
+    /// The worker that the report is about.
     pub fn worker(&self) -> Option<WorkerId> {
         match self {
             Report::Started { worker, .. }
             | Report::Ready { worker, .. }
             | Report::StartFailed { worker, .. }
+            | Report::Silent { worker, .. }
             | Report::NotReady { worker, .. }
+            | Report::Unhealthy { worker, .. }
             | Report::Stopping { worker, .. }
             | Report::Killed { worker, .. }
+            | Report::SignalRefused { worker, .. }
             | Report::GivenUp { worker, .. }
+            | Report::Replacing { worker, .. }
             | Report::Exited { worker, .. } => Some(*worker),
             Report::Reloading { .. }
             | Report::ReloadQueued { .. }
             | Report::Reloaded { .. }
             | Report::ReloadFailed { .. }
+            | Report::Replaced { .. }
+            | Report::ReplaceFailed { .. }
             | Report::Scaled { .. }
             | Report::Stop { .. } => None,
         }
     }
 
-    /// Whether it is of a worker that is there no more.
+    /// True if the report is about a worker that is there no more.
     pub fn is_an_end(&self) -> bool {
         matches!(self, Report::Exited { .. } | Report::StartFailed { .. })
     }
 }
 
-/// What a worker was to its slot.
+/// The role that a worker had in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The slot's worker.
@@ -96,7 +120,7 @@ pub enum Role {
     Late,
 }
 
-/// What follows an exit or a failed start.
+/// The consequence of an exit or a failed start for the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Started again at once.
@@ -115,11 +139,20 @@ pub enum Next {
     },
     /// Not started again: `--restart` or `--stop-exit-codes` says so.
     Finished,
-    /// Nothing: it was asked to go.
+    /// Nothing: the worker is not wanted any more.
     Gone,
 }
 
-/// Why a reload stopped.
+/// The signals that a worker did not give in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The signals that its predecessor gave; `None`: the one that `--ready` asks for.
+    pub expected: Option<Expectation>,
+    /// The addresses at which it listened.
+    pub addresses: Vec<String>,
+}
+
+/// The reason for which a rollout stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the fields are of the types that explain them
 pub enum RolloutError {
@@ -130,7 +163,9 @@ pub enum RolloutError {
     /// A replacement exited.
     Exited { slot: SlotId, worker: WorkerId, exit: Exit, lived: Time },
     /// A replacement was not ready in time.
-    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Option<ReadySignal> },
+    NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Missing },
+    /// The replaced worker is still there, long after SIGKILL: it may serve on.
+    OldRemains { slot: SlotId, worker: WorkerId },
     /// The container is asked to stop.
     Stopped,
 }

@@ -1,58 +1,124 @@
-//! The reload in progress: which outdated slots may get their replacement now.
+//! Plans a rollout: the set of slots whose workers are to be replaced, the reason, and which of them may go now.
 
 use super::*;
-use worker::Turn;
+use std::collections::BTreeMap;
 
-/// A reload in progress.
+/// A rollout in progress.
 #[derive(Clone, Debug)]
 pub struct Rollout {
-    /// The generation that every slot is to run.
-    pub target: u32,
-    /// When it began.
+    /// The reason.
+    pub reason: RolloutReason,
+    /// The generation that the replacements run.
+    pub generation: u32,
+    /// The time at which it began.
     pub since: Time,
-    /// Whether what the new generation needs is read, and replacing can begin.
-    pub prepared: bool,
+    /// True once what the generation needs is read, and replacing can begin.
+    pub is_prepared: bool,
+    /// The slots that still have the worker which is to be replaced; of a new generation, those that are outdated.
+    pending: BTreeMap<u32, Option<WorkerId>>,
 }
 
+/// The reason for which workers are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RolloutReason {
+    /// A new generation of the whole app (`SIGHUP`, `rinit reload`).
+    Reload,
+    /// An operator asked for a new process in this slot.
+    Requested,
+    /// The worker does not answer its liveness probe any more.
+    Liveness,
+}
+
+/// Workers that wait to be replaced, each for a reason, while a rollout is in progress.
+pub(super) type Replacements = BTreeMap<u32, (WorkerId, RolloutReason)>;
+
 impl Rollout {
-    /// Starts as many replacements as may be under way. Tells whether every slot is new and nothing is under way.
-    pub(super) fn advance(&self, slots: &mut [Slot], turn: &mut Turn) -> bool {
-        if !self.prepared {
+    /// A rollout of a new generation to every slot.
+    pub(super) fn reload(generation: u32, now: Time) -> Rollout {
+        let reason = RolloutReason::Reload;
+        Rollout { reason, generation, since: now, is_prepared: false, pending: BTreeMap::new() }
+    }
+
+    /// A replacement of one worker by another of the same generation.
+    pub(super) fn replacement(
+        slot: u32,
+        worker: WorkerId,
+        reason: RolloutReason,
+        generation: u32,
+        now: Time,
+    ) -> Rollout {
+        let pending = BTreeMap::from([(slot, Some(worker))]);
+        Rollout { reason, generation, since: now, is_prepared: true, pending }
+    }
+
+    /// The slots that are still to be replaced.
+    pub fn pending(&self) -> impl Iterator<Item = u32> {
+        self.pending.keys().copied()
+    }
+
+    /// A slot's replacement has taken over.
+    pub(super) fn on_replaced(&mut self, slot: u32) {
+        self.pending.remove(&slot);
+    }
+
+    /// Starts as many replacements as may be under way. Returns true when none is pending or under way.
+    pub(super) fn advance(&mut self, slots: &mut [Slot], profile: &Profile, context: &mut Context) -> bool {
+        if !self.is_prepared {
             return false;
         }
-        let width = match turn.policy.reload {
+        self.refresh(slots);
+        let reload = profile.policy.reload;
+        let width = match reload {
             Reload::Rolling(width) => width as usize,
             Reload::Restart => 1,
         };
-        let is_emptied = |slot: &Slot| self.is_outdated(slot) && slot.holder().is_some_and(Worker::is_leaving);
+        let is_pending = |slot: &Slot| self.pending.contains_key(&slot.id.index);
+        let is_emptied = |slot: &Slot| is_pending(slot) && slot.holder().is_some_and(Worker::is_leaving);
         let is_under_way = |slot: &&Slot| {
             let overlaps = slot.incoming.is_some() || slot.outgoing.is_some();
-            overlaps || turn.policy.reload == Reload::Restart && is_emptied(slot)
+            overlaps || reload == Reload::Restart && is_emptied(slot)
         };
         let under_way = slots.iter().filter(is_under_way).count();
-        let outdated = slots.iter_mut().filter(|slot| self.is_outdated(slot));
+        let pending = slots.iter_mut().filter(|slot| is_pending(slot));
         // A place that was emptied for its replacement comes before any other.
         let (emptied, held): (Vec<&mut Slot>, Vec<&mut Slot>) =
-            outdated.partition(|slot| slot.place == SlotState::Vacant);
-        let done = under_way == 0 && emptied.is_empty() && held.is_empty();
+            pending.partition(|slot| slot.state == SlotState::Vacant);
+        let is_done = under_way == 0 && emptied.is_empty() && held.is_empty();
         let may_begin =
             emptied.into_iter().chain(held).filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
         for slot in may_begin.take(width.saturating_sub(under_way)) {
-            match turn.policy.reload {
-                Reload::Rolling(_) => slot.start_replacement(self.target, turn),
+            match reload {
+                Reload::Rolling(_) => slot.start_replacement(self.generation, profile, context),
                 Reload::Restart => {
-                    slot.vacate(turn);
-                    if slot.place == SlotState::Vacant {
-                        slot.start_replacement(self.target, turn);
+                    slot.vacate(profile, context);
+                    if slot.state == SlotState::Vacant {
+                        slot.start_replacement(self.generation, profile, context);
                     }
                 }
             }
         }
-        done
+        is_done
     }
 
-    /// A slot whose worker finished for good has nothing to replace.
-    fn is_outdated(&self, slot: &Slot) -> bool {
-        slot.wish == Desired::Up && slot.generation < self.target && slot.place != SlotState::Stopped
+    /// Brings the set of pending slots up to date: slots come and go, and workers end by themselves.
+    fn refresh(&mut self, slots: &[Slot]) {
+        // A slot whose worker finished for good has nothing to replace.
+        let can_be_replaced = |slot: &&Slot| slot.desired == Desired::Up && slot.state != SlotState::Stopped;
+        let candidates = slots.iter().filter(can_be_replaced);
+        match self.reason {
+            RolloutReason::Reload => {
+                let outdated = candidates.filter(|slot| slot.generation < self.generation);
+                self.pending = outdated.map(|slot| (slot.id.index, None)).collect();
+            }
+            RolloutReason::Requested | RolloutReason::Liveness => {
+                let still_has = |slot: &Slot, worker: Option<WorkerId>| {
+                    slot.incoming.is_some()
+                        || slot.state == SlotState::Vacant
+                        || slot.holder().map(|holder| holder.id) == worker
+                };
+                let there: BTreeMap<u32, &Slot> = candidates.map(|slot| (slot.id.index, slot)).collect();
+                self.pending.retain(|index, worker| there.get(index).is_some_and(|slot| still_has(slot, *worker)));
+            }
+        }
     }
 }

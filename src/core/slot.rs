@@ -1,79 +1,92 @@
-//! One slot: a numbered place that outlives the processes that hold it.
+//! Runs one slot: a numbered place for a worker that outlives its processes.
 //!
 //! A slot has room for three processes, each with a part of its own:
 //!
-//! | part | who | how it gets there |
+//! | part | process | how it gets there |
 //! |---|---|---|
-//! | holder | the slot's worker, in any state | started when the place is vacant |
-//! | incoming | its replacement, during a reload | started by the rollout; takes the place when it has been ready for `min_uptime` |
-//! | outgoing | the one that was replaced | the holder's when it is replaced |
+//! | holder | the slot's worker, in any phase | started when the place is vacant |
+//! | incoming | its replacement, during a rollout | started by the rollout; takes over when it has been ready for `min_uptime` |
+//! | outgoing | the worker that was replaced | the holder, when it is replaced |
 //!
-//! The holder lives its life whatever the other two do: a crash in the middle of a reload is restarted as any other.
+//! The holder's life does not depend on the other two: a crash in the middle of a reload is restarted as any other.
 
 mod ending;
 
-use super::worker::Turn;
 use super::*;
+use crash_budget::End;
 
 /// A numbered place for a worker.
 #[derive(Clone, Debug)]
 pub struct Slot {
-    /// Which.
+    /// Its number.
     pub id: SlotId,
-    /// Whether it is to be there.
-    pub wish: Desired,
-    /// What its holder runs, or will run when it is started again.
+    /// The state that was asked for.
+    pub desired: Desired,
+    /// The generation that its holder runs, or will run when it is started again.
     pub generation: u32,
-    /// What holds the place.
-    pub place: SlotState,
+    /// The holder, or what stands in its place.
+    pub state: SlotState,
     /// The replacement on its way in.
     pub incoming: Option<Worker>,
-    /// The replaced one on its way out.
+    /// The replaced worker on its way out.
     pub outgoing: Option<Worker>,
-    /// How its workers have fared.
-    tally: CrashBudget,
-    /// How its holder ended last.
+    /// The last exit of a holder.
     pub last_exit: Option<Exit>,
-    /// The word by which a worker here last said that it is ready: its successor must say it too (`--ready auto`).
-    word: Option<ReadySignal>,
+    budget: CrashBudget,
+    /// The signals that the next worker here must give (`--ready auto`), known from the holders before it.
+    expectation: Option<Expectation>,
 }
 
-/// What is asked of a slot.
+/// The state that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Desired {
-    /// A worker runs in it.
+    /// To run.
     Up,
-    /// No worker runs in it until one is asked for.
+    /// Not to run until it is asked for again.
     Down,
-    /// It ends with its workers.
-    Gone,
+    /// To end, and to be forgotten.
+    Removed,
 }
 
-/// What holds the place.
+/// The state of a slot's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// Nobody: a worker is due, or the slot ends.
+    /// No process: one is due, or the slot ends.
     Vacant,
-    /// A process.
+    /// A process, the holder.
     Held(Worker),
-    /// The next start, at this time.
+    /// No process until this time.
     Backoff(Time),
-    /// It finished, and is not to be started again.
+    /// Finished, or stopped by an operator: not started again.
     Stopped,
-    /// It crashed too often, and is not started again before a reload.
+    /// Crashed too often: not started again before a reload.
     Failed,
 }
 
-/// What came of an event for the rollout that watches the slot.
+/// The parts that a process can have in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Holder,
+    Incoming,
+    Outgoing,
+}
+
+/// The outcome of an event in a slot, for the app that it belongs to.
 #[derive(Debug, PartialEq)]
-pub(super) enum Upshot {
+pub(super) enum Outcome {
     Nothing,
-    /// The replacement did not make it.
-    ReplacementFailed(RolloutError),
+    /// A worker of the slot has given no signal in all of its ready timeout, and counts as ready.
+    Silent,
+    /// A worker of the slot has given a signal.
+    Signalled,
+    /// The replacement has failed, or the replaced worker cannot be stopped.
+    RolloutFailed(RolloutError),
+    /// The replacement has taken over.
+    Replaced,
 }
 
 impl SlotState {
-    /// What becomes of the place when its holder has ended.
+    /// The state that follows a holder's end.
     fn after(next: Next, now: Time) -> SlotState {
         match next {
             Next::Restart => SlotState::Backoff(now),
@@ -86,129 +99,132 @@ impl SlotState {
 }
 
 impl Slot {
-    pub(super) fn new(id: SlotId, generation: u32) -> Slot {
+    pub(super) fn new(id: SlotId, generation: u32, expectation: Option<Expectation>) -> Slot {
         Slot {
             id,
-            wish: Desired::Up,
+            desired: Desired::Up,
             generation,
-            place: SlotState::Vacant,
+            state: SlotState::Vacant,
             incoming: None,
             outgoing: None,
-            tally: CrashBudget::default(),
             last_exit: None,
-            word: None,
+            budget: CrashBudget::default(),
+            expectation,
         }
     }
 
-    /// Its processes, in any state.
+    /// Its processes, in any phase.
     pub fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.holder().into_iter().chain(&self.incoming).chain(&self.outgoing)
     }
 
-    /// The process that holds it.
+    /// Its worker.
     pub fn holder(&self) -> Option<&Worker> {
-        match &self.place {
+        match &self.state {
             SlotState::Held(worker) => Some(worker),
             SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => None,
         }
     }
 
-    /// Crashes of its workers in a row since the last stable life.
+    /// The crashes of its workers in a row since the last stable life.
     pub fn crashes(&self) -> u32 {
-        self.tally.crashes()
+        self.budget.crashes()
     }
 
-    /// Whether a worker in it serves: the holder, or the replacement that waits to take its place.
+    /// True if a worker in it serves: the holder, or the replacement that waits to take over.
     pub fn is_ready(&self) -> bool {
-        self.holder().into_iter().chain(&self.incoming).any(|worker| worker.phase == Phase::Ready)
+        self.holder().into_iter().chain(&self.incoming).any(Worker::is_ready)
     }
 
-    /// Whether nothing will happen in it by itself any more.
+    /// True if nothing will happen in it by itself any more.
     pub fn is_at_rest(&self) -> bool {
-        self.wish == Desired::Up
-            && matches!(self.place, SlotState::Stopped | SlotState::Failed)
-            && self.incoming.is_none()
-            && self.outgoing.is_none()
+        self.is_empty() && matches!(self.state, SlotState::Stopped | SlotState::Failed)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.workers().next().is_none()
     }
 
+    pub(super) fn expectation(&self) -> Option<&Expectation> {
+        self.expectation.as_ref()
+    }
+
     /// The next time at which something is due here.
-    pub(super) fn deadline(&self) -> Option<Time> {
-        let takes_over =
-            self.incoming.as_ref().filter(|worker| worker.phase == Phase::Ready).map(|worker| worker.stays_from);
-        let start = match self.place {
+    pub(super) fn deadline(&self, profile: &Profile) -> Option<Time> {
+        let rule = self.uptime_rule(profile);
+        let takes_over = self.incoming.iter().filter_map(|worker| match worker.phase {
+            Phase::Ready { stays_from } if self.outgoing.is_none() => Some(stays_from),
+            _ => None,
+        });
+        let start = match self.state {
             SlotState::Backoff(until) => Some(until),
             SlotState::Vacant | SlotState::Held(_) | SlotState::Stopped | SlotState::Failed => None,
         };
-        self.workers().filter_map(Worker::deadline).chain(takes_over).chain(start).min()
+        self.workers().filter_map(|worker| worker.deadline(rule)).chain(takes_over).chain(start).min()
     }
 
     /// Starts a worker if one is due.
-    pub(super) fn start_if_due(&mut self, turn: &mut Turn) {
-        let due = match self.place {
+    pub(super) fn start_if_due(&mut self, profile: &Profile, context: &mut Context) {
+        let is_due = match self.state {
             // After `--reload restart` has emptied the place, it is the replacement's.
             SlotState::Vacant => self.incoming.is_none() && self.outgoing.is_none(),
-            SlotState::Backoff(until) => until <= turn.now,
+            SlotState::Backoff(until) => until <= context.now,
             SlotState::Held(_) | SlotState::Stopped | SlotState::Failed => false,
         };
-        if due {
-            self.place = SlotState::Held(turn.spawn(self.id, self.generation));
+        if is_due {
+            self.state = SlotState::Held(context.spawn(self.id, self.generation, profile));
         }
     }
 
     /// Starts a replacement. The place is vacant, or its holder goes on serving.
-    pub(super) fn start_replacement(&mut self, generation: u32, turn: &mut Turn) {
-        self.incoming = Some(turn.spawn(self.id, generation));
+    pub(super) fn start_replacement(&mut self, generation: u32, profile: &Profile, context: &mut Context) {
+        self.incoming = Some(context.spawn(self.id, generation, profile));
     }
 
-    /// Asks the holder to make room, or takes the place from a wait that has no process.
-    pub(super) fn vacate(&mut self, turn: &mut Turn) {
-        match &mut self.place {
-            SlotState::Held(worker) => worker.stop(self.id, StopReason::Unwanted, turn),
+    /// Asks the holder to make room, or ends a wait that has no process.
+    pub(super) fn vacate(&mut self, profile: &Profile, context: &mut Context) {
+        match &mut self.state {
+            SlotState::Held(worker) => worker.stop(self.id, StopReason::Unwanted, profile, context),
             SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => {
-                self.place = SlotState::Vacant
+                self.state = SlotState::Vacant;
             }
         }
     }
 
-    /// Forgets how its workers have fared, and what it waits for.
+    /// Forgets the crashes of its workers, and what it waits for.
     pub(super) fn start_afresh(&mut self) {
-        self.tally = CrashBudget::default();
+        self.budget = CrashBudget::default();
         if self.holder().is_none() {
-            self.place = SlotState::Vacant;
+            self.state = SlotState::Vacant;
         }
     }
 
     /// Asks the replacement to go.
-    pub(super) fn abandon_replacement(&mut self, turn: &mut Turn) {
+    pub(super) fn abandon_replacement(&mut self, profile: &Profile, context: &mut Context) {
         if let Some(worker) = &mut self.incoming {
-            worker.stop(self.id, StopReason::Unwanted, turn);
+            worker.stop(self.id, StopReason::Unwanted, profile, context);
         }
     }
 
     /// Asks all of its processes to go.
-    pub(super) fn stop(&mut self, turn: &mut Turn) {
-        self.abandon_replacement(turn);
-        self.vacate(turn);
-        if self.wish == Desired::Down && self.place == SlotState::Vacant {
-            self.place = SlotState::Stopped;
+    pub(super) fn stop(&mut self, profile: &Profile, context: &mut Context) {
+        self.abandon_replacement(profile, context);
+        self.vacate(profile, context);
+        if self.desired == Desired::Down && self.state == SlotState::Vacant {
+            self.state = SlotState::Stopped;
         }
     }
 
     /// Kills all of its processes.
-    pub(super) fn kill(&mut self, turn: &mut Turn) {
-        let id = self.id;
-        self.workers_mut().for_each(|worker| worker.kill(id, false, turn));
+    pub(super) fn kill(&mut self, context: &mut Context) {
+        self.workers_mut().for_each(|worker| worker.kill(false, context));
         if self.holder().is_none() {
-            self.place = SlotState::Vacant;
+            self.state = SlotState::Vacant;
         }
     }
 
     fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
-        let holder = match &mut self.place {
+        let holder = match &mut self.state {
             SlotState::Held(worker) => Some(worker),
             SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => None,
         };
@@ -219,134 +235,189 @@ impl Slot {
         self.workers_mut().find(|worker| worker.id == id)
     }
 
+    fn part_of(&self, id: WorkerId) -> Option<Part> {
+        let is_it = |worker: &&Worker| worker.id == id;
+        let holder = self.holder().filter(is_it).map(|_| Part::Holder);
+        let incoming = || self.incoming.as_ref().filter(is_it).map(|_| Part::Incoming);
+        let outgoing = || self.outgoing.as_ref().filter(is_it).map(|_| Part::Outgoing);
+        holder.or_else(incoming).or_else(outgoing)
+    }
+
+    /// The role of a worker in reports.
     fn role(&self, id: WorkerId) -> Role {
-        let phase = self.workers().find(|worker| worker.id == id).map(|worker| worker.phase);
-        match phase {
-            Some(
-                Phase::Draining { why: StopReason::NotReady, .. } | Phase::Killing { why: StopReason::NotReady, .. },
-            ) => Role::Late,
-            Some(Phase::Draining { .. } | Phase::Killing { .. }) => Role::Leaving,
-            _ if self.incoming.as_ref().is_some_and(|worker| worker.id == id) => Role::Replacement,
-            Some(Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready) | None => Role::Holder,
+        let reason = self.workers().find(|worker| worker.id == id).and_then(Worker::stop_reason);
+        match (reason, self.part_of(id)) {
+            (Some(StopReason::NotReady), _) => Role::Late,
+            (Some(StopReason::Unwanted), _) => Role::Leaving,
+            (None, Some(Part::Incoming)) => Role::Replacement,
+            (None, Some(Part::Holder | Part::Outgoing) | None) => Role::Holder,
         }
+    }
+
+    fn uptime_rule(&self, profile: &Profile) -> UptimeRule {
+        UptimeRule::new(&profile.policy, self.expectation.as_ref(), profile.is_silent)
     }
 
     /// The worker's program runs.
-    pub(super) fn spawned(&mut self, id: WorkerId, turn: &mut Turn) {
-        self.tally.has_room();
-        let role = self.role(id);
-        turn.report(Report::Started { slot: self.id, worker: id, role });
-        let by_uptime = self.is_ready_by_uptime(turn);
-        if let Some(worker) = self.find(id)
-            && let Phase::Forked { until } = worker.phase
-        {
-            worker.phase = Phase::Starting { until: if by_uptime { turn.now + turn.policy.min_uptime } else { until } };
-        }
-        if turn.policy.ready == Readiness::Spawn {
-            self.ready(id, ReadySignal::Spawned, turn);
-        }
-    }
-
-    /// The word that a worker here must say to be ready: the one that its predecessor said.
-    fn must_say(&self, turn: &Turn) -> Option<ReadySignal> {
-        self.word.filter(|_| turn.policy.ready == Readiness::Auto)
-    }
-
-    /// Whether to live long enough is all that a worker here must do to be ready.
-    fn is_ready_by_uptime(&self, turn: &Turn) -> bool {
-        matches!((turn.policy.ready, self.must_say(turn)), (Readiness::Uptime, _) | (Readiness::Auto, None))
-    }
-
-    /// The worker showed that it is ready.
-    pub(super) fn ready(&mut self, id: WorkerId, sign: ReadySignal, turn: &mut Turn) {
-        let (slot, must_say) = (self.id, self.must_say(turn));
+    pub(super) fn on_spawned(&mut self, id: WorkerId, profile: &Profile, context: &mut Context) {
+        self.budget.on_forked();
+        let (slot, role) = (self.id, self.role(id));
+        context.report(Report::Started { slot, worker: id, role });
         let Some(worker) = self.find(id) else { return };
-        let is_ready = match worker.phase {
-            Phase::Forked { .. } | Phase::Starting { .. } if must_say.is_none_or(|word| word == sign) => {
-                worker.phase = Phase::Ready;
-                // What it did before its word does not show that it serves.
-                let since = if sign.is_a_word() { turn.now } else { worker.started };
-                worker.stays_from = since + turn.policy.min_uptime;
-                turn.report(Report::Ready { slot, worker: id, sign, took: turn.now - worker.started });
-                true
-            }
-            Phase::Ready => true,
-            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Draining { .. } | Phase::Killing { .. } => false,
-        };
-        // A worker that was taken for ready by its uptime may find its word later; what it says itself counts for more
-        // than that it listens.
-        if is_ready && sign.is_a_word() && self.word.is_none_or(|word| word == ReadySignal::Listen) {
-            self.word = Some(sign);
+        worker.on_spawned(context.now, &profile.policy);
+        if profile.policy.readiness == Readiness::Spawn {
+            self.become_ready(id, ReadySignal::Spawned, profile, context);
         }
+    }
+
+    /// The worker has shown something by which it may be ready; `note` adds it to the evidence.
+    pub(super) fn on_evidence(
+        &mut self,
+        id: WorkerId,
+        note: impl FnOnce(&mut Evidence),
+        profile: &Profile,
+        context: &mut Context,
+    ) -> Outcome {
+        let Some(worker) = self.find(id).filter(|worker| !worker.is_leaving()) else { return Outcome::Nothing };
+        // A signal after the ready timeout binds nobody: not this worker's successors, and not this worker.
+        if worker.is_ready() && context.now > worker.started + profile.policy.ready_timeout {
+            return Outcome::Nothing;
+        }
+        note(&mut worker.evidence);
+        let evidence = worker.evidence.clone();
+        if let Some(signal) = evidence.shows(profile.policy.readiness, self.expectation.as_ref()) {
+            self.become_ready(id, signal, profile, context);
+        }
+        self.learn_from_holder(profile)
+    }
+
+    /// Takes the holder's signals as those that its successors must give. What a replacement shows counts when it takes over.
+    fn learn_from_holder(&mut self, profile: &Profile) -> Outcome {
+        let is_auto = matches!(profile.policy.readiness, Readiness::Auto { .. });
+        let holder = self.holder().filter(|worker| is_auto && worker.is_ready());
+        match holder.and_then(|worker| worker.evidence.expectation()) {
+            Some(expectation) => {
+                self.expectation = Some(expectation);
+                Outcome::Signalled
+            }
+            None => Outcome::Nothing,
+        }
+    }
+
+    fn become_ready(&mut self, id: WorkerId, signal: ReadySignal, profile: &Profile, context: &mut Context) {
+        let slot = self.id;
+        let Some(worker) = self.find(id) else { return };
+        if !matches!(worker.phase, Phase::Forked { .. } | Phase::Starting { .. }) {
+            return;
+        }
+        // What it did before its signal does not show that it serves.
+        let since = match signal {
+            ReadySignal::Notify | ReadySignal::Probe | ReadySignal::Listen | ReadySignal::Message => context.now,
+            ReadySignal::Spawned | ReadySignal::Uptime => worker.started,
+        };
+        worker.phase = Phase::Ready { stays_from: since + profile.policy.min_uptime };
+        context.report(Report::Ready { slot, worker: id, signal, took: context.now - worker.started });
     }
 
     /// The worker has finished what it was asked to finish.
-    pub(super) fn finished(&mut self, id: WorkerId, now: Time) {
+    pub(super) fn on_drained(&mut self, id: WorkerId, now: Time) {
         if let Some(worker) = self.find(id) {
-            worker.finished(now);
+            worker.on_drained(now);
         }
     }
 
-    /// Looks at what waits for a time that has come.
-    pub(super) fn tick(&mut self, turn: &mut Turn) -> Upshot {
-        let is_due = |worker: &&Worker| worker.deadline().is_some_and(|time| time <= turn.now);
+    /// The worker's group was sent SIGKILL.
+    pub(super) fn on_killed(&mut self, id: WorkerId, context: &mut Context) {
+        let slot = self.id;
+        if let Some(Phase::Killing { is_late, .. }) = self.find(id).map(|worker| worker.phase) {
+            context.report(Report::Killed { slot, worker: id, is_late });
+        }
+    }
+
+    /// A liveness probe of the worker was answered, or not. Returns true if the holder has failed so many in a row that it
+    /// is to be replaced.
+    pub(super) fn on_probed(&mut self, id: WorkerId, has_passed: bool, policy: &Policy) -> bool {
+        let is_holder = self.part_of(id) == Some(Part::Holder);
+        let Some(worker) = self.find(id).filter(|worker| worker.is_ready()) else { return false };
+        worker.failed_probes = if has_passed { 0 } else { worker.failed_probes.saturating_add(1) };
+        let has_failed = is_holder && policy.live_failures > 0 && worker.failed_probes >= policy.live_failures;
+        if has_failed {
+            worker.failed_probes = 0;
+        }
+        has_failed
+    }
+
+    /// Handles each deadline that has come.
+    pub(super) fn on_tick(&mut self, profile: &Profile, context: &mut Context) -> Outcome {
+        let rule = self.uptime_rule(profile);
+        let is_due = |worker: &&Worker| worker.deadline(rule).is_some_and(|time| time <= context.now);
         let due: Vec<WorkerId> = self.workers().filter(is_due).map(|worker| worker.id).collect();
-        let mut upshot = Upshot::Nothing;
+        let mut outcome = Outcome::Nothing;
         for id in due {
-            if let Some(trouble) = self.time_is_up(id, turn) {
-                upshot = Upshot::ReplacementFailed(trouble);
+            match self.on_deadline(id, profile, context) {
+                Outcome::Nothing => {}
+                notable => outcome = notable,
             }
         }
-        self.take_over_if_due(turn);
-        upshot
+        outcome
     }
 
-    /// The deadline in the worker's state has come. Tells what is wrong when that is the end of a replacement.
-    fn time_is_up(&mut self, id: WorkerId, turn: &mut Turn) -> Option<RolloutError> {
-        let (slot, role, missing, by_uptime) =
-            (self.id, self.role(id), self.must_say(turn), self.is_ready_by_uptime(turn));
-        let worker = self.find(id)?;
+    /// The deadline of the worker's phase has come.
+    fn on_deadline(&mut self, id: WorkerId, profile: &Profile, context: &mut Context) -> Outcome {
+        let (slot, part, rule) = (self.id, self.part_of(id), self.uptime_rule(profile));
+        let expected = self.expectation.clone();
+        let Some(worker) = self.find(id) else { return Outcome::Nothing };
         match worker.phase {
-            Phase::Starting { .. } if by_uptime => {
-                self.ready(id, ReadySignal::Uptime, turn);
-                None
+            Phase::Starting { .. } if worker.is_ready_by_uptime(rule, context.now) => {
+                self.become_ready(id, ReadySignal::Uptime, profile, context);
+                if rule != UptimeRule::AfterReadyTimeout {
+                    return Outcome::Nothing;
+                }
+                self.expectation = Some(Expectation::Silent);
+                context.report(Report::Silent { slot, worker: id, after: profile.policy.ready_timeout });
+                Outcome::Silent
             }
             Phase::Forked { .. } | Phase::Starting { .. } => {
-                let after = turn.now - worker.started;
-                turn.report(Report::NotReady { slot, worker: id, after, missing });
-                worker.stop(slot, StopReason::NotReady, turn);
-                (role == Role::Replacement).then_some(RolloutError::NotReady { slot, worker: id, after, missing })
+                let after = context.now - worker.started;
+                let missing = Missing { expected, addresses: worker.evidence.addresses().to_vec() };
+                context.report(Report::NotReady { slot, worker: id, after, missing: missing.clone() });
+                worker.stop(slot, StopReason::NotReady, profile, context);
+                match part {
+                    Some(Part::Incoming) => {
+                        Outcome::RolloutFailed(RolloutError::NotReady { slot, worker: id, after, missing })
+                    }
+                    Some(Part::Holder | Part::Outgoing) | None => Outcome::Nothing,
+                }
             }
             Phase::Draining { kill_at, .. } => {
-                if !worker.signal_if_due(turn) || kill_at <= turn.now {
-                    worker.kill(slot, true, turn);
+                if !worker.signal_if_due(&profile.policy, context) || kill_at <= context.now {
+                    worker.kill(true, context);
                 }
-                None
+                Outcome::Nothing
             }
-            Phase::Killing { .. } => {
-                turn.report(Report::GivenUp { slot, worker: id });
-                self.exited(id, Exit::signal(Signal::KILL), turn);
-                None
-            }
-            Phase::Ready => None,
+            Phase::Killing { .. } => self.on_given_up(id, profile, context),
+            Phase::Ready { .. } => Outcome::Nothing,
         }
     }
 
-    /// Gives the place to a replacement that is ready and has shown that it stays.
-    pub(super) fn take_over_if_due(&mut self, turn: &mut Turn) {
-        let due = |worker: &mut Worker| worker.phase == Phase::Ready && worker.stays_from <= turn.now;
-        if self.outgoing.is_none()
-            && let Some(worker) = self.incoming.take_if(due)
-        {
-            self.generation = worker.generation;
-            self.tally.is_stable();
-            match std::mem::replace(&mut self.place, SlotState::Held(worker)) {
-                SlotState::Held(mut old) => {
-                    old.stop(self.id, StopReason::Unwanted, turn);
-                    self.outgoing = Some(old);
-                }
-                SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => {}
-            }
+    /// Lets a replacement take over that is ready and has shown that it stays.
+    pub(super) fn take_over_if_due(&mut self, profile: &Profile, context: &mut Context) -> Outcome {
+        let stays =
+            |worker: &mut Worker| matches!(worker.phase, Phase::Ready { stays_from } if stays_from <= context.now);
+        if self.outgoing.is_some() {
+            return Outcome::Nothing;
         }
+        let Some(worker) = self.incoming.take_if(stays) else { return Outcome::Nothing };
+        self.generation = worker.generation;
+        self.budget.on_stable();
+        match std::mem::replace(&mut self.state, SlotState::Held(worker)) {
+            SlotState::Held(mut old) => {
+                old.stop(self.id, StopReason::Unwanted, profile, context);
+                self.outgoing = Some(old);
+            }
+            SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => {}
+        }
+        self.learn_from_holder(profile);
+        Outcome::Replaced
     }
 }

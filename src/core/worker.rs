@@ -1,56 +1,73 @@
-//! One process: where in its life it is, and what ends that.
+//! Tracks one process from its fork to its end.
 
 use super::*;
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
-    /// Which.
+    /// Its number.
     pub id: WorkerId,
-    /// Of which generation.
+    /// The generation of the app's settings that it runs.
     pub generation: u32,
-    /// When it was forked.
+    /// The time of its fork.
     pub started: Time,
-    /// Where in its life it is.
+    /// The phase of its life.
     pub phase: Phase,
-    /// From when on a replacement that is ready has shown that it stays.
-    pub stays_from: Time,
+    /// The signals of readiness that it has given in time.
+    pub evidence: Evidence,
+    /// Liveness probes in a row that have failed.
+    pub(super) failed_probes: u32,
 }
 
-/// Where in its life a process is. The deadline is part of the state that waits for it.
+/// The phase of a process's life. Each deadline is part of the phase that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Its program does not run yet; if it does not `until` then, it has failed to start.
+    /// Its program does not run yet.
     Forked {
-        /// The end of the wait.
-        until: Time,
+        /// The time at which it has failed to become ready.
+        fail_at: Time,
     },
-    /// Not ready yet; `until` then it is, or else it has failed to be.
+    /// Its program runs, and is not ready yet.
     Starting {
-        /// The end of the wait.
-        until: Time,
+        /// The time at which it will have lived for `min_uptime`.
+        min_uptime_at: Time,
+        /// The time at which it has failed to become ready, or has turned out to give no signal.
+        fail_at: Time,
     },
     /// Serving.
-    Ready,
-    /// Asked to stop, or sent the stop signal; killed at that time.
-    Draining {
-        /// What for.
-        why: StopReason,
-        /// When the stop signal is due, if it was not sent yet.
-        signal_at: Option<Time>,
-        /// When its patience ends.
-        kill_at: Time,
+    Ready {
+        /// The time from which on a replacement has shown that it stays.
+        stays_from: Time,
     },
-    /// Sent SIGKILL; at that time its exit is awaited no longer.
+    /// Asked to stop, or sent the stop signal.
+    Draining {
+        /// The reason for the stop.
+        reason: StopReason,
+        /// The time at which the stop began.
+        since: Time,
+        /// The time at which the stop signal is due, if it was not sent yet.
+        signal_at: Option<Time>,
+        /// The time of SIGKILL.
+        kill_at: Time,
+        /// The exit of its first process, when others of its group still run.
+        leader: Option<Exit>,
+    },
+    /// Sent SIGKILL.
     Killing {
-        /// What for.
-        why: StopReason,
-        /// When it is given up.
-        until: Time,
+        /// The reason for the stop.
+        reason: StopReason,
+        /// The time at which the stop began.
+        since: Time,
+        /// Its time was up; else a second stop came.
+        is_late: bool,
+        /// The time at which its exit is awaited no longer.
+        give_up_at: Time,
+        /// The exit of its first process, when others of its group still run.
+        leader: Option<Exit>,
     },
 }
 
-/// Why a process was asked to stop.
+/// The reason for which a process was asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// It is not wanted any more: replaced, scaled down, or the container stops.
@@ -59,97 +76,154 @@ pub enum StopReason {
     NotReady,
 }
 
-/// What every step of the machine needs beside the slot's own state.
-pub(super) struct Turn<'a> {
-    pub(super) now: Time,
-    pub(super) policy: &'a Policy,
-    /// Whether a program of this app ever ran: if none did, a missing program is final.
-    pub(super) proven: bool,
-    pub(super) last_worker: &'a mut WorkerId,
-    pub(super) dice: &'a mut Jitter,
-    pub(super) effects: &'a mut Vec<Effect>,
-}
-
-/// A worker that has finished has this long to exit by itself before the stop signal.
-const GOES_BY_ITSELF: Time = Time::from_millis(200);
-/// So long after SIGKILL a process is stuck in the kernel, or not rinit's to kill: it is waited for no longer.
-const GIVEN_UP_AFTER: Time = Time::from_secs(5);
+/// The time that a worker which has finished has to exit by itself before the stop signal.
+const EXIT_AFTER_DRAINED: Time = Time::from_millis(200);
+/// The time after SIGKILL at which a process is stuck in the kernel, or not rinit's to kill: it is waited for no longer.
+const GIVE_UP_AFTER: Time = Time::from_secs(5);
 
 impl Worker {
-    /// Whether it is on its way out.
+    /// A process that is forked now.
+    pub(super) fn new(id: WorkerId, generation: u32, now: Time, policy: &Policy) -> Worker {
+        let phase = Phase::Forked { fail_at: now + policy.ready_timeout };
+        Worker { id, generation, started: now, phase, evidence: Evidence::default(), failed_probes: 0 }
+    }
+
+    /// True if it is on its way out.
     pub fn is_leaving(&self) -> bool {
+        self.stop_reason().is_some()
+    }
+
+    /// True if it serves.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. })
+    }
+
+    /// The reason for its stop, once it is on its way out.
+    pub(super) fn stop_reason(&self) -> Option<StopReason> {
         match self.phase {
-            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready => false,
-            Phase::Draining { .. } | Phase::Killing { .. } => true,
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready { .. } => None,
+            Phase::Draining { reason, .. } | Phase::Killing { reason, .. } => Some(reason),
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Time> {
+    /// The time at which its stop began.
+    pub(super) fn stop_since(&self) -> Option<Time> {
         match self.phase {
-            Phase::Forked { until } | Phase::Starting { until } => Some(until),
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready { .. } => None,
+            Phase::Draining { since, .. } | Phase::Killing { since, .. } => Some(since),
+        }
+    }
+
+    /// The exit of its first process, when only others of its group still run.
+    pub(super) fn leader_exit(&self) -> Option<Exit> {
+        match self.phase {
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready { .. } => None,
+            Phase::Draining { leader, .. } | Phase::Killing { leader, .. } => leader,
+        }
+    }
+
+    /// The next time at which something is due, under this rule.
+    pub(super) fn deadline(&self, rule: UptimeRule) -> Option<Time> {
+        match self.phase {
+            Phase::Forked { fail_at } => Some(fail_at),
+            Phase::Starting { min_uptime_at, fail_at } => match rule {
+                UptimeRule::AfterMinUptime if !self.evidence.is_bound_only() => Some(min_uptime_at.min(fail_at)),
+                UptimeRule::AfterMinUptime | UptimeRule::AfterReadyTimeout | UptimeRule::Never => Some(fail_at),
+            },
+            Phase::Ready { .. } => None,
             Phase::Draining { signal_at, kill_at, .. } => Some(signal_at.unwrap_or(kill_at).min(kill_at)),
-            Phase::Killing { until, .. } => Some(until),
-            Phase::Ready => None,
+            Phase::Killing { give_up_at, .. } => Some(give_up_at),
         }
     }
 
-    /// Asks it to stop, if it was not asked before.
-    pub(super) fn stop(&mut self, slot: SlotId, why: StopReason, turn: &mut Turn) {
-        if !self.is_leaving() {
-            let (signal, timeout) = (turn.policy.stop_signal, turn.policy.stop_timeout);
-            // One that does not serve has nothing to finish.
-            let ask = turn.policy.ask.filter(|_| self.phase == Phase::Ready);
-            let signal_at = ask.map(|patience| turn.now + patience);
-            self.phase = Phase::Draining { why, signal_at, kill_at: turn.now + timeout };
-            turn.effects.push(Effect::Retire(self.id));
-            turn.effects.push(if ask.is_some() { Effect::Ask(self.id) } else { Effect::Signal(self.id, signal) });
-            let signal = if ask.is_some() { None } else { Some(signal) };
-            turn.report(Report::Stopping { slot, worker: self.id, signal, timeout });
+    /// True if it has lived long enough to be ready by this rule, without a signal.
+    pub(super) fn is_ready_by_uptime(&self, rule: UptimeRule, now: Time) -> bool {
+        let Phase::Starting { min_uptime_at, fail_at } = self.phase else { return false };
+        let by = match rule {
+            UptimeRule::Never => return false,
+            UptimeRule::AfterMinUptime => min_uptime_at,
+            UptimeRule::AfterReadyTimeout => fail_at,
+        };
+        by <= now && !self.evidence.is_bound_only()
+    }
+
+    /// Its program runs.
+    pub(super) fn on_spawned(&mut self, now: Time, policy: &Policy) {
+        if let Phase::Forked { fail_at } = self.phase {
+            self.phase = Phase::Starting { min_uptime_at: now + policy.min_uptime, fail_at };
         }
+    }
+
+    /// Begins its stop, if it has not begun.
+    pub(super) fn stop(&mut self, slot: SlotId, reason: StopReason, profile: &Profile, context: &mut Context) {
+        if self.is_leaving() {
+            return;
+        }
+        let now = context.now;
+        let plan = StopPlan::new(&profile.policy.stop, self, profile.stop_context());
+        let signal_at = plan.request.map(|_| now + plan.signal_after);
+        let kill_at = now + plan.kill_after;
+        self.phase = Phase::Draining { reason, since: now, signal_at, kill_at, leader: None };
+        context.effects.push(Effect::Drain(self.id, plan));
+        if plan.request.is_none() {
+            context.effects.push(Effect::Signal { worker: self.id, signal: plan.signal, to_group: plan.to_group });
+        }
+        let signal = if plan.request.is_none() { Some(plan.signal) } else { None };
+        context.report(Report::Stopping { slot, worker: self.id, signal, timeout: plan.kill_after });
     }
 
     /// It has finished what it was asked to finish. What is left of it, such as timers, is ended by the stop signal.
-    pub(super) fn finished(&mut self, now: Time) {
+    pub(super) fn on_drained(&mut self, now: Time) {
         if let Phase::Draining { signal_at: Some(due), .. } = &mut self.phase {
-            *due = (now + GOES_BY_ITSELF).min(*due);
+            *due = (now + EXIT_AFTER_DRAINED).min(*due);
         }
     }
 
     /// Sends the stop signal that was put off, if it is due.
-    pub(super) fn signal_if_due(&mut self, turn: &mut Turn) -> bool {
+    pub(super) fn signal_if_due(&mut self, policy: &Policy, context: &mut Context) -> bool {
         match &mut self.phase {
-            Phase::Draining { signal_at, .. } if signal_at.is_some_and(|due| due <= turn.now) => {
+            Phase::Draining { signal_at, .. } if signal_at.is_some_and(|due| due <= context.now) => {
                 *signal_at = None;
-                turn.effects.push(Effect::Signal(self.id, turn.policy.stop_signal));
+                let StopPolicy { signal, to_group, .. } = policy.stop;
+                context.effects.push(Effect::Signal { worker: self.id, signal, to_group });
                 true
             }
             _ => false,
         }
     }
 
-    pub(super) fn kill(&mut self, slot: SlotId, late: bool, turn: &mut Turn) {
-        let why = match self.phase {
-            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready => StopReason::Unwanted,
-            Phase::Draining { why, .. } => why,
+    /// Its first process has ended. After a requested stop, those that remain in its process group get the stop signal and
+    /// the rest of its time: the worker ends with the last of them. Returns false where they get none: it has ended.
+    pub(super) fn waits_for_group(&mut self, exit: Exit, policy: &Policy, context: &mut Context) -> bool {
+        match &mut self.phase {
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready { .. } => false,
+            Phase::Draining { signal_at, leader, .. } => {
+                let StopPolicy { signal, to_group, .. } = policy.stop;
+                // With `-g` they have it already, unless the worker ended before its own.
+                if !to_group || signal_at.is_some() {
+                    context.effects.push(Effect::Signal { worker: self.id, signal, to_group: true });
+                }
+                *signal_at = None;
+                *leader = Some(exit);
+                true
+            }
+            Phase::Killing { leader, .. } => {
+                *leader = Some(exit);
+                true
+            }
+        }
+    }
+
+    /// Sends SIGKILL to its whole group. `is_late`: its time was up.
+    pub(super) fn kill(&mut self, is_late: bool, context: &mut Context) {
+        let (reason, since, leader) = match self.phase {
+            Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready { .. } => {
+                (StopReason::Unwanted, context.now, None)
+            }
+            Phase::Draining { reason, since, leader, .. } => (reason, since, leader),
             Phase::Killing { .. } => return,
         };
-        self.phase = Phase::Killing { why, until: turn.now + GIVEN_UP_AFTER };
-        turn.effects.push(Effect::Kill(self.id));
-        turn.report(Report::Killed { slot, worker: self.id, late });
-    }
-}
-
-impl Turn<'_> {
-    pub(super) fn report(&mut self, report: Report) {
-        self.effects.push(Effect::Report(report));
-    }
-
-    /// A process for that slot, forked now.
-    pub(super) fn spawn(&mut self, slot: SlotId, generation: u32) -> Worker {
-        self.last_worker.0 += 1;
-        let worker = *self.last_worker;
-        self.effects.push(Effect::Spawn { worker, slot, generation });
-        let until = self.now + self.policy.ready_timeout;
-        Worker { id: worker, generation, started: self.now, phase: Phase::Forked { until }, stays_from: Time::MAX }
+        self.phase = Phase::Killing { reason, since, is_late, give_up_at: context.now + GIVE_UP_AFTER, leader };
+        context.effects.push(Effect::Kill(self.id));
     }
 }

@@ -1,13 +1,13 @@
-//! The loop: wait for what happens next, read the clock once, tell the fleet, do what it says.
+//! Runs the event loop: waits for the next event, reads the clock once, lets the fleet decide, and performs its effects.
 
 use super::Notice;
-use super::effects::{DeadWorker, perform};
+use super::effects::DeadWorker;
 use super::launch::LaunchSpec;
 use super::reporter::{self, Reporter};
 use super::workers::Workers;
 use crate::config::Settings;
 use crate::control::{Call, Endpoints, Journal, SupervisorHandle, start_when_needed};
-use crate::core::{AppId, Event, Exit, ExitKind, Fleet, Signal, SlotState, Time, WorkerId};
+use crate::core::{AppId, Count, Event, Exit, ExitKind, Fleet, Signal, SlotState, Target, Time, WorkerId};
 use crate::logs::Logs;
 use crate::ports::Ports;
 use crate::sys::peer::exists;
@@ -26,19 +26,22 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until, timeout};
 
-/// So many of one kind are handled before the others have their turn.
-const AT_ONCE: usize = 1024;
-/// So many deaths are handled, each with the start that follows, before signals have their turn.
-const DEATHS: usize = 32;
-/// Events kept for the report of a panic.
-const RECORDED: usize = 256;
-/// A log that has moved nothing for so long, and does not even say so, is stuck in a write that waits.
-const STUCK: Duration = Duration::from_secs(2);
-/// So long the end waits for clients to be gone, looking that often.
-const FAREWELL: Duration = Duration::from_millis(500);
-const GOING: Duration = Duration::from_millis(2);
-/// Tasks wait when the loop has so many of their notices to read.
-const NOTICES: usize = 64;
+/// The number of events of one kind that are handled before other kinds have their turn.
+const MAX_EVENTS_IN_A_ROW: usize = 1024;
+/// The number of exits that are handled, each with the start that follows, before signals have their turn.
+const MAX_EXITS_IN_A_ROW: usize = 32;
+/// The number of events that are kept for the report of a panic.
+const MAX_RECORDED_EVENTS: usize = 256;
+/// A log that has moved nothing for this long, and does not even say so, is stuck in a write that waits.
+const LOG_STUCK_AFTER: Duration = Duration::from_secs(2);
+/// The time that the end waits for clients to be gone, and the interval at which it looks.
+const CLIENT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+const CLIENT_DRAIN_INTERVAL: Duration = Duration::from_millis(2);
+/// The number of notices from tasks that wait to be handled; a task with another one waits.
+pub(super) const MAX_QUEUED_NOTICES: usize = 64;
+/// The interval at which process groups are looked at that outlive their first process: the last of them may be collected by
+/// another process than rinit.
+const GROUP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Everything the loop owns.
 pub(super) struct Supervisor {
@@ -51,7 +54,7 @@ pub(super) struct Supervisor {
     /// The client that asked for the end, if one did.
     pub(super) asked_to_end_by: Option<Pid>,
     notices: mpsc::Receiver<Notice>,
-    logs: Logs,
+    pub(super) logs: Logs,
     started: Instant,
     pub(super) started_at: SystemTime,
     /// How many kills of the out-of-memory killer are accounted for.
@@ -59,6 +62,9 @@ pub(super) struct Supervisor {
     /// There may be zombies that the last turn left.
     more_to_reap: bool,
     recorder: VecDeque<(Time, Event)>,
+    pub(super) reporter: Reporter,
+    /// Workers that have ended, until their ends are reported: in the same turn.
+    pub(super) dead: Vec<DeadWorker>,
 }
 
 impl Supervisor {
@@ -73,13 +79,15 @@ impl Supervisor {
         (book, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies = launches.values().map(|launch| launch.app.policy.clone()).collect();
-        let (sender, notices) = mpsc::channel(NOTICES);
+        let (sender, notices) = mpsc::channel(MAX_QUEUED_NOTICES);
         let seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
         Ok(Supervisor {
             fleet: Fleet::new(policies, seed),
             launches,
             workers: Workers::new(logs.clone(), settings.log, ports, inherited, sender)?,
             notices,
+            reporter: Reporter::new(book.clone()),
+            dead: Vec::new(),
             book,
             calls,
             asked_to_end_by: None,
@@ -88,7 +96,7 @@ impl Supervisor {
             started_at: SystemTime::now(),
             oom_kills: cgroup::oom_kills(Path::new("/")),
             more_to_reap: false,
-            recorder: VecDeque::with_capacity(RECORDED),
+            recorder: VecDeque::with_capacity(MAX_RECORDED_EVENTS),
         })
     }
 
@@ -98,45 +106,45 @@ impl Supervisor {
     /// The kernel refuses to watch the signals' pipe.
     pub(super) async fn run(&mut self, signals: Signals, control: (Endpoints, SupervisorHandle)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
-        let mut reporter = Reporter::start(self.book.clone());
+        self.reporter.start();
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
         let (gate, rinit) = control;
         let (socket, clients) = (gate.path().map(Path::to_owned), rinit.clients.clone());
         if gate.is_open() {
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
-        self.turn(Event::Boot, None, &mut reporter);
+        self.handle(Event::Boot);
         let code = loop {
             if let Some(code) = self.fleet.finished() {
                 break code;
             }
             let notice = self.wait(&signals).await?;
-            for _ in 0..AT_ONCE {
+            for _ in 0..MAX_EVENTS_IN_A_ROW {
                 let Ok(signal) = signals.try_io(Interest::READABLE, Signals::next) else { break };
-                self.hear_signal(signal, &mut reporter);
+                self.on_signal(signal);
             }
-            self.reap(&mut reporter);
+            self.reap();
             let mut next = notice.or_else(|| self.notices.try_recv().ok());
-            for _ in 0..AT_ONCE {
+            for _ in 0..MAX_EVENTS_IN_A_ROW {
                 let Some(notice) = next.take() else { break };
-                self.hear_notice(notice, &mut reporter);
+                self.on_notice(notice);
                 next = self.notices.try_recv().ok();
             }
             if self.fleet.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
-                self.turn(Event::Tick, None, &mut reporter);
+                self.handle(Event::Tick);
             }
         };
         if !self.fleet.is_stopping() {
             let has_failed =
-                self.fleet.apps().iter().flat_map(|app| &app.slots).any(|slot| slot.place == SlotState::Failed);
-            reporter.tell(reporter::end(code, has_failed), None);
+                self.fleet.apps().iter().flat_map(|app| &app.slots).any(|slot| slot.state == SlotState::Failed);
+            self.reporter.tell(reporter::end(code, has_failed), None);
         }
         // What is still asked is not answered any more.
         self.calls.close();
         while self.calls.try_recv().is_ok() {}
-        reporter.finish().await;
+        self.reporter.finish().await;
         self.flush(&signals).await?;
-        self.take_leave(&clients).await;
+        self.drain_clients(&clients).await;
         // Its thread goes on to the last.
         socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
         Ok(code)
@@ -148,7 +156,8 @@ impl Supervisor {
             tokio::task::yield_now().await;
             return Ok(None);
         }
-        let deadline = self.fleet.next_deadline().map(|deadline| self.started + deadline);
+        let look = self.workers.has_groups().then(|| self.now() + GROUP_INTERVAL);
+        let deadline = self.fleet.next_deadline().into_iter().chain(look).min().map(|deadline| self.started + deadline);
         let due = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,
@@ -164,27 +173,27 @@ impl Supervisor {
         }
     }
 
-    /// The table of the README.
-    fn hear_signal(&mut self, signal: Signal, reporter: &mut Reporter) {
+    /// Acts on a signal to rinit, by the README's table.
+    fn on_signal(&mut self, signal: Signal) {
         let event = match signal {
             Signal::CHLD => {
                 self.more_to_reap = true;
                 return;
             }
-            Signal::TERM | Signal::INT | Signal::QUIT => Event::Stop,
-            Signal::HUP => Event::Reload,
-            Signal::TTIN => Event::Scale(1),
-            Signal::TTOU => Event::Scale(-1),
+            Signal::TERM | Signal::INT | Signal::QUIT => Event::Shutdown,
+            Signal::HUP => Event::Reload(Target::All),
+            Signal::TTIN => Event::Scale(Target::All, Count::By(1)),
+            Signal::TTOU => Event::Scale(Target::All, Count::By(-1)),
             other => {
                 self.book.open().counts.forwarded += 1;
                 Event::Forward(other)
             }
         };
         tracing::debug!("got {signal}");
-        self.turn(event, None, reporter);
+        self.handle(event);
     }
 
-    fn hear_notice(&mut self, notice: Notice, reporter: &mut Reporter) {
+    fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Exec(worker) => {
                 let program = self.program_of(worker);
@@ -193,23 +202,22 @@ impl Supervisor {
                     Some(Err(error)) => Event::SpawnFailed(worker, error),
                     None => return,
                 };
-                self.turn(event, None, reporter);
+                self.handle(event);
             }
-            Notice::Ready(worker, sign) => self.turn(Event::Ready(worker, sign), None, reporter),
+            Notice::Event(event) => self.handle(event),
             Notice::Call(call) => {
                 if let Some(event) = self.answer(call) {
-                    self.turn(event, None, reporter);
+                    self.handle(event);
                     self.book.stir();
                 }
             }
-            Notice::Finished(worker) => self.turn(Event::Finished(worker), None, reporter),
             Notice::Prepared(app, generation, read) => {
                 let result = read.map(|variables| {
                     if let Some(launch) = self.launches.get_mut(&app) {
                         launch.keep(generation, variables);
                     }
                 });
-                self.turn(Event::Prepared(app, generation, result), None, reporter);
+                self.handle(Event::Prepared(app, generation, result));
             }
         }
     }
@@ -221,32 +229,19 @@ impl Supervisor {
     }
 
     /// Collects what has ended: workers, probes, and every orphan of the container.
-    fn reap(&mut self, reporter: &mut Reporter) {
-        for _ in 0..DEATHS {
-            let Some((pid, exit)) = reap::peek() else {
-                self.more_to_reap = false;
-                return;
-            };
+    fn reap(&mut self) {
+        self.more_to_reap = self.more_to_reap && self.reap_some();
+        for worker in self.workers.take_ended_groups() {
+            self.handle(Event::GroupEnded(worker));
+        }
+    }
+
+    /// Collects some of what has ended. Returns true if there may be more.
+    fn reap_some(&mut self) -> bool {
+        for _ in 0..MAX_EXITS_IN_A_ROW {
+            let Some((pid, exit)) = reap::peek() else { return false };
             match self.workers.of(pid) {
-                Some(worker) => {
-                    let program = self.program_of(worker);
-                    // A program that could not be run tells so through its pipe, and ends; either may be seen first.
-                    let exec = self.workers.exec_news(worker, &program);
-                    if let Some(Ok(())) = exec {
-                        self.turn(Event::Spawned(worker), None, reporter);
-                    }
-                    let remains = Some(DeadWorker { pid, lines: self.logs.drain(worker) });
-                    let killed = self.workers.ended(worker);
-                    reap::collect(pid);
-                    let event = match exec {
-                        Some(Err(error)) => Event::SpawnFailed(worker, error),
-                        Some(Ok(())) | None => {
-                            let oom_killed = !killed && self.was_oom_kill(exit);
-                            Event::Exited(worker, Exit { oom_killed, ..exit })
-                        }
-                    };
-                    self.turn(event, remains, reporter);
-                }
+                Some(worker) => self.reap_worker(worker, pid, exit),
                 None => {
                     let probe = self.workers.probes.borrow_mut().remove(&pid);
                     let is_probe = probe.is_some();
@@ -260,13 +255,34 @@ impl Supervisor {
                 }
             }
         }
+        true
+    }
+
+    /// Reports a worker's end to the fleet and collects it: in this order, so that signals to its group, which the fleet may
+    /// ask for, go out while the group's number is still its own.
+    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, exit: Exit) {
+        let program = self.program_of(worker);
+        // A program that could not be run says so through its pipe, and ends; either may be seen first.
+        let event = match self.workers.exec_news(worker, &program) {
+            Some(Err(error)) => Event::SpawnFailed(worker, error),
+            news => {
+                if news.is_some() {
+                    self.handle(Event::Spawned(worker));
+                }
+                let oom_killed = !self.workers.was_killed(worker) && self.was_oom_kill(exit);
+                Event::Exited(worker, Exit { oom_killed, ..exit })
+            }
+        };
+        self.handle(event);
+        reap::collect(pid);
+        self.workers.on_collected(worker);
     }
 
     /// Whether the out-of-memory killer did it: its counter has moved since it was last looked at.
     fn was_oom_kill(&mut self, exit: Exit) -> bool {
         let now = cgroup::oom_kills(Path::new("/"));
         match (self.oom_kills, now) {
-            (Some(known), Some(now)) if now > known && exit.how == ExitKind::Signal(Signal::KILL) => {
+            (Some(known), Some(now)) if now > known && exit.kind == ExitKind::Signal(Signal::KILL) => {
                 self.oom_kills = Some(known + 1);
                 true
             }
@@ -278,30 +294,22 @@ impl Supervisor {
         }
     }
 
-    /// One event, and all that follows from it.
-    fn turn(&mut self, event: Event, remains: Option<DeadWorker>, reporter: &mut Reporter) {
+    /// Lets the fleet handle one event, and all that follows from it.
+    fn handle(&mut self, event: Event) {
         let now = self.now();
-        let mut remains = remains;
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
-            if self.recorder.len() == RECORDED {
+            if self.recorder.len() == MAX_RECORDED_EVENTS {
                 self.recorder.pop_front();
             }
             self.recorder.push_back((now, event.clone()));
             self.fleet.handle(now, event, &mut effects);
             for effect in effects.drain(..) {
-                events.extend(perform(
-                    effect,
-                    &self.fleet,
-                    &mut self.launches,
-                    &mut self.workers,
-                    &mut remains,
-                    reporter,
-                    &self.book,
-                ));
+                events.extend(self.perform(effect));
             }
         }
+        self.dead.clear();
     }
 
     /// Waits until what the workers wrote is out, or nothing of it goes on; a signal to stop ends that too.
@@ -313,7 +321,7 @@ impl Supervisor {
                 biased;
                 _ = &mut done => return Ok(()),
                 ready = signals.readable() => drop(ready?),
-                () = sleep(STUCK) => if moves == self.logs.moves() { return Ok(()) },
+                () = sleep(LOG_STUCK_AFTER) => if moves == self.logs.moves() { return Ok(()) },
             }
             while let Ok(signal) = signals.try_io(Interest::READABLE, Signals::next) {
                 if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
@@ -325,14 +333,14 @@ impl Supervisor {
 
     /// The end of PID 1 is the end of every process of the container: who follows the log or the events hears the rest first,
     /// and who asked for the end has its answer.
-    async fn take_leave(&self, clients: &AtomicUsize) {
+    async fn drain_clients(&self, clients: &AtomicUsize) {
         self.book.end();
         let goes = async {
             while clients.load(Ordering::Relaxed) > 0 || self.asked_to_end_by.is_some_and(exists) {
-                sleep(GOING).await;
+                sleep(CLIENT_DRAIN_INTERVAL).await;
             }
         };
-        let _ = timeout(FAREWELL, goes).await;
+        let _ = timeout(CLIENT_DRAIN_TIMEOUT, goes).await;
     }
 
     /// For the report of a panic: what happened last, as the start of a test.

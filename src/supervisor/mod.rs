@@ -19,7 +19,7 @@ mod workers;
 
 use crate::config::{Faults, LogFormat, Refusal, Settings, read_env_file};
 use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
-use crate::core::{AppId, ReadySignal, WorkerId};
+use crate::core::{AppId, Event, WorkerId};
 use crate::logs::{self, Format};
 use crate::ports::{Ports, Way};
 use crate::sys::signals::{Inherited, Signals};
@@ -31,14 +31,12 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// What tasks tell the loop.
+/// A message from a task to the event loop.
 enum Notice {
     /// There is news of the worker's exec.
     Exec(WorkerId),
-    /// The worker is ready.
-    Ready(WorkerId, ReadySignal),
-    /// The worker has finished what it was asked to finish.
-    Finished(WorkerId),
+    /// A worker has shown something, or answered.
+    Event(Event),
     /// The control plane wants something.
     Call(Call),
     /// A new generation's variables are read, or could not be.

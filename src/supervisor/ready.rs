@@ -2,7 +2,7 @@
 
 use super::{Notice, on_a_thread};
 use crate::config::Ready;
-use crate::core::{Exit, ReadySignal, WorkerId};
+use crate::core::{Event, Exit, ReadySignal, WorkerId};
 use crate::ports::WorkerPorts;
 use crate::sys::peer::Identity;
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
@@ -143,7 +143,7 @@ pub(super) async fn watch(
         ) => return,
     };
     match sign {
-        Ok(sign) => drop(notices.send(Notice::Ready(worker, sign)).await),
+        Ok(signal) => drop(notices.send(Notice::Event(Event::Ready(worker, signal))).await),
         Err(error) => tracing::debug!("worker {worker:?} will not say that it is ready: {error}"),
     }
 }
@@ -151,16 +151,15 @@ pub(super) async fn watch(
 /// Tells the loop what a worker says by its port or its channel, as far as it counts.
 pub(super) async fn watch_ports(worker: WorkerId, ready: Ready, hearing: WorkerPorts, notices: mpsc::Sender<Notice>) {
     let WorkerPorts { listens, says_ready, finished } = hearing;
-    let tell = async |what: oneshot::Receiver<()>, counts: bool, notice: Notice| {
+    let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
         if what.await.is_ok() && counts {
-            let _ = notices.send(notice).await;
+            let _ = notices.send(Notice::Event(event)).await;
         }
     };
-    let listening =
-        tell(listens, matches!(ready, Ready::Auto | Ready::Listen), Notice::Ready(worker, ReadySignal::Listen));
+    let listening = tell(listens, matches!(ready, Ready::Auto | Ready::Listen), Event::Listens(worker, String::new()));
     let message =
-        tell(says_ready, matches!(ready, Ready::Auto | Ready::Message), Notice::Ready(worker, ReadySignal::Message));
-    let finished = tell(finished, true, Notice::Finished(worker));
+        tell(says_ready, matches!(ready, Ready::Auto | Ready::Message), Event::Ready(worker, ReadySignal::Message));
+    let finished = tell(finished, true, Event::Drained(worker));
     tokio::join!(listening, message, finished);
 }
 

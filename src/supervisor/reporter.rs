@@ -1,8 +1,11 @@
-//! Reports in words, in rinit's own log.
+//! Writes the fleet's reports to rinit's own log, as text.
 
 use super::launch::LaunchSpec;
 use crate::control::Journal;
-use crate::core::{AppId, Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, Time, WorkerId};
+use crate::core::{
+    AppId, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role, RolloutError, RolloutReason, SlotId,
+    Time, WorkerId,
+};
 use nix::unistd::Pid;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -14,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::Level;
 
-/// A line for the log.
+/// A message for the log.
 pub(super) struct Message {
     level: Level,
     text: String,
@@ -22,13 +25,14 @@ pub(super) struct Message {
     explained_by_stderr: bool,
 }
 
-/// Tells messages one after the other. One about an exit waits, not for long, until the worker's own last lines are
+/// Writes messages one after the other. One about an exit waits, not for long, until the worker's own last lines are
 /// written: they come first, and then the reason.
 pub(super) struct Reporter {
     book: Arc<Journal>,
     queue: Option<mpsc::Sender<Item>>,
-    task: JoinHandle<()>,
-    /// How many wait, or are being told.
+    items: Option<mpsc::Receiver<Item>>,
+    task: Option<JoinHandle<()>>,
+    /// The number of messages that wait, or are being written.
     waiting: Rc<Cell<usize>>,
     lost: u64,
 }
@@ -40,37 +44,41 @@ struct Item {
     lines: Option<oneshot::Receiver<Vec<String>>>,
 }
 
-/// Messages that wait behind one about an exit; more are counted.
-const WAITING: usize = 8192;
-/// How long a worker's last lines are waited for when stdout is not read.
-const LINES: Duration = Duration::from_millis(250);
-/// How long the last messages may take.
-const LAST: Duration = Duration::from_millis(500);
+/// The number of messages that wait behind one about an exit; more are counted and left out.
+const MAX_QUEUED_MESSAGES: usize = 8192;
+/// The time for which a worker's last lines are waited for when stdout is not read.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(250);
+/// The time that the last messages may take.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Reporter {
-    pub(super) fn start(book: Arc<Journal>) -> Reporter {
-        let (queue, mut items) = mpsc::channel::<Item>(WAITING);
-        let teller = book.clone();
-        let waiting: Rc<Cell<usize>> = Rc::default();
-        let still = waiting.clone();
-        let task = tokio::task::spawn_local(async move {
-            let mut patience = LINES;
+    /// A reporter that writes what it is told, once it is started.
+    pub(super) fn new(book: Arc<Journal>) -> Reporter {
+        let (queue, items) = mpsc::channel(MAX_QUEUED_MESSAGES);
+        Reporter { book, queue: Some(queue), items: Some(items), task: None, waiting: Rc::default(), lost: 0 }
+    }
+
+    /// Starts the task that writes messages which wait for a worker's last lines.
+    pub(super) fn start(&mut self) {
+        let Some(mut items) = self.items.take() else { return };
+        let (journal, waiting) = (self.book.clone(), self.waiting.clone());
+        self.task = Some(tokio::task::spawn_local(async move {
+            let mut patience = LAST_LINES_TIMEOUT;
             while let Some(Item { message, before, lines }) = items.recv().await {
                 let lines = match lines {
                     Some(lines) => {
                         let written = timeout(patience, lines).await;
-                        // Who has waited once in vain does not wait for each of many.
-                        patience = if written.is_ok() { LINES } else { Duration::ZERO };
+                        // After one wait in vain there is none for each of many.
+                        patience = if written.is_ok() { LAST_LINES_TIMEOUT } else { Duration::ZERO };
                         written.ok().and_then(Result::ok).unwrap_or_default()
                     }
                     None => Vec::new(),
                 };
                 message.write(&lines);
-                teller.told(before);
-                still.set(still.get().saturating_sub(1));
+                journal.told(before);
+                waiting.set(waiting.get().saturating_sub(1));
             }
-        });
-        Reporter { book, queue: Some(queue), task, waiting, lost: 0 }
+        }));
     }
 
     /// Takes a message; with `lines`, once the worker's lines are written.
@@ -91,7 +99,9 @@ impl Reporter {
     /// Waits until all is told, but not for ever.
     pub(super) async fn finish(&mut self) {
         self.queue = None;
-        let _ = timeout(LAST, &mut self.task).await;
+        if let Some(task) = &mut self.task {
+            let _ = timeout(FINISH_TIMEOUT, task).await;
+        }
         if self.lost > 0 {
             tracing::warn!("{} messages of rinit are left out: too many came at once", self.lost);
         }
@@ -134,7 +144,7 @@ impl Message {
         }
     }
 
-    /// A report in words.
+    /// The text of a report.
     pub(super) fn of(
         report: &Report,
         launches: &BTreeMap<AppId, LaunchSpec>,
@@ -144,11 +154,30 @@ impl Message {
         let app = |app: &AppId| launches.get(app).map_or("?", |launch| &launch.app.name);
         let slot = |slot: &SlotId| format!("{}-{}", app(&slot.app), slot.index);
         let pid = |worker: &WorkerId| pid_of(*worker).map_or(String::new(), |pid| format!(" (pid {pid})"));
-        // How it was asked whether it is ready, and what came back.
+        let name = |at: &SlotId, worker: &WorkerId| slot(at) + &pid(worker);
+        // The way in which it was asked whether it is ready, and the last answer.
         let asked = |app: &AppId, worker: &WorkerId| {
             let how = launches.get(app).map_or(String::new(), |launch| launch.app.ready.to_string());
             let answer = answer_of(*worker).map_or(String::new(), |answer| format!(", last answer: {answer}"));
             format!("--ready {how}{answer}")
+        };
+        let failure = |error: &RolloutError| match error {
+            RolloutError::Prepare(reason) => reason.clone(),
+            RolloutError::Start { slot: at, error } => format!("the new {}: {error}", slot(at)),
+            RolloutError::Exited { slot: at, exit, lived, .. } => {
+                format!("the new {} ended with {exit} after {}", slot(at), short(*lived))
+            }
+            RolloutError::NotReady { slot: at, after, missing, .. } => {
+                format!("the new {} was not ready within {}{}", slot(at), short(*after), lacking(missing))
+            }
+            RolloutError::OldRemains { slot: at, worker } => {
+                format!("the old {} cannot be stopped and may still serve", name(at, worker))
+            }
+            RolloutError::Stopped => "the container stops".into(),
+        };
+        let failed = |what: String, error: &RolloutError, advice: &str| match error {
+            RolloutError::Stopped => Message::new(Level::INFO, format!("{what}: {}", failure(error))),
+            error => Message::new(Level::ERROR, format!("{what}: {}; {advice}", failure(error))),
         };
         match report {
             Report::Started { slot: at, worker, role } => {
@@ -156,12 +185,12 @@ impl Message {
                     Role::Holder | Role::Leaving | Role::Late => "started",
                     Role::Replacement => "started as a replacement",
                 };
-                Message::new(Level::INFO, format!("{}{} {what}", slot(at), pid(worker)))
+                Message::new(Level::INFO, format!("{} {what}", name(at, worker)))
             }
-            Report::Ready { slot: at, worker, sign, took } => {
-                let how = match sign {
+            Report::Ready { slot: at, worker, signal, took } => {
+                let how = match signal {
                     ReadySignal::Spawned => {
-                        return Message::new(Level::DEBUG, format!("{}{} is ready", slot(at), pid(worker)));
+                        return Message::new(Level::DEBUG, format!("{} is ready", name(at, worker)));
                     }
                     ReadySignal::Uptime => "by its uptime",
                     ReadySignal::Notify => "it said so",
@@ -169,11 +198,18 @@ impl Message {
                     ReadySignal::Message => "it sent 'ready'",
                     ReadySignal::Probe => "it answered",
                 };
-                Message::new(
-                    Level::INFO,
-                    format!("{}{} is ready after {} ({how})", slot(at), pid(worker), short(*took)),
-                )
+                Message::new(Level::INFO, format!("{} is ready after {} ({how})", name(at, worker), short(*took)))
             }
+            Report::Silent { slot: at, worker, after } => Message::new(
+                Level::WARN,
+                format!(
+                    "{} has given no sign of being ready in {} (--ready-timeout): workers of {} are taken to give none; \
+                     --ready uptime says so from the start",
+                    name(at, worker),
+                    short(*after),
+                    app(&at.app)
+                ),
+            ),
             Report::StartFailed { slot: at, error, next, worker: _ } => {
                 let level = if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN };
                 Message::new(level, format!("{}: {error}{}", slot(at), following(next)))
@@ -181,12 +217,18 @@ impl Message {
             Report::NotReady { slot: at, worker, after, missing } => Message::new(
                 Level::WARN,
                 format!(
-                    "{}{} was not ready within {} and is stopped ({}{})",
-                    slot(at),
-                    pid(worker),
+                    "{} was not ready within {} and is stopped ({}{})",
+                    name(at, worker),
                     short(*after),
                     asked(&at.app, worker),
-                    lacking(*missing)
+                    lacking(missing)
+                ),
+            ),
+            Report::Unhealthy { slot: at, worker, answer } => Message::new(
+                Level::WARN,
+                format!(
+                    "{} does not answer its liveness probes: it is replaced; last answer: {answer}",
+                    name(at, worker)
                 ),
             ),
             Report::Stopping { slot: at, worker, signal, timeout } => {
@@ -194,47 +236,53 @@ impl Message {
                     Some(signal) => format!("gets {signal} and {} to end", short(*timeout)),
                     None => format!("is asked to finish and gets {} to end", short(*timeout)),
                 };
-                Message::new(Level::INFO, format!("{}{} {what}", slot(at), pid(worker)))
+                Message::new(Level::INFO, format!("{} {what}", name(at, worker)))
             }
-            Report::Killed { slot: at, worker, late } => {
-                let why = if *late { "did not end in time" } else { "gets no more time to end" };
-                Message::new(Level::WARN, format!("{}{} {why}: killed with its group", slot(at), pid(worker)))
+            Report::Killed { slot: at, worker, is_late } => {
+                let why = if *is_late { "did not end in time" } else { "gets no more time to end" };
+                Message::new(Level::WARN, format!("{} {why}: killed with its group", name(at, worker)))
             }
+            Report::SignalRefused { slot: at, worker, signal, reason } => Message::new(
+                Level::ERROR,
+                format!(
+                    "{}: {signal} could not be sent: {reason}; it belongs to another user, and rinit lacks CAP_KILL \
+                     (docker run --cap-add KILL)",
+                    name(at, worker)
+                ),
+            ),
             Report::GivenUp { slot: at, worker } => Message::new(
                 Level::ERROR,
                 format!(
-                    "{}{} is still there after SIGKILL: not waited for any longer; it may have become another user's, or hang in the kernel",
-                    slot(at),
-                    pid(worker)
+                    "{} is still there after SIGKILL: not waited for any longer; it may have become another user's, or hang in the kernel",
+                    name(at, worker)
                 ),
             ),
-            Report::Exited { slot: at, worker, role, exit, lived, next } => {
-                exited(&(slot(at) + &pid(worker)), *role, *exit, *lived, next)
+            Report::Exited { slot: at, worker, role, exit, lived, stop_took, next } => {
+                exited(&name(at, worker), *role, *exit, *lived, *stop_took, next)
             }
             Report::Reloading { app: id, generation } => {
-                Message::new(Level::INFO, format!("{}: reload {} begins", app(id), generation - 1))
+                Message::new(Level::INFO, format!("{}: reload to generation {generation} begins", app(id)))
             }
             Report::ReloadQueued { app: id } => {
                 Message::new(Level::INFO, format!("{}: another reload will follow the one in progress", app(id)))
             }
-            Report::Reloaded { app: id, generation, took } => {
-                Message::new(Level::INFO, format!("{}: reload {} done in {}", app(id), generation - 1, short(*took)))
+            Report::Reloaded { app: id, generation, took } => Message::new(
+                Level::INFO,
+                format!("{}: reload to generation {generation} done in {}", app(id), short(*took)),
+            ),
+            Report::ReloadFailed { app: id, generation, error, took: _ } => {
+                let what = format!("{}: reload to generation {generation} stopped", app(id));
+                failed(what, error, "the old workers stay, SIGHUP tries again")
             }
-            Report::ReloadFailed { app: id, generation, trouble, took: _ } => {
-                let (level, why) = match trouble {
-                    RolloutError::Prepare(reason) => (Level::ERROR, reason.clone()),
-                    RolloutError::Start { slot: at, error } => (Level::ERROR, format!("the new {}: {error}", slot(at))),
-                    RolloutError::Exited { slot: at, exit, lived, .. } => {
-                        (Level::ERROR, format!("the new {} ended with {exit} after {}", slot(at), short(*lived)))
-                    }
-                    RolloutError::NotReady { slot: at, after, missing, .. } => (
-                        Level::ERROR,
-                        format!("the new {} was not ready within {}{}", slot(at), short(*after), lacking(*missing)),
-                    ),
-                    RolloutError::Stopped => (Level::INFO, "the container stops".into()),
-                };
-                let advice = if level == Level::ERROR { "; the old workers stay, SIGHUP tries again" } else { "" };
-                Message::new(level, format!("{}: reload {} stopped: {why}{advice}", app(id), generation - 1))
+            Report::Replacing { slot: at, worker, reason } => {
+                let why = reason_text(*reason);
+                Message::new(Level::INFO, format!("{} is replaced: {why}", name(at, worker)))
+            }
+            Report::Replaced { app: id, reason: _, took } => {
+                Message::new(Level::INFO, format!("{}: worker replaced in {}", app(id), short(*took)))
+            }
+            Report::ReplaceFailed { app: id, reason: _, error, took: _ } => {
+                failed(format!("{}: replacing a worker stopped", app(id)), error, "the old worker stays")
             }
             Report::Scaled { app: id, from, to } => {
                 Message::new(Level::INFO, format!("{}: scaled from {from} to {to}", app(id)))
@@ -256,11 +304,14 @@ pub(super) fn end(code: u8, has_failed: bool) -> Message {
     }
 }
 
-fn exited(name: &str, role: Role, exit: Exit, lived: Time, next: &Next) -> Message {
+fn exited(name: &str, role: Role, exit: Exit, lived: Time, stop_took: Option<Time>, next: &Next) -> Message {
     let lived = short(lived);
     let advice = if exit.oom_killed { " (raise the container's memory limit, or run fewer workers)" } else { "" };
     match (role, next) {
-        (Role::Leaving, Next::Gone) => Message::new(Level::INFO, format!("{name} is gone: {exit} after {lived}")),
+        (Role::Leaving, Next::Gone) => {
+            let took = stop_took.map_or(String::new(), |took| format!(", {} after it was asked to stop", short(took)));
+            Message::new(Level::INFO, format!("{name} is gone: {exit}{took}"))
+        }
         (_, Next::Finished) => Message::new(Level::INFO, format!("{name} finished: {exit} after {lived}")),
         (Role::Late, Next::Gone) => Message {
             level: Level::WARN,
@@ -275,7 +326,7 @@ fn exited(name: &str, role: Role, exit: Exit, lived: Time, next: &Next) -> Messa
         (Role::Holder | Role::Leaving | Role::Late, next) => Message {
             level: if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN },
             text: format!("{name} ended: {exit} after {lived}{advice}{}", following(next)),
-            explained_by_stderr: exit.how != ExitKind::Code(0) || role == Role::Late,
+            explained_by_stderr: exit.kind != ExitKind::Code(0) || role == Role::Late,
         },
     }
 }
@@ -292,14 +343,27 @@ fn following(next: &Next) -> String {
     }
 }
 
-fn lacking(missing: Option<ReadySignal>) -> &'static str {
-    match missing {
-        Some(ReadySignal::Notify) => "; the one before it said READY=1: --ready uptime if this one never will",
-        Some(ReadySignal::Message) => "; the one before it sent 'ready': --ready uptime if this one never will",
-        Some(ReadySignal::Listen) => {
-            "; the one before it listened on a shared port: --ready uptime if this one never will"
+fn reason_text(reason: RolloutReason) -> &'static str {
+    match reason {
+        RolloutReason::Reload => "a new generation",
+        RolloutReason::Requested => "asked for",
+        RolloutReason::Liveness => "its liveness probes have failed",
+    }
+}
+
+/// The signal that a worker did not give, and its predecessor did.
+fn lacking(missing: &Missing) -> String {
+    let Some(Expectation::Signal(signal, address)) = &missing.expected else { return String::new() };
+    let cure = ": --ready uptime if this one never will";
+    match (signal, address) {
+        // It listens, but elsewhere: clients would not find it.
+        (_, Some(address)) if !missing.addresses.is_empty() && !missing.addresses.contains(address) => {
+            format!("; it listens on {}, not on {address} as the one before it", missing.addresses.join(", "))
         }
-        Some(ReadySignal::Probe | ReadySignal::Spawned | ReadySignal::Uptime) | None => "",
+        (ReadySignal::Notify, _) => format!("; the one before it said READY=1{cure}"),
+        (ReadySignal::Message, _) => format!("; the one before it sent 'ready'{cure}"),
+        (ReadySignal::Listen, _) => format!("; the one before it listened on a shared port{cure}"),
+        (ReadySignal::Probe | ReadySignal::Spawned | ReadySignal::Uptime, _) => String::new(),
     }
 }
 

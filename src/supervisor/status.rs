@@ -4,8 +4,10 @@ use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
-use crate::control::{Accepted, Action, Call, JournalState, Target, redacted_command, time_text};
-use crate::core::{App, AppId, Desired, Event, Phase, Slot, SlotId, SlotState, Worker};
+use crate::control::{Accepted, Action, Call, JournalState, Target as Name, redacted_command, time_text};
+use crate::core::{
+    App, AppId, Count, Desired, Event, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
+};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -30,55 +32,61 @@ impl Supervisor {
     }
 
     fn act(&mut self, action: Action) -> Result<(Accepted, Option<Event>), String> {
-        if self.fleet.is_stopping() {
-            return Err("the container is stopping".into());
-        }
         let accepted = Accepted { events_from: self.book.open().end(), ..Accepted::default() };
-        let event = match action {
+        let (accepted, event) = match action {
             Action::Reload => {
                 // One that is asked for during another follows it, as does every other that is asked for until then.
                 let generations = self.fleet.apps().iter().map(|app| (app.id, app.newest() + 1)).collect();
-                return Ok((Accepted { generations, ..accepted }, Some(Event::Reload)));
+                (Accepted { generations, ..accepted }, Event::Reload(Target::All))
             }
             Action::Scale { app, to } => {
                 let app = self.app(app.as_deref())?;
                 let now = self.fleet.app(app).map_or(1, App::wanted);
                 let count = scaled(&to, now)?;
                 let scaled = Some((app, now, count));
-                return Ok((Accepted { scaled, ..accepted }, Some(Event::ScaleTo(app, count))));
+                (Accepted { scaled, ..accepted }, Event::Scale(Target::App(app), Count::To(count)))
             }
-            // On its way out already: to be waited for.
-            Action::Drop(slot) if self.is_leaving(slot) => return Ok((accepted, None)),
-            Action::Start(slot) | Action::Stop(slot) | Action::Restart(slot) if self.is_leaving(slot) => {
-                return Err(format!("{} is on its way out: it was deleted, or scaled down", self.name(slot)));
-            }
-            Action::Start(slot) => Event::StartSlot(slot),
-            Action::Stop(slot) => Event::StopSlot(slot),
-            Action::Restart(slot) => Event::RestartSlot(slot),
-            Action::Drop(slot) => {
-                let name = self.name(slot);
-                if self.fleet.app(slot.app).is_some_and(|app| app.wanted() <= 1) {
-                    return Err(format!("{name} is the last worker: `delete all` ends the container"));
-                }
-                Event::DropSlot(slot)
-            }
+            Action::Start(slot) => (accepted, Event::Start(Target::Slot(slot))),
+            Action::Stop(slot) => (accepted, Event::Stop(Target::Slot(slot))),
+            Action::Restart(slot) => (accepted, Event::Restart(Target::Slot(slot))),
+            Action::Drop(slot) => (accepted, Event::Remove(Target::Slot(slot))),
             Action::Signal(slot, signal) => {
-                let holder = self.slot(slot).and_then(Slot::holder).map(|worker| worker.id);
-                let pid = holder.and_then(|worker| self.workers.pid(worker));
-                let (Some(worker), Some(pid)) = (holder, pid) else {
-                    return Err(format!("{} has no process now", self.name(slot)));
-                };
-                self.workers.signal(worker, signal);
-                let message = Some(format!("{signal} sent to {} (pid {pid})", self.name(slot)));
-                return Ok((Accepted { message, ..accepted }, None));
+                let message = self.send_signal(slot, signal)?;
+                return Ok((Accepted { message: Some(message), ..accepted }, None));
             }
             Action::Shutdown(client) => {
                 self.asked_to_end_by = client;
                 let message = Some("the container stops".into());
-                return Ok((Accepted { message, ..accepted }, Some(Event::Stop)));
+                (Accepted { message, ..accepted }, Event::Shutdown)
             }
         };
+        self.fleet.admit(&event).map_err(|refused| self.refusal(refused))?;
         Ok((accepted, Some(event)))
+    }
+
+    fn send_signal(&self, slot: SlotId, signal: Signal) -> Result<String, String> {
+        let holder = self.fleet.slot(slot).and_then(Slot::holder).map(|worker| worker.id);
+        let pid = holder.and_then(|worker| self.workers.pid(worker));
+        let (Some(worker), Some(pid)) = (holder, pid) else {
+            return Err(format!("{} has no process now", self.name(slot)));
+        };
+        match self.workers.signal(worker, signal, false) {
+            Ok(()) => Ok(format!("{signal} sent to {} (pid {pid})", self.name(slot))),
+            Err(errno) => Err(format!("{signal} not sent to {} (pid {pid}): {}", self.name(slot), errno.desc())),
+        }
+    }
+
+    fn refusal(&self, refused: Refused) -> String {
+        match refused {
+            Refused::Stopping => "the container is stopping".into(),
+            Refused::NoSuchTarget => "there is no such worker any more".into(),
+            Refused::BeingRemoved(slot) => {
+                format!("{} is on its way out: it was deleted, or scaled down", self.name(slot))
+            }
+            Refused::LastSlot(slot) => {
+                format!("{} is the last worker: `delete all` ends the container", self.name(slot))
+            }
+        }
     }
 
     fn app(&self, name: Option<&str>) -> Result<AppId, String> {
@@ -95,7 +103,7 @@ impl Supervisor {
     }
 
     /// The slots that a name means; at least one.
-    fn find(&self, Target(name): &Target) -> Result<Vec<SlotId>, String> {
+    fn find(&self, Name(name): &Name) -> Result<Vec<SlotId>, String> {
         let all = || self.fleet.apps().iter().flat_map(|app| &app.slots).map(|slot| slot.id);
         let stays = |slot: &SlotId| !self.is_leaving(*slot);
         let alone = self.launches.len() == 1;
@@ -116,12 +124,8 @@ impl Supervisor {
         Ok(found)
     }
 
-    fn slot(&self, id: SlotId) -> Option<&Slot> {
-        self.fleet.app(id.app)?.slots.iter().find(|slot| slot.id == id)
-    }
-
     fn is_leaving(&self, slot: SlotId) -> bool {
-        self.slot(slot).is_some_and(|slot| slot.wish == Desired::Gone)
+        self.fleet.slot(slot).is_some_and(|slot| slot.desired == Desired::Removed)
     }
 
     fn name(&self, slot: SlotId) -> String {
@@ -150,7 +154,7 @@ impl Supervisor {
     }
 
     fn app_status(&self, app: &App, launch: &LaunchSpec, pages: &JournalState) -> AppStatus {
-        let rollout = app.rollout.as_ref();
+        let rollout = app.rollout.as_ref().filter(|rollout| rollout.reason == RolloutReason::Reload);
         let listens = BTreeSet::from_iter(self.workers.ports.places(|slot| slot.app == app.id));
         AppStatus {
             name: launch.app.name.clone(),
@@ -159,7 +163,7 @@ impl Supervisor {
             ready: app.slots.iter().filter(|slot| slot.is_ready()).count() as u32,
             generation: app.newest(),
             reload: rollout.map(|rollout| Reloading {
-                generation: rollout.target,
+                generation: rollout.generation,
                 since_ms: ms(self.now().saturating_sub(rollout.since)),
             }),
             last_reload: pages.last_reload(app.id).cloned(),
@@ -173,7 +177,7 @@ impl Supervisor {
         let beside = slot.incoming.iter().map(|worker| (worker, "replacement"));
         let beside: Vec<_> = beside.chain(slot.outgoing.iter().map(|worker| (worker, "replaced"))).collect();
         let holder = slot.holder();
-        if holder.is_some() || slot.place != SlotState::Vacant || beside.is_empty() {
+        if holder.is_some() || slot.state != SlotState::Vacant || beside.is_empty() {
             rows.push(self.row(slot, holder, "worker", pages));
         }
         rows.extend(beside.into_iter().map(|(worker, role)| self.row(slot, Some(worker), role, pages)));
@@ -183,16 +187,16 @@ impl Supervisor {
     fn row(&self, slot: &Slot, worker: Option<&Worker>, role: &str, pages: &JournalState) -> WorkerStatus {
         let history = pages.history(slot.id);
         let now = self.now();
-        let state = match (worker.map(|worker| worker.phase), &slot.place) {
+        let state = match (worker.map(|worker| worker.phase), &slot.state) {
             (Some(Phase::Forked { .. } | Phase::Starting { .. }), _) => "starting",
-            (Some(Phase::Ready), _) => "ready",
+            (Some(Phase::Ready { .. }), _) => "ready",
             (Some(Phase::Draining { .. } | Phase::Killing { .. }), _) => "draining",
             (None, SlotState::Backoff(_)) => "backoff",
             (None, SlotState::Stopped) => "stopped",
             (None, SlotState::Failed) => "failed",
             (None, SlotState::Vacant | SlotState::Held(_)) => "starting",
         };
-        let retry = match slot.place {
+        let retry = match slot.state {
             SlotState::Backoff(until) if worker.is_none() => Some(ms(until.saturating_sub(now))),
             _ => None,
         };
@@ -217,7 +221,7 @@ impl Supervisor {
 
     /// What of a description the loop knows; the rest is in /proc.
     fn describe(&self, id: SlotId) -> Option<Description> {
-        let (slot, launch) = (self.slot(id)?, self.launches.get(&id.app)?);
+        let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(&id.app)?);
         let pages = self.book.open();
         let policy = &launch.app.policy;
         Some(Description {
@@ -230,8 +234,8 @@ impl Supervisor {
             crashes: slot.crashes(),
             max_restarts: policy.max_restarts,
             readiness: launch.app.ready.name(),
-            stop_signal: policy.stop_signal.to_string(),
-            stop_timeout_ms: ms(policy.stop_timeout),
+            stop_signal: policy.stop.signal.to_string(),
+            stop_timeout_ms: ms(policy.stop.timeout),
             open_files: None,
             open_files_limit: None,
             threads: None,

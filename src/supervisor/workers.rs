@@ -4,10 +4,10 @@ use super::Notice;
 use super::launch::{InheritedFds, LaunchSpec, NOT_FOR_PROBES, WorkerEnv};
 use super::ready::{self, LastAnswer, ProbeSetup, Probes};
 use crate::config::{Log, LogFormat};
-use crate::core::{Signal, SlotId, SpawnError, WorkerId};
+use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
 use crate::ports::{DrainRequest, Ports};
-use crate::sys::peer::Identity;
+use crate::sys::peer::{Identity, exists};
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_now};
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
@@ -18,7 +18,6 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -26,6 +25,8 @@ use tokio::task::JoinHandle;
 pub(super) struct Workers {
     running: HashMap<WorkerId, Running>,
     by_pid: HashMap<Pid, WorkerId>,
+    /// Workers whose first process has been collected, and others of its group not.
+    groups: Vec<WorkerId>,
     logs: Logs,
     log: Log,
     pub(super) ports: Ports,
@@ -47,6 +48,8 @@ struct Running {
     last_answer: LastAnswer,
     /// rinit sent it SIGKILL.
     killed: bool,
+    /// Its first process has been collected: only others of its group are left.
+    is_collected: bool,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -68,6 +71,7 @@ impl Workers {
         Ok(Workers {
             running: HashMap::new(),
             by_pid: HashMap::new(),
+            groups: Vec::new(),
             logs,
             log,
             ports,
@@ -166,8 +170,10 @@ impl Workers {
             )),
         ];
         self.by_pid.insert(child.pid, worker);
-        self.running
-            .insert(worker, Running { pid: child.pid, slot, exec: Some(exec), last_answer, killed: false, tasks });
+        self.running.insert(
+            worker,
+            Running { pid: child.pid, slot, exec: Some(exec), last_answer, killed: false, is_collected: false, tasks },
+        );
         Ok(())
     }
 
@@ -186,34 +192,48 @@ impl Workers {
         self.by_pid.keys().copied().collect()
     }
 
-    /// Sends a worker's process a signal. One that could not be started, or is gone, gets none.
-    pub(super) fn signal(&self, worker: WorkerId, signal: Signal) {
-        if let Some(running) = self.running.get(&worker)
-            && let Err(errno) = kill(running.pid, signal)
-        {
-            tracing::warn!("cannot send {signal} to process {}: {}", running.pid, errno.desc());
+    /// Sends a worker's first process a signal, or its whole group.
+    ///
+    /// # Errors
+    /// `ESRCH`: it has ended, or was never started. Anything else: the kernel refused.
+    pub(super) fn signal(&self, worker: WorkerId, signal: Signal, to_group: bool) -> nix::Result<()> {
+        let running = self.running.get(&worker).ok_or(Errno::ESRCH)?;
+        if to_group {
+            running.signal_group(signal)
+        } else if running.is_collected {
+            Err(Errno::ESRCH)
+        } else {
+            kill(running.pid, signal)
         }
     }
 
-    /// Asks a worker over its channel to finish: by pm2's word, or by Node's cluster module. `idle`: how long connections
-    /// without a request are left open.
-    pub(super) fn ask(&self, worker: WorkerId, launch: &LaunchSpec, idle: Duration) {
-        let policy = &launch.app.policy;
-        if launch.app.stop_message {
-            self.ports.shutdown(worker, idle);
-        } else {
-            let (signal, after) = (policy.stop_signal, policy.stop_timeout / 2);
-            self.ports.finish(worker, DrainRequest { idle, signal, after });
+    /// Begins a worker's stop: it gets no new connections, and is asked over its channel to finish, if the plan says so.
+    pub(super) fn drain(&self, worker: WorkerId, plan: &StopPlan) {
+        self.ports.retire(worker);
+        match plan.request {
+            None => {}
+            Some(DrainKind::Message) => self.ports.shutdown(worker, plan.idle_for),
+            Some(DrainKind::Cluster) => {
+                let StopPlan { idle_for, signal, handler_after, .. } = *plan;
+                self.ports.finish(worker, DrainRequest { idle: idle_for, signal, after: handler_after });
+            }
         }
     }
 
     /// Sends SIGKILL to a worker's whole group.
-    pub(super) fn kill(&mut self, worker: WorkerId) {
-        if let Some(running) = self.running.get_mut(&worker) {
-            running.killed = true;
-            let _ = kill(running.pid, Signal::KILL);
-            let _ = kill(Pid::from_raw(-running.pid.as_raw()), Signal::KILL);
+    ///
+    /// # Errors
+    /// As [`Workers::signal`].
+    pub(super) fn kill(&mut self, worker: WorkerId) -> nix::Result<()> {
+        let running = self.running.get_mut(&worker).ok_or(Errno::ESRCH)?;
+        running.killed = true;
+        if running.is_collected {
+            return running.signal_group(Signal::KILL);
         }
+        // Its group may not be its own yet: it has just been forked.
+        let leader = kill(running.pid, Signal::KILL);
+        let group = running.signal_group(Signal::KILL);
+        leader.or(group)
     }
 
     /// What came of the worker's exec, if it is known and was not before.
@@ -237,15 +257,58 @@ impl Workers {
         self.running.get(&worker).map(|running| running.slot)
     }
 
-    /// Forgets a worker whose process has ended and is not collected yet: what it leaves in its group is killed, while
-    /// the group's number is still its own. True if rinit had killed it.
-    pub(super) fn ended(&mut self, worker: WorkerId) -> bool {
-        let Some(running) = self.running.remove(&worker) else { return false };
+    /// True if rinit has sent the worker SIGKILL.
+    pub(super) fn was_killed(&self, worker: WorkerId) -> bool {
+        self.running.get(&worker).is_some_and(|running| running.killed)
+    }
+
+    /// Notes that a worker's first process has been collected. Unless the worker was released, its group lives on.
+    pub(super) fn on_collected(&mut self, worker: WorkerId) {
+        if let Some(running) = self.running.get_mut(&worker) {
+            running.is_collected = true;
+            self.by_pid.remove(&running.pid);
+            self.groups.push(worker);
+        }
+    }
+
+    /// Takes those workers of whose groups no process is left, after their first ones have been collected.
+    pub(super) fn take_ended_groups(&mut self) -> Vec<WorkerId> {
+        let running = &self.running;
+        let has_ended = |worker: &mut WorkerId| running.get(worker).is_none_or(|one| !one.has_group());
+        self.groups.extract_if(.., has_ended).collect()
+    }
+
+    /// True if the group of a worker outlives its first process.
+    pub(super) fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Forgets a worker that has ended, and kills what it leaves in its group. Returns its process, if it had one.
+    pub(super) fn release(&mut self, worker: WorkerId) -> Option<Pid> {
+        let running = self.running.remove(&worker)?;
         self.by_pid.remove(&running.pid);
+        self.groups.retain(|other| *other != worker);
         self.ports.leave(worker);
         running.tasks.iter().for_each(JoinHandle::abort);
-        let _ = kill(Pid::from_raw(-running.pid.as_raw()), Signal::KILL);
-        running.killed
+        let _ = running.signal_group(Signal::KILL);
+        Some(running.pid)
+    }
+}
+
+impl Running {
+    /// Sends a signal to every process of its group.
+    fn signal_group(&self, signal: Signal) -> nix::Result<()> {
+        if !self.has_group() { Err(Errno::ESRCH) } else { kill(Pid::from_raw(-self.pid.as_raw()), signal) }
+    }
+
+    /// True while there is a process in its group. When the first one has been collected, its number may become a
+    /// stranger's; as long as others are in the group, the kernel gives it to nobody (`kill(2)`, `credentials(7)`).
+    fn has_group(&self) -> bool {
+        if !self.is_collected {
+            return true;
+        }
+        let group = Pid::from_raw(-self.pid.as_raw());
+        !exists(self.pid) && nix::sys::signal::kill(group, None) != Err(Errno::ESRCH)
     }
 }
 

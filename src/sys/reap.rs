@@ -41,5 +41,5 @@ fn explain(status: i32, code: i32) -> Exit {
         libc::CLD_EXITED => ExitKind::Code(status as u8),
         _ => Signal::new(status).map_or(ExitKind::Code(status as u8), ExitKind::Signal),
     };
-    Exit { how, core_dumped: code == libc::CLD_DUMPED, oom_killed: false }
+    Exit { kind: how, core_dumped: code == libc::CLD_DUMPED, oom_killed: false }
 }

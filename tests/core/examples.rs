@@ -122,6 +122,7 @@ fn who_is_not_ready_in_time_has_failed_whatever_code_it_ends_with() {
         give(second - 30, Event::Spawned(worker));
         give(second, Event::Tick);
         give(second, Event::Exited(worker, Exit::code(0)));
+        give(second, Event::GroupEnded(worker));
         give(second + 10, Event::Tick);
     }
     assert_eq!(fleet.finished(), Some(1));
@@ -133,7 +134,7 @@ fn a_process_that_cannot_be_killed_is_given_up() {
     let mut give = |second, event| fleet.handle(Time::from_secs(second), event, &mut vec![]);
     give(0, Event::Boot);
     give(0, Event::Spawned(WorkerId(1)));
-    give(1, Event::Stop);
+    give(1, Event::Shutdown);
     give(9, Event::Tick);
     give(13, Event::Tick);
     give(14, Event::Tick);
@@ -190,7 +191,7 @@ fn a_new_version_that_exits_stops_the_reload_and_the_old_workers_stay() {
     world.eager = false;
     world.play(&[Hup, Exits(2, 1), Pass(60_000)]);
     assert_eq!((world.generations(), world.ready()), (vec![1, 1], 2));
-    let failed = |report: &Report| matches!(report, Report::ReloadFailed { trouble: RolloutError::Exited { .. }, .. });
+    let failed = |report: &Report| matches!(report, Report::ReloadFailed { error: RolloutError::Exited { .. }, .. });
     assert_eq!(world.saw(failed), 1);
     world.eager = true;
     world.play(&[Hup, Pass(10_000)]);
@@ -306,7 +307,8 @@ fn scaling_down_lets_the_sickest_go_and_never_the_last() {
 
 #[test]
 fn under_auto_the_next_worker_must_give_the_word_that_the_last_one_gave() {
-    let mut world = World::new(one(Policy { ready: Readiness::Auto, instances: 1, ..policy() }));
+    let mut world =
+        World::new(one(Policy { readiness: Readiness::Auto { sees_listening: false }, instances: 1, ..policy() }));
     world.play(&[Pass(1000)]);
     assert_eq!(world.ready(), 1, "by its uptime");
     world.play(&[Says(0), Hup, Pass(29_000)]);

@@ -4,7 +4,7 @@
 use crate::world::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
-use rinit::core::{Backoff, Desired, Policy, Readiness, Reload, Restart};
+use rinit::core::{Backoff, Desired, DrainKind, Policy, Readiness, ReadySignal, Reload, Restart, StopPolicy};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -15,15 +15,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0u64..300).prop_map(Pass),
         3 => (any::<usize>(), 0u8..4).prop_map(|(n, code)| Exits(n % 8, code)),
         2 => any::<usize>().prop_map(|n| Killed(n % 8)),
-        8 => any::<usize>().prop_map(|n| Says(n % 8)),
+        6 => any::<usize>().prop_map(|n| Says(n % 8)),
+        2 => (any::<usize>(), signals()).prop_map(|(n, signal)| Signals(n % 8, signal)),
+        2 => any::<usize>().prop_map(|n| Binds(n % 8)),
+        3 => (any::<usize>(), 80u16..82).prop_map(|(n, port)| Listens(n % 8, port)),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(n, passes)| Probes(n % 8, passes)),
+        1 => any::<bool>().prop_map(Leaves),
+        1 => prop_oneof![Just(0u64), 1u64..9000].prop_map(KillTakes),
         1 => any::<bool>().prop_map(Forks),
         1 => any::<bool>().prop_map(Program),
         1 => any::<bool>().prop_map(Heeds),
         1 => any::<bool>().prop_map(Reads),
         3 => Just(Hup),
         2 => (-3i32..4).prop_map(Scale),
-        1 => (1u32..6).prop_map(ScaleTo),
-        3 => (operations(), 0usize..6).prop_map(|(operation, n)| Operates(operation, n)),
+        1 => (0usize..3, 1u32..6).prop_map(|(n, count)| ScaleTo(n, count)),
+        1 => (0usize..3).prop_map(ReloadApp),
+        3 => (operations(), 0usize..8).prop_map(|(operation, n)| Operates(operation, n)),
         1 => Just(Forward),
         1 => Just(Stop),
     ];
@@ -31,12 +38,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn operations() -> impl Strategy<Value = Operation> {
-    prop_oneof![Just(Operation::Start), Just(Operation::Halt), Just(Operation::Restart), Just(Operation::Drop)]
+    let all = [Operation::Start, Operation::Halt, Operation::Restart, Operation::Drop, Operation::Replace];
+    prop::sample::select(all.to_vec())
+}
+
+fn signals() -> impl Strategy<Value = ReadySignal> {
+    prop::sample::select(vec![ReadySignal::Notify, ReadySignal::Message, ReadySignal::Probe])
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    let ready =
-        prop_oneof![Just(Readiness::Spawn), Just(Readiness::Uptime), Just(Readiness::Told), Just(Readiness::Auto)];
+    let readiness = prop::sample::select(vec![
+        Readiness::Spawn,
+        Readiness::Uptime,
+        Readiness::Signal(ReadySignal::Notify),
+        Readiness::Auto { sees_listening: false },
+        Readiness::Auto { sees_listening: true },
+    ]);
     let restart = prop_oneof![4 => Just(Restart::Always), 1 => Just(Restart::OnFailure), 1 => Just(Restart::Never)];
     let reload = prop_oneof![
         3 => Just(Reload::Rolling(1)),
@@ -45,19 +62,20 @@ fn policies() -> impl Strategy<Value = Policy> {
     ];
     let delays = prop_oneof![2 => Just(0u32), 1 => Just(5000)];
     let backoff = prop_oneof![15 => Just(100u32), 1 => Just(0)];
-    let uptime = prop_oneof![Just(0u32), Just(1000)];
-    let ask = prop_oneof![2 => Just(None), 1 => Just(Some(7000 * MS))];
-    (1u32..5, ready, restart, reload, 0u32..4, delays, uptime, backoff, ask).prop_map(
-        |(instances, ready, restart, reload, max_restarts, delay, uptime, backoff, ask)| Policy {
+    let uptimes = (prop_oneof![Just(0u32), Just(1000)], prop_oneof![1 => Just(0u32), 3 => Just(10_000)]);
+    let request = prop::sample::select(vec![None, None, Some(DrainKind::Cluster), Some(DrainKind::Message)]);
+    (1u32..5, readiness, restart, reload, 0u32..4, delays, uptimes, backoff, request, any::<bool>()).prop_map(
+        |(instances, readiness, restart, reload, max_restarts, delay, uptimes, backoff, request, to_group)| Policy {
             backoff: Backoff { min: backoff * MS, max: 15_000 * MS },
             instances,
-            ready,
+            readiness,
             restart,
             reload,
             max_restarts,
             drain_delay: delay * MS,
-            ask,
-            min_uptime: uptime * MS,
+            stop: StopPolicy { request, to_group, ..policy().stop },
+            min_uptime: uptimes.0 * MS,
+            stable_after: uptimes.1 * MS,
             stop_exit_codes: vec![3],
             ..policy()
         },
@@ -103,16 +121,21 @@ fn as_a_test(policies: &[Policy], steps: &[Step]) -> String {
     )
 }
 
-/// What a policy of these histories differs in from the one of `world.rs`.
+/// The fields in which a policy of these histories differs from the one of `world.rs`.
 fn as_code(policy: &Policy) -> String {
-    let Policy { instances, restart, stop_exit_codes, max_restarts, ready, reload, backoff, .. } = policy;
-    let [uptime, delay, min, max] =
-        [policy.min_uptime, policy.drain_delay, backoff.min, backoff.max].map(|time| time.as_millis());
+    let Policy { instances, restart, stop_exit_codes, max_restarts, readiness, reload, backoff, stop, .. } = policy;
+    let [uptime, stable, delay, min, max] =
+        [policy.min_uptime, policy.stable_after, policy.drain_delay, backoff.min, backoff.max]
+            .map(|time| time.as_millis());
+    let readiness = format!("{readiness:?}").replace("Signal(", "Signal(ReadySignal::");
+    let request = format!("{:?}", stop.request).replace("Some(", "Some(DrainKind::");
     format!(
         "Policy {{ instances: {instances}, restart: Restart::{restart:?}, stop_exit_codes: vec!{stop_exit_codes:?}, \
-         min_uptime: {uptime} * MS, max_restarts: {max_restarts}, ready: Readiness::{ready:?}, \
-         backoff: Backoff {{ min: {min} * MS, max: {max} * MS }}, drain_delay: {delay} * MS, \
-         reload: Reload::{reload:?}, ..policy() }}"
+         min_uptime: {uptime} * MS, stable_after: {stable} * MS, max_restarts: {max_restarts}, \
+         readiness: Readiness::{readiness}, backoff: Backoff {{ min: {min} * MS, max: {max} * MS }}, \
+         drain_delay: {delay} * MS, reload: Reload::{reload:?}, \
+         stop: StopPolicy {{ request: {request}, to_group: {}, ..policy().stop }}, ..policy() }}",
+        stop.to_group
     )
 }
 
@@ -137,10 +160,12 @@ fn a_stop_always_ends_in_time_whatever_came_before() {
 }
 
 #[test]
-fn a_second_stop_ends_at_once() {
+fn a_second_stop_kills_at_once_and_ends_with_the_last_process() {
     check(1000, |policies, steps| {
         let mut world = World::new(policies.to_vec());
         world.play(steps).play(&[Stop, Stop]);
+        assert_eq!(world.running_and_not_killed(), 0);
+        world.play(&[Pass(9000)]);
         assert_eq!((world.running(), world.fleet.finished().is_some()), (0, true));
     });
 }
@@ -153,10 +178,15 @@ fn when_trouble_ends_a_reload_makes_every_worker_new_and_ready() {
             .map(|policy| Policy { restart: Restart::Always, stop_exit_codes: vec![], ..policy.clone() })
             .collect();
         let mut world = World::new(policies);
-        let steps: Vec<Step> = steps.iter().copied().filter(|step| *step != Stop).collect();
+        // Successors listen where their predecessors have, or the reload fails.
+        let on_one_port = |step: &Step| match *step {
+            Listens(n, _) => Listens(n, EAGER_PORT),
+            step => step,
+        };
+        let steps: Vec<Step> = steps.iter().map(on_one_port).filter(|step| *step != Stop).collect();
         world.play(&steps);
         world.eager = true;
-        world.play(&[Forks(true), Program(true), Heeds(true), Reads(true)]);
+        world.play(&[Forks(true), Program(true), Heeds(true), Reads(true), Leaves(false), KillTakes(0)]);
         // What is under way may still have to fail, and a slot may wait at the end of its backoff.
         world.play(&[Pass(60_000)]);
         if world.fleet.finished().is_some() {
@@ -167,7 +197,7 @@ fn when_trouble_ends_a_reload_makes_every_worker_new_and_ready() {
             assert!(app.rollout.is_none(), "{:?}", app.rollout);
             assert_eq!(app.slots.len() as u32, app.wanted());
             // Who was stopped by the operator waits for the operator.
-            for slot in app.slots.iter().filter(|slot| slot.wish == Desired::Up) {
+            for slot in app.slots.iter().filter(|slot| slot.desired == Desired::Up) {
                 assert!(slot.is_ready(), "{slot:?}");
                 assert_eq!(slot.generation, app.slots[0].generation, "{slot:?}");
             }

@@ -1,35 +1,49 @@
-//! A pretended kernel: it obeys the fleet's effects, and after every event asserts what must always hold.
+//! Simulates the kernel and the workers: it obeys the fleet's effects, and after every event asserts what must always hold.
 
 use rinit::core::*;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// What can happen in a history.
+/// A step of a history.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// So many milliseconds pass; who was asked to stop, and listens, is gone.
+    /// This many milliseconds pass; workers that were asked to stop, and heed it, end.
     Pass(u64),
     /// The n-th live worker exits with that code.
     Exits(usize, u8),
     /// The n-th live worker is killed by the kernel.
     Killed(usize),
-    /// The n-th live worker says that it is ready.
+    /// The n-th live worker says `READY=1`.
     Says(usize),
+    /// The n-th live worker gives another signal of readiness.
+    Signals(usize, ReadySignal),
+    /// The n-th live worker binds a port.
+    Binds(usize),
+    /// The n-th live worker waits for connections on that port.
+    Listens(usize, u16),
+    /// The n-th live worker's liveness probe is answered, or not.
+    Probes(usize, bool),
     /// From now on the kernel forks, or refuses to.
     Forks(bool),
     /// From now on the program is there, or not.
     Program(bool),
     /// From now on new workers heed the stop signal, or not.
     Heeds(bool),
+    /// From now on a worker's first process leaves others of its group behind, or not.
+    Leaves(bool),
+    /// From now on a kill takes this many milliseconds.
+    KillTakes(u64),
     /// From now on a new generation's settings can be read, or not.
     Reads(bool),
     /// SIGHUP.
     Hup,
-    /// SIGTTIN and SIGTTOU, so many times.
+    /// SIGTTIN and SIGTTOU, this many times.
     Scale(i32),
-    /// So many workers, by the operator.
-    ScaleTo(u32),
-    /// The operator starts, stops, restarts or drops the n-th slot of the first app.
+    /// This many workers in the n-th app, by the operator.
+    ScaleTo(usize, u32),
+    /// An operator reloads the n-th app.
+    ReloadApp(usize),
+    /// An operator starts, stops, restarts, removes or replaces the n-th slot.
     Operates(Operation, usize),
     /// SIGUSR1.
     Forward,
@@ -44,13 +58,36 @@ pub enum Operation {
     Halt,
     Restart,
     Drop,
+    Replace,
 }
 
+/// A worker's processes, as the simulated kernel has them.
 struct Process {
     slot: SlotId,
     generation: u32,
     heeds: bool,
-    asked: bool,
+    /// Its first process leaves others of its group behind.
+    leaves: bool,
+    was_asked: bool,
+    /// Its stop has begun, by this plan.
+    plan: Option<(Time, StopPlan)>,
+    /// It has bound a port.
+    has_bound: bool,
+    /// It waits for connections.
+    listens: bool,
+    /// Its first process has ended; others of its group run.
+    has_no_leader: bool,
+    /// SIGKILL takes effect at this time.
+    dies_at: Option<Time>,
+}
+
+/// A start that a report has announced.
+struct Announced {
+    start_at: Time,
+    /// The replacement that was under way then: it may take over first.
+    replacement: Option<WorkerId>,
+    /// An operator, a rollout or a stop has changed the plan since.
+    is_overruled: bool,
 }
 
 pub struct World {
@@ -62,13 +99,24 @@ pub struct World {
     forks: bool,
     program: bool,
     heeds: bool,
+    leaves: bool,
+    kill_takes: Duration,
     reads: bool,
-    /// New workers say at once that they are ready.
+    /// New workers give every signal of readiness at once.
     pub eager: bool,
     stop_asked: Option<Time>,
+    stops: u32,
+    closed: BTreeSet<AppId>,
+    announced: BTreeMap<SlotId, Announced>,
+    /// Slots whose worker is not to be started again, unless somebody asks for it.
+    ended: BTreeSet<SlotId>,
+    /// The last start of each slot's holder, unless somebody has asked for another since.
+    last_start: BTreeMap<SlotId, Time>,
     pub spawned: Vec<(Time, SlotId, u32)>,
 }
 
+/// The port at which eager workers listen.
+pub const EAGER_PORT: u16 = 80;
 pub const MS: Duration = Duration::from_millis(1);
 
 pub fn policy() -> Policy {
@@ -77,13 +125,13 @@ pub fn policy() -> Policy {
         restart: Restart::Always,
         stop_exit_codes: vec![],
         min_uptime: 1000 * MS,
+        stable_after: 1000 * MS,
         max_restarts: 16,
         backoff: Backoff { min: 100 * MS, max: 15_000 * MS },
-        ready: Readiness::Told,
+        readiness: Readiness::Signal(ReadySignal::Notify),
         ready_timeout: 30_000 * MS,
-        stop_signal: Signal::TERM,
-        stop_timeout: 8000 * MS,
-        ask: None,
+        live_failures: 3,
+        stop: StopPolicy { signal: Signal::TERM, timeout: 8000 * MS, request: None, to_group: false },
         drain_delay: Duration::ZERO,
         reload: Reload::Rolling(1),
     }
@@ -100,9 +148,16 @@ impl World {
             forks: true,
             program: true,
             heeds: true,
+            leaves: false,
+            kill_takes: Duration::ZERO,
             reads: true,
             eager: false,
             stop_asked: None,
+            stops: 0,
+            closed: BTreeSet::new(),
+            announced: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            last_start: BTreeMap::new(),
             spawned: vec![],
         };
         world.give(Event::Boot);
@@ -125,43 +180,77 @@ impl World {
     }
 
     fn step(&mut self, step: Step) {
-        let nth = |n: usize| self.processes.keys().nth(n % self.processes.len().max(1)).copied();
+        // A worker whose first process has ended says nothing more.
+        let live = || self.processes.iter().filter(|(_, process)| !process.has_no_leader).map(|(id, _)| *id);
+        let nth = |n: usize| live().nth(n % live().count().max(1));
         match step {
             Pass(ms) => self.pass(ms as u32 * MS),
             Exits(n, code) => nth(n).into_iter().for_each(|id| self.end(id, Exit::code(code))),
             Killed(n) => nth(n).into_iter().for_each(|id| self.end(id, Exit::signal(Signal::KILL))),
             Says(n) => nth(n).into_iter().for_each(|id| self.give(Event::Ready(id, ReadySignal::Notify))),
+            Signals(n, signal) => nth(n).into_iter().for_each(|id| self.give(Event::Ready(id, signal))),
+            Binds(n) => nth(n).into_iter().for_each(|id| {
+                self.processes.get_mut(&id).expect("a live process").has_bound = true;
+                self.give(Event::Bound(id));
+            }),
+            Listens(n, port) => nth(n).into_iter().for_each(|id| {
+                self.processes.get_mut(&id).expect("a live process").listens = true;
+                self.give(Event::Listens(id, port.to_string()));
+            }),
+            Probes(n, passes) => nth(n).into_iter().for_each(|id| {
+                self.give(Event::Probed(id, if passes { Ok(()) } else { Err("no answer".into()) }));
+            }),
             Forks(forks) => self.forks = forks,
             Program(program) => self.program = program,
             Heeds(heeds) => self.heeds = heeds,
+            Leaves(leaves) => self.leaves = leaves,
+            KillTakes(ms) => self.kill_takes = ms as u32 * MS,
             Reads(reads) => self.reads = reads,
-            Hup => self.give(Event::Reload),
-            Scale(by) => self.give(Event::Scale(by)),
-            ScaleTo(count) => self.give(Event::ScaleTo(AppId(0), count)),
+            Hup => self.give(Event::Reload(Target::All)),
+            Scale(by) => self.give(Event::Scale(Target::All, Count::By(by))),
+            ScaleTo(n, count) => self.nth_app(n).into_iter().for_each(|app| {
+                self.give(Event::Scale(Target::App(app), Count::To(count)));
+            }),
+            ReloadApp(n) => self.nth_app(n).into_iter().for_each(|app| self.give(Event::Reload(Target::App(app)))),
             Operates(operation, n) => {
-                let slots = &self.fleet.apps()[0].slots;
-                let Some(slot) = slots.get(n % slots.len().max(1)).map(|slot| slot.id) else { return };
+                let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).collect();
+                let Some(slot) = slots.get(n % slots.len().max(1)).map(|slot| Target::Slot(*slot)) else { return };
                 self.give(match operation {
-                    Operation::Start => Event::StartSlot(slot),
-                    Operation::Halt => Event::StopSlot(slot),
-                    Operation::Restart => Event::RestartSlot(slot),
-                    Operation::Drop => Event::DropSlot(slot),
+                    Operation::Start => Event::Start(slot),
+                    Operation::Halt => Event::Stop(slot),
+                    Operation::Restart => Event::Restart(slot),
+                    Operation::Drop => Event::Remove(slot),
+                    Operation::Replace => Event::Reload(slot),
                 });
             }
             Forward => self.give(Event::Forward(Signal::HUP)),
-            Stop => self.give(Event::Stop),
+            Stop => self.give(Event::Shutdown),
         }
+    }
+
+    fn nth_app(&self, n: usize) -> Option<AppId> {
+        let apps = self.fleet.apps();
+        apps.get(n % apps.len().max(1)).map(|app| app.id)
+    }
+
+    fn all_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.fleet.apps().iter().flat_map(|app| &app.slots)
     }
 
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         self.let_the_asked_go();
         let (mut turns, mut at_once) = (0, 0);
-        while let Some(deadline) = self.fleet.next_deadline().filter(|deadline| *deadline <= end) {
-            at_once = if deadline > self.now { 0 } else { at_once + 1 };
+        loop {
+            let dies = self.processes.values().filter_map(|process| process.dies_at).min();
+            let Some(next) = self.fleet.next_deadline().into_iter().chain(dies).min().filter(|next| *next <= end)
+            else {
+                break;
+            };
+            at_once = if next > self.now { 0 } else { at_once + 1 };
             // With `--min-uptime 0` a whole reload may pass in no time, but not go on for ever.
-            assert!(at_once < 100, "busy loop: at {:?} something is due at {deadline:?}, again and again", self.now);
-            self.now = self.now.max(deadline);
+            assert!(at_once < 100, "busy loop: at {:?} something is due at {next:?}, again and again", self.now);
+            self.now = self.now.max(next);
             self.give(Event::Tick);
             self.let_the_asked_go();
             turns += 1;
@@ -170,15 +259,32 @@ impl World {
         self.now = end;
     }
 
+    /// Ends the workers that were asked to stop and heed it, and those whose SIGKILL takes effect now.
     fn let_the_asked_go(&mut self) {
-        while let Some((id, _)) = self.processes.iter().find(|(_, process)| process.asked && process.heeds) {
-            self.end(*id, Exit::signal(Signal::TERM));
+        let now = self.now;
+        let is_dead = |process: &Process| process.dies_at.is_some_and(|time| time <= now);
+        let goes = |process: &Process| process.was_asked && process.heeds || is_dead(process);
+        while let Some((id, process)) = self.processes.iter().find(|(_, process)| goes(process)) {
+            let signal = if is_dead(process) { Signal::KILL } else { Signal::TERM };
+            self.end(*id, Exit::signal(signal));
         }
     }
 
+    /// Ends a worker's first process, or else the rest of its group. What the first one leaves behind goes on, unless the
+    /// fleet releases it.
     fn end(&mut self, id: WorkerId, exit: Exit) {
-        self.processes.remove(&id).expect("a live process");
-        self.give(Event::Exited(id, exit));
+        let process = self.processes.get_mut(&id).expect("a live process");
+        let leaves = process.leaves && process.dies_at.is_none();
+        process.was_asked = false;
+        if !std::mem::replace(&mut process.has_no_leader, true) {
+            self.give(Event::Exited(id, exit));
+            if leaves {
+                return;
+            }
+        }
+        if self.processes.remove(&id).is_some() {
+            self.give(Event::GroupEnded(id));
+        }
     }
 
     pub fn give(&mut self, event: Event) {
@@ -187,120 +293,307 @@ impl World {
             // A replacement that is ready serves beside the old worker, but goes when the reload fails.
             let before = self.ready_holders();
             let may_lower = self.fleet.is_stopping()
-                || matches!(event, Event::Exited(..) | Event::Scale(_) | Event::ScaleTo(..))
-                || matches!(event, Event::StopSlot(_) | Event::RestartSlot(_) | Event::DropSlot(_));
-            if event == Event::Stop {
+                || matches!(event, Event::Exited(..) | Event::Scale(..) | Event::Shutdown)
+                || matches!(event, Event::Stop(_) | Event::Restart(_) | Event::Remove(_));
+            if event == Event::Shutdown {
                 self.stop_asked.get_or_insert(self.now);
+                self.stops += 1;
             }
+            self.note_overruled(&event);
             let mut effects = vec![];
             self.fleet.handle(self.now, event.clone(), &mut effects);
             effects.into_iter().for_each(|effect| self.perform(effect));
+            self.note_take_overs();
             if self.pending.is_empty() {
                 self.check(&event);
-                let cannot_overlap = self.fleet.apps().iter().any(|app| app.policy.reload == Reload::Restart);
-                if !may_lower && !cannot_overlap && event != Event::Stop {
+                let cannot_overlap = self.fleet.apps().iter().any(|app| app.policy().reload == Reload::Restart);
+                if !may_lower && !cannot_overlap {
                     assert!(self.ready() >= before, "{before} ready workers before, {} after {event:?}", self.ready());
                 }
             }
         }
+        let now = self.now;
+        let dead = self.processes.iter().find(|(_, process)| process.dies_at.is_some_and(|time| time <= now));
+        if let Some(id) = dead.map(|(id, _)| *id) {
+            self.end(id, Exit::signal(Signal::KILL));
+        }
+    }
+
+    /// Notes the slots for which another plan was made than the one that was announced.
+    fn note_overruled(&mut self, event: &Event) {
+        let target = match event {
+            Event::Scale(target, _)
+            | Event::Start(target)
+            | Event::Stop(target)
+            | Event::Restart(target)
+            | Event::Remove(target)
+            | Event::Reload(target) => *target,
+            Event::Shutdown => Target::All,
+            _ => return,
+        };
+        let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).filter(|slot| target.has_app(slot.app)).collect();
+        for slot in slots {
+            self.overrule(slot);
+        }
+    }
+
+    /// Notes the replacements that have taken over before the start that was announced.
+    fn note_take_overs(&mut self) {
+        for (id, announced) in &mut self.announced {
+            let holder = self.fleet.slot(*id).and_then(Slot::holder).map(|worker| worker.id);
+            announced.is_overruled |= holder.is_some() && holder == announced.replacement;
+        }
+        self.ended.retain(|id| self.fleet.slot(*id).is_none_or(|slot| slot.holder().is_none()));
+    }
+
+    fn overrule(&mut self, slot: SlotId) {
+        self.ended.remove(&slot);
+        self.last_start.remove(&slot);
+        self.announced.entry(slot).and_modify(|announced| announced.is_overruled = true);
+    }
+
+    fn policy_of(&self, slot: SlotId) -> &Policy {
+        self.fleet.app(slot.app).expect("an app").policy()
+    }
+
+    fn process(&mut self, worker: WorkerId) -> &mut Process {
+        self.processes.get_mut(&worker).unwrap_or_else(|| panic!("{worker:?} is not alive"))
     }
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Spawn { worker, .. } if !self.forks => {
-                self.pending.push_back(Event::SpawnFailed(worker, SpawnError::NotNow("no room".into())));
+            Effect::Spawn { worker, slot, generation, workers } => {
+                assert_eq!(workers, self.fleet.app(slot.app).expect("an app").wanted());
+                self.spawn(worker, slot, generation);
             }
-            Effect::Spawn { worker, .. } if !self.program => {
-                let error = SpawnError::Program { status: 127, message: "not found".into() };
-                self.pending.push_back(Event::SpawnFailed(worker, error));
-            }
-            Effect::Spawn { worker, slot, generation } => {
-                let process = Process { slot, generation, heeds: self.heeds, asked: false };
-                assert!(self.processes.insert(worker, process).is_none(), "{worker:?} twice");
-                self.spawned.push((self.now, slot, generation));
-                self.pending.push_back(Event::Spawned(worker));
-                if self.eager {
-                    self.pending.push_back(Event::Ready(worker, ReadySignal::Notify));
+            Effect::Drain(worker, plan) => self.drain(worker, plan),
+            Effect::Signal { worker, .. } | Effect::Kill(worker) if self.was_refused(worker) => {}
+            Effect::Signal { worker, signal, to_group } => {
+                let now = self.now;
+                let process = self.process(worker);
+                if signal != Signal::TERM {
+                    return;
                 }
-            }
-            Effect::Signal(worker, _) | Effect::Ask(worker) | Effect::Kill(worker) if self.was_refused(worker) => {}
-            Effect::Retire(_) => {}
-            Effect::Ask(worker) => {
-                let process = self.processes.get_mut(&worker).expect("only live workers are asked");
-                if process.heeds {
-                    self.pending.push_back(Event::Finished(worker));
-                }
-            }
-            Effect::Signal(worker, signal) => {
-                let process = self.processes.get_mut(&worker).expect("only live workers are signalled");
-                process.asked |= signal == Signal::TERM;
+                assert!(to_group || !process.has_no_leader, "the first process of {worker:?} has ended");
+                let (begun, plan) = process.plan.expect("a stop begins with its plan");
+                assert!(now <= begun + plan.signal_after || process.has_no_leader, "the stop signal comes late");
+                process.was_asked = true;
             }
             Effect::Kill(worker) => {
-                self.processes.remove(&worker).expect("only live workers are killed");
-                self.pending.push_back(Event::Exited(worker, Exit::signal(Signal::KILL)));
+                let dies_at = self.now + self.kill_takes;
+                let (now, stops) = (self.now, self.stops);
+                let process = self.process(worker);
+                process.dies_at.get_or_insert(dies_at);
+                if let Some((begun, plan)) = process.plan {
+                    assert!(now <= begun + plan.kill_after, "SIGKILL comes late");
+                    assert!(stops > 1 || now == begun + plan.kill_after, "SIGKILL comes early");
+                }
+                self.pending.push_back(Event::Killed(worker));
+            }
+            Effect::Release(worker) => drop(self.processes.remove(&worker)),
+            Effect::ClosePorts(app) => {
+                assert!(self.closed.insert(app), "the ports of {app:?} are closed twice");
+                let delay = self.fleet.app(app).expect("an app").policy().drain_delay;
+                let asked = self.stop_asked.expect("ports are closed only when the container stops");
+                assert!(self.stops > 1 || self.now >= asked + delay, "ports are closed before the drain delay is over");
+                // From now on the app's workers are asked to stop, and none is started.
+                let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).filter(|slot| slot.app == app).collect();
+                slots.into_iter().for_each(|slot| self.overrule(slot));
             }
             Effect::Prepare(app, generation) => {
                 let result = if self.reads { Ok(()) } else { Err("no such file".to_owned()) };
                 self.pending.push_back(Event::Prepared(app, generation, result));
             }
-            Effect::Report(report) => self.reports.push(report),
+            Effect::KeepGenerations(app, kept) => {
+                for slot in &self.fleet.app(app).expect("an app").slots {
+                    assert!(kept.contains(&slot.generation), "generation {} is still used", slot.generation);
+                }
+            }
+            Effect::SlotRemoved(slot) => {
+                self.announced.remove(&slot);
+                self.ended.remove(&slot);
+                self.last_start.remove(&slot);
+            }
+            Effect::Report(report) => self.judge(report),
         }
     }
 
-    /// Whether the fleet is about to hear that this worker could not be started.
+    fn spawn(&mut self, worker: WorkerId, slot: SlotId, generation: u32) {
+        // The fleet has handled the whole event by now: the worker is in its part of the slot.
+        let is_replacement = self.fleet.slot(slot).is_some_and(|slot| slot.incoming.iter().any(|one| one.id == worker));
+        if is_replacement {
+            self.overrule(slot);
+        } else {
+            assert!(!self.ended.contains(&slot), "{slot:?} is started again, and nobody has asked for it");
+            if let Some(announced) = self.announced.remove(&slot).filter(|announced| !announced.is_overruled) {
+                assert_eq!(announced.start_at, self.now, "{slot:?} is started at another time than announced");
+            }
+        }
+        if !self.forks {
+            self.pending.push_back(Event::SpawnFailed(worker, SpawnError::NotNow("no room".into())));
+            return;
+        }
+        if !is_replacement && let Some(last) = self.last_start.insert(slot, self.now) {
+            let shortest = self.policy_of(slot).backoff.delay(0, -1.0);
+            assert!(self.now - last >= shortest, "{slot:?} is started again after {:?}", self.now - last);
+        }
+        if !self.program {
+            let error = SpawnError::Program { status: 127, message: "not found".into() };
+            self.pending.push_back(Event::SpawnFailed(worker, error));
+            return;
+        }
+        let process = Process {
+            slot,
+            generation,
+            heeds: self.heeds,
+            leaves: self.leaves,
+            was_asked: false,
+            plan: None,
+            has_bound: false,
+            listens: false,
+            has_no_leader: false,
+            dies_at: None,
+        };
+        assert!(self.processes.insert(worker, process).is_none(), "{worker:?} twice");
+        self.spawned.push((self.now, slot, generation));
+        self.pending.push_back(Event::Spawned(worker));
+        if self.eager {
+            let process = self.process(worker);
+            (process.has_bound, process.listens) = (true, true);
+            self.pending.push_back(Event::Listens(worker, EAGER_PORT.to_string()));
+            let signals = [ReadySignal::Notify, ReadySignal::Message, ReadySignal::Probe];
+            self.pending.extend(signals.map(|signal| Event::Ready(worker, signal)));
+        }
+    }
+
+    fn drain(&mut self, worker: WorkerId, plan: StopPlan) {
+        if self.was_refused(worker) {
+            return;
+        }
+        let now = self.now;
+        assert!(plan.signal_after <= plan.kill_after && plan.handler_after <= plan.signal_after, "{plan:?}");
+        assert!(plan.idle_for < plan.signal_after || plan.idle_for.is_zero(), "{plan:?}");
+        assert_eq!(plan.request.is_none(), plan.signal_after.is_zero(), "{plan:?}");
+        let process = self.process(worker);
+        assert!(process.plan.replace((now, plan)).is_none(), "the stop of {worker:?} begins twice");
+        if plan.request.is_some() && process.heeds {
+            self.pending.push_back(Event::Drained(worker));
+        }
+    }
+
+    /// Holds a report against what has happened, and notes what it announces.
+    fn judge(&mut self, report: Report) {
+        match &report {
+            Report::NotReady { slot, after, .. } => {
+                let patience = self.policy_of(*slot).ready_timeout;
+                assert!(*after >= patience, "judged not ready after {after:?}, before the timeout of {patience:?}");
+            }
+            Report::Ready { slot, worker, .. } => {
+                let is_auto = matches!(self.policy_of(*slot).readiness, Readiness::Auto { .. });
+                let process = self.process(*worker);
+                let serves = !process.has_bound || process.listens;
+                assert!(
+                    !is_auto || serves,
+                    "{worker:?} is called ready, and nobody waits at the port that it has bound"
+                );
+            }
+            Report::Exited { slot, role, next, exit, .. } => {
+                if matches!(role, Role::Holder) && matches!(next, Next::Restart | Next::Backoff { .. }) {
+                    let policy = self.policy_of(*slot);
+                    let is_failure = exit.kind != ExitKind::Code(0);
+                    assert!(policy.restart != Restart::Never, "started again under `never`");
+                    assert!(policy.restart != Restart::OnFailure || is_failure, "started again after a success");
+                }
+                self.note_announced(*slot, *role, *next);
+            }
+            Report::StartFailed { slot, next, .. } => self.note_announced(*slot, Role::Holder, *next),
+            _ => {}
+        }
+        self.reports.push(report);
+    }
+
+    fn note_announced(&mut self, slot: SlotId, role: Role, next: Next) {
+        let start_at = match next {
+            Next::Restart => self.now,
+            Next::Backoff { wait, .. } => self.now + wait,
+            Next::GiveUp { .. } | Next::Finished => {
+                self.ended.insert(slot);
+                return;
+            }
+            Next::Gone => return,
+        };
+        assert!(role != Role::Leaving, "a restart is announced of a worker that is not wanted");
+        let replacement = self.fleet.slot(slot).and_then(|slot| slot.incoming.as_ref()).map(|worker| worker.id);
+        self.announced.insert(slot, Announced { start_at, replacement, is_overruled: false });
+    }
+
+    /// True if the fleet is about to hear that this worker could not be started.
     fn was_refused(&self, worker: WorkerId) -> bool {
         self.pending.iter().any(|event| matches!(event, Event::SpawnFailed(id, _) if *id == worker))
     }
 
-    /// What must hold after every event.
+    /// Asserts what must hold after every event.
     fn check(&self, event: &Event) {
         for app in self.fleet.apps() {
             for slot in &app.slots {
                 for worker in slot.workers() {
                     let process = self.processes.get(&worker.id).unwrap_or_else(|| {
+                        // Its group has just ended; the fleet hears of that next.
                         panic!("after {event:?}: slot {:?} holds {worker:?}, which is dead", slot.id)
                     });
                     assert_eq!((process.slot, process.generation), (slot.id, worker.generation));
+                }
+                if let Some(announced) = self.announced.get(&slot.id).filter(|announced| !announced.is_overruled) {
+                    let waits = slot.state == SlotState::Backoff(announced.start_at) && announced.start_at > self.now;
+                    assert!(waits, "after {event:?}: a start was announced, and {:?} is {:?}", slot.id, slot.state);
                 }
             }
             assert!(
                 app.slots.is_sorted_by(|a, b| a.id.index < b.id.index),
                 "slots have numbers of their own, in order"
             );
-            let width = match app.policy.reload {
+            let width = match app.policy().reload {
                 Reload::Rolling(width) => width as usize,
                 Reload::Restart => 1,
             };
             let new =
                 app.slots.iter().filter_map(|slot| slot.incoming.as_ref()).filter(|new| !new.is_leaving()).count();
             assert!(new <= width, "{new} replacements under way, at most {width} may be");
-            assert!(new == 0 || app.rollout.is_some(), "a replacement without a reload");
+            assert!(new == 0 || app.rollout.is_some(), "a replacement without a rollout");
             assert!(app.wanted() >= 1);
         }
         let known = self.fleet.apps().iter().flat_map(|app| &app.slots).flat_map(Slot::workers).count();
         assert_eq!(known, self.processes.len(), "after {event:?}: every process belongs to a slot");
-        if let Some(asked) = self.stop_asked {
-            let policies = || self.fleet.apps().iter().map(|app| &app.policy);
-            let patience = policies().map(|policy| policy.drain_delay + policy.stop_timeout).max().unwrap();
-            assert!(
-                self.now <= asked + patience || self.processes.is_empty(),
-                "still running {patience:?} after the stop"
-            );
+        self.check_that_the_stop_is_in_time();
+    }
+
+    /// Every app stops by its own clock.
+    fn check_that_the_stop_is_in_time(&self) {
+        let Some(asked) = self.stop_asked else { return };
+        for app in self.fleet.apps() {
+            // A kill that does not take effect is given up after 5 s.
+            let patience = app.policy().drain_delay + app.policy().stop.timeout + self.kill_takes.min(5000 * MS);
+            let is_over = self.now <= asked + patience || app.slots.iter().all(|slot| slot.workers().next().is_none());
+            assert!(is_over, "{:?} still runs {patience:?} after the stop", app.id);
         }
     }
 
     fn ready_holders(&self) -> usize {
-        let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
-        slots.filter(|slot| slot.holder().is_some_and(|worker| worker.phase == Phase::Ready)).count()
+        self.all_slots().filter(|slot| slot.holder().is_some_and(Worker::is_ready)).count()
     }
 
-    /// Slots with a worker that serves.
+    /// The number of slots with a worker that serves.
     pub fn ready(&self) -> usize {
-        self.fleet.apps().iter().flat_map(|app| &app.slots).filter(|slot| slot.is_ready()).count()
+        self.all_slots().filter(|slot| slot.is_ready()).count()
     }
 
     pub fn running(&self) -> usize {
         self.processes.len()
+    }
+
+    /// The number of workers that were not sent SIGKILL.
+    pub fn running_and_not_killed(&self) -> usize {
+        self.processes.values().filter(|process| process.dies_at.is_none()).count()
     }
 
     /// The generation of each live worker, in the order of their starts.

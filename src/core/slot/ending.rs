@@ -1,78 +1,163 @@
-//! How a slot's processes end, and what follows: the other half of [`Slot`].
+//! Handles the ends of a slot's processes: exits, failed starts, and processes that cannot be killed.
 
 use super::*;
 
 impl Slot {
-    /// One of its processes ended.
-    pub(in super::super) fn exited(&mut self, id: WorkerId, exit: Exit, turn: &mut Turn) -> Upshot {
-        // It may have been ready already, and its end be heard of first: the loop was busy, or the machine.
-        let grown_up = |phase| matches!(phase, Phase::Starting { until } if until <= turn.now);
-        if self.is_ready_by_uptime(turn) && self.find(id).is_some_and(|worker| grown_up(worker.phase)) {
-            self.ready(id, ReadySignal::Uptime, turn);
+    /// The worker's first process has ended.
+    pub(in super::super) fn on_exited(
+        &mut self,
+        id: WorkerId,
+        exit: Exit,
+        profile: &Profile,
+        context: &mut Context,
+    ) -> Outcome {
+        let Some(worker) = self.find(id) else { return Outcome::Nothing };
+        if worker.waits_for_group(exit, &profile.policy, context) {
+            return Outcome::Nothing;
         }
-        let (slot, role) = (self.id, self.role(id));
-        let is = |worker: &mut Worker| worker.id == id;
-        let report = |started: Time, next: Next, turn: &mut Turn| {
-            let lived = turn.now - started;
-            turn.report(Report::Exited { slot, worker: id, role, exit, lived, next });
-            lived
-        };
-        if let Some(worker) = self.outgoing.take_if(is) {
-            report(worker.started, Next::Gone, turn);
-            return Upshot::Nothing;
-        }
-        if let Some(worker) = self.incoming.take_if(is) {
-            let lived = report(worker.started, Next::Gone, turn);
-            return match worker.is_leaving() {
-                true => Upshot::Nothing,
-                false => Upshot::ReplacementFailed(RolloutError::Exited { slot, worker: id, exit, lived }),
-            };
-        }
-        if let Some(worker) = self.holder().filter(|worker| worker.id == id).cloned() {
-            // Who is stopped for not being ready has failed, with whatever code it ends.
-            let succeeded = exit.how == ExitKind::Code(0) && role == Role::Late;
-            self.last_exit = Some(if succeeded { Exit::code(1) } else { exit });
-            let next = match worker.phase {
-                Phase::Forked { .. } | Phase::Starting { .. } => self.tally.exited(exit, false, turn),
-                Phase::Ready => self.tally.exited(exit, turn.now - worker.started >= turn.policy.min_uptime, turn),
-                Phase::Draining { why: StopReason::NotReady, .. }
-                | Phase::Killing { why: StopReason::NotReady, .. } => self.tally.crashed(false, turn),
-                Phase::Draining { why: StopReason::Unwanted, .. }
-                | Phase::Killing { why: StopReason::Unwanted, .. } => Next::Gone,
-            };
-            self.place = SlotState::after(next, turn.now);
-            report(worker.started, next, turn);
-        }
-        Upshot::Nothing
+        self.on_ended(id, exit, profile, context)
     }
 
-    /// One of its processes could not be started.
-    pub(in super::super) fn spawn_failed(&mut self, id: WorkerId, error: SpawnError, turn: &mut Turn) -> Upshot {
+    /// No process of the worker's group is left, after its first one has ended.
+    pub(in super::super) fn on_group_ended(
+        &mut self,
+        id: WorkerId,
+        profile: &Profile,
+        context: &mut Context,
+    ) -> Outcome {
+        match self.find(id).and_then(|worker| worker.leader_exit()) {
+            Some(exit) => self.on_ended(id, exit, profile, context),
+            None => Outcome::Nothing,
+        }
+    }
+
+    fn on_ended(&mut self, id: WorkerId, exit: Exit, profile: &Profile, context: &mut Context) -> Outcome {
+        // It may have been ready already, and its end be seen first: the loop was busy, or the machine.
+        let rule = self.uptime_rule(profile);
+        if self.find(id).is_some_and(|worker| worker.is_ready_by_uptime(rule, context.now)) {
+            self.become_ready(id, ReadySignal::Uptime, profile, context);
+        }
+        let (Some(part), role) = (self.part_of(id), self.role(id)) else { return Outcome::Nothing };
+        let Some(worker) = self.remove(part) else { return Outcome::Nothing };
+        context.effects.push(Effect::Release(id));
+        let slot = self.id;
+        let lived = context.now - worker.started;
+        let stop_took = worker.stop_since().map(|since| context.now - since);
+        let report = |next| Report::Exited { slot, worker: id, role, exit, lived, stop_took, next };
+        match part {
+            Part::Outgoing => {
+                context.report(report(Next::Gone));
+                Outcome::Nothing
+            }
+            Part::Incoming => {
+                context.report(report(Next::Gone));
+                match worker.is_leaving() {
+                    true => Outcome::Nothing,
+                    false => Outcome::RolloutFailed(RolloutError::Exited { slot, worker: id, exit, lived }),
+                }
+            }
+            Part::Holder => {
+                // One that is stopped for not being ready has failed, with whatever code it ends.
+                let has_succeeded = exit.kind == ExitKind::Code(0) && role == Role::Late;
+                self.last_exit = Some(if has_succeeded { Exit::code(1) } else { exit });
+                let end = match worker.stop_reason() {
+                    Some(StopReason::NotReady) => End::NotReady,
+                    Some(StopReason::Unwanted) => End::Unwanted,
+                    None => End::Exited { exit, lived, was_ready: worker.is_ready() },
+                };
+                let next = self.next_after(end, profile, context);
+                context.report(report(next));
+                Outcome::Nothing
+            }
+        }
+    }
+
+    /// The worker could not be started.
+    pub(in super::super) fn on_spawn_failed(
+        &mut self,
+        id: WorkerId,
+        error: SpawnError,
+        profile: &Profile,
+        context: &mut Context,
+    ) -> Outcome {
+        let Some(part) = self.part_of(id) else { return Outcome::Nothing };
+        let Some(worker) = self.remove(part) else { return Outcome::Nothing };
+        context.effects.push(Effect::Release(id));
         let slot = self.id;
         let (SpawnError::NotNow(message) | SpawnError::Program { message, .. }) = &error;
-        let message = message.clone();
-        if let Some(worker) = self.incoming.take_if(|worker| worker.id == id) {
-            turn.report(Report::StartFailed { slot, worker: id, error: message.clone(), next: Next::Gone });
-            return match worker.is_leaving() {
-                true => Upshot::Nothing,
-                false => Upshot::ReplacementFailed(RolloutError::Start { slot, error: message }),
-            };
-        }
-        if self.outgoing.take_if(|worker| worker.id == id).is_some() {
-            return Upshot::Nothing;
-        }
-        let Some(holder) = self.holder().filter(|worker| worker.id == id) else { return Upshot::Nothing };
-        let leaving = holder.is_leaving();
-        let next = match error {
-            _ if leaving => Next::Gone,
-            SpawnError::NotNow(_) => self.tally.refused(turn),
-            SpawnError::Program { status, .. } => {
-                self.last_exit = Some(Exit::code(status));
-                if turn.proven { self.tally.crashed(false, turn) } else { Next::GiveUp { crashes: 1 } }
+        let error_text = message.clone();
+        let report = |next| Report::StartFailed { slot, worker: id, error: error_text.clone(), next };
+        match part {
+            Part::Outgoing => {
+                context.report(report(Next::Gone));
+                Outcome::Nothing
             }
-        };
-        self.place = SlotState::after(next, turn.now);
-        turn.report(Report::StartFailed { slot, worker: id, error: message, next });
-        Upshot::Nothing
+            Part::Incoming => {
+                context.report(report(Next::Gone));
+                match worker.is_leaving() {
+                    true => Outcome::Nothing,
+                    false => Outcome::RolloutFailed(RolloutError::Start { slot, error: error_text }),
+                }
+            }
+            Part::Holder => {
+                let end = match error {
+                    _ if worker.is_leaving() => End::Unwanted,
+                    SpawnError::NotNow(_) => End::NoRoom,
+                    SpawnError::Program { status, .. } => {
+                        self.last_exit = Some(Exit::code(status));
+                        End::NoProgram { has_run: profile.has_run }
+                    }
+                };
+                let next = self.next_after(end, profile, context);
+                context.report(report(next));
+                Outcome::Nothing
+            }
+        }
+    }
+
+    /// The worker is still there long after SIGKILL, and is waited for no longer.
+    pub(super) fn on_given_up(&mut self, id: WorkerId, profile: &Profile, context: &mut Context) -> Outcome {
+        let Some(part) = self.part_of(id) else { return Outcome::Nothing };
+        let Some(worker) = self.remove(part) else { return Outcome::Nothing };
+        context.effects.push(Effect::Release(id));
+        let slot = self.id;
+        context.report(Report::GivenUp { slot, worker: id });
+        match part {
+            // It may serve on, beside the new one.
+            Part::Outgoing => Outcome::RolloutFailed(RolloutError::OldRemains { slot, worker: id }),
+            Part::Incoming => Outcome::Nothing,
+            Part::Holder => {
+                let end = match worker.stop_reason() {
+                    Some(StopReason::NotReady) => End::NotReady,
+                    Some(StopReason::Unwanted) | None => End::Unwanted,
+                };
+                self.next_after(end, profile, context);
+                Outcome::Nothing
+            }
+        }
+    }
+
+    /// Decides what follows the end of the holder, by the one door that there is.
+    fn next_after(&mut self, end: End, profile: &Profile, context: &mut Context) -> Next {
+        let is_wanted = self.desired == Desired::Up && profile.is_wanted();
+        let end = if is_wanted { end } else { End::Unwanted };
+        let next = self.budget.next(&end, &profile.policy, context.jitter);
+        self.state = SlotState::after(next, context.now);
+        next
+    }
+
+    /// Takes a process out of its part of the slot.
+    fn remove(&mut self, part: Part) -> Option<Worker> {
+        match part {
+            Part::Incoming => self.incoming.take(),
+            Part::Outgoing => self.outgoing.take(),
+            Part::Holder => match std::mem::replace(&mut self.state, SlotState::Vacant) {
+                SlotState::Held(worker) => Some(worker),
+                other => {
+                    self.state = other;
+                    None
+                }
+            },
+        }
     }
 }

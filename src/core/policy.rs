@@ -1,0 +1,80 @@
+//! Defines an app's policy: the settings that the machine decides by.
+
+use super::{Backoff, ReadySignal, Signal};
+use std::time::Duration;
+
+/// The settings of an app that the machine decides by. Their meaning is the README's settings table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each is the setting of the same name
+pub struct Policy {
+    pub instances: u32,
+    pub restart: Restart,
+    pub stop_exit_codes: Vec<u8>,
+    pub min_uptime: Duration,
+    pub stable_after: Duration,
+    pub max_restarts: u32,
+    pub backoff: Backoff,
+    pub readiness: Readiness,
+    pub ready_timeout: Duration,
+    /// Liveness probes in a row that fail before the worker is replaced; 0: there are no probes.
+    pub live_failures: u32,
+    pub stop: StopPolicy,
+    pub drain_delay: Duration,
+    pub reload: Reload,
+}
+
+/// The settings by which a worker is stopped: [`StopPlan`](super::StopPlan) is made from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopPolicy {
+    /// The signal that asks a worker to stop.
+    pub signal: Signal,
+    /// The time from the request to SIGKILL.
+    pub timeout: Duration,
+    /// The request over the worker's channel that comes before the signal, if it has a channel.
+    pub request: Option<DrainKind>,
+    /// The signal goes to the worker's whole process group from the start.
+    pub to_group: bool,
+}
+
+/// The way in which a worker is asked over its channel to finish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainKind {
+    /// By Node's cluster module: its servers hand out no more connections, and what is under way is finished.
+    Cluster,
+    /// By the message `'shutdown'` (`--stop-message`).
+    Message,
+}
+
+/// The choice of exits after which a worker is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the setting's own words
+pub enum Restart {
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// The way by which a worker becomes ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// As soon as its program runs.
+    Spawn,
+    /// When it has lived for `min_uptime`.
+    Uptime,
+    /// When it gives this signal.
+    Signal(ReadySignal),
+    /// By the first signal that it gives, or by its uptime; a successor must give the signal that its predecessor gave.
+    Auto {
+        /// rinit can see whether a worker listens. Then uptime counts only when `ready_timeout` is over without a signal.
+        sees_listening: bool,
+    },
+}
+
+/// The way in which a reload replaces workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// This many at a time, the new one beside the old.
+    Rolling(u32),
+    /// One at a time, the old one stopped before the new one starts.
+    Restart,
+}

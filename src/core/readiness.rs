@@ -1,0 +1,145 @@
+//! Judges readiness: the signals that a worker has given against those that are expected of it.
+
+use super::{Policy, Readiness};
+
+/// A way by which a worker shows that it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadySignal {
+    /// Its program runs (`--ready spawn`).
+    Spawned,
+    /// It has lived for `min_uptime`, or for `ready_timeout` without a signal.
+    Uptime,
+    /// It said `READY=1` to its `NOTIFY_SOCKET`, as `sd_notify(3)` does.
+    Notify,
+    /// It answered rinit's probe, or wrote the newline that was asked for.
+    Probe,
+    /// It waits for connections on a port that rinit shares among the workers.
+    Listen,
+    /// It sent `'ready'` over Node's channel.
+    Message,
+}
+
+/// The signals that a worker has given within its ready timeout. Later ones bind nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    notify: bool,
+    probe: bool,
+    message: bool,
+    /// It has bound a port that rinit shares.
+    bound: bool,
+    /// The addresses at which it waits for connections, in the order in which it began to.
+    addresses: Vec<String>,
+}
+
+/// The signals that a worker must give under `--ready auto`, known from its predecessors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// This signal; and it must listen at this address, if its predecessor did.
+    Signal(ReadySignal, Option<String>),
+    /// None: such workers give no signal.
+    Silent,
+}
+
+/// The moment at which uptime makes a worker ready that gives no signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UptimeRule {
+    /// It never does: without a signal within the ready timeout, the worker has failed.
+    Never,
+    /// When it has lived for `min_uptime`.
+    AfterMinUptime,
+    /// When it has lived for `ready_timeout`: then it counts as a worker that gives no signal.
+    AfterReadyTimeout,
+}
+
+/// An app keeps at most this many addresses of a worker; the rest tell nothing more.
+const MAX_ADDRESSES: usize = 16;
+
+impl Evidence {
+    /// Adds a signal.
+    pub(super) fn add(&mut self, signal: ReadySignal) {
+        match signal {
+            ReadySignal::Notify => self.notify = true,
+            ReadySignal::Probe => self.probe = true,
+            ReadySignal::Message => self.message = true,
+            ReadySignal::Spawned | ReadySignal::Uptime | ReadySignal::Listen => {}
+        }
+    }
+
+    /// Adds a port that is bound, and at which nobody waits for connections yet.
+    pub(super) fn add_bound(&mut self) {
+        self.bound = true;
+    }
+
+    /// Adds an address at which the worker waits for connections.
+    pub(super) fn add_address(&mut self, address: String) {
+        self.bound = true;
+        if self.addresses.len() < MAX_ADDRESSES && !self.addresses.contains(&address) {
+            self.addresses.push(address);
+        }
+    }
+
+    /// The addresses at which the worker waits for connections.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// True if the worker waits for connections on a shared port.
+    pub(super) fn listens(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+
+    /// True if the worker has bound a port at which nobody waits for connections: whatever else it says, it does not serve.
+    pub(super) fn is_bound_only(&self) -> bool {
+        self.bound && !self.listens()
+    }
+
+    fn has(&self, signal: ReadySignal) -> bool {
+        match signal {
+            ReadySignal::Notify => self.notify,
+            ReadySignal::Probe => self.probe,
+            ReadySignal::Message => self.message,
+            ReadySignal::Listen => self.listens(),
+            ReadySignal::Spawned | ReadySignal::Uptime => false,
+        }
+    }
+
+    /// The signal that says most: a worker's own word counts for more than that it listens.
+    fn strongest(&self) -> Option<ReadySignal> {
+        let order = [ReadySignal::Message, ReadySignal::Notify, ReadySignal::Probe, ReadySignal::Listen];
+        order.into_iter().find(|signal| self.has(*signal))
+    }
+
+    /// The signal that makes the worker ready, if it has given it.
+    pub(super) fn shows(&self, readiness: Readiness, expected: Option<&Expectation>) -> Option<ReadySignal> {
+        match (readiness, expected) {
+            (Readiness::Spawn | Readiness::Uptime, _) => None,
+            (Readiness::Signal(signal), _) => self.has(signal).then_some(signal),
+            (Readiness::Auto { .. }, _) if self.is_bound_only() => None,
+            (Readiness::Auto { .. }, Some(Expectation::Signal(signal, address))) => {
+                let is_there = address.as_ref().is_none_or(|address| self.addresses.contains(address));
+                (self.has(*signal) && is_there).then_some(*signal)
+            }
+            (Readiness::Auto { .. }, Some(Expectation::Silent) | None) => self.strongest(),
+        }
+    }
+
+    /// The expectation for a successor of this worker, if it gave a signal at all.
+    pub(super) fn expectation(&self) -> Option<Expectation> {
+        Some(Expectation::Signal(self.strongest()?, self.addresses.first().cloned()))
+    }
+}
+
+impl UptimeRule {
+    /// The rule for a worker of whose slot this is expected. `is_app_silent`: a sibling has turned out to give no signal.
+    pub(super) fn new(policy: &Policy, expected: Option<&Expectation>, is_app_silent: bool) -> UptimeRule {
+        match (policy.readiness, expected) {
+            (Readiness::Spawn | Readiness::Signal(_), _) => UptimeRule::Never,
+            (Readiness::Uptime, _) => UptimeRule::AfterMinUptime,
+            (Readiness::Auto { .. }, Some(Expectation::Signal(..))) => UptimeRule::Never,
+            (Readiness::Auto { .. }, Some(Expectation::Silent)) => UptimeRule::AfterMinUptime,
+            (Readiness::Auto { .. }, None) if is_app_silent => UptimeRule::AfterMinUptime,
+            (Readiness::Auto { sees_listening: true }, None) => UptimeRule::AfterReadyTimeout,
+            (Readiness::Auto { sees_listening: false }, None) => UptimeRule::AfterMinUptime,
+        }
+    }
+}
