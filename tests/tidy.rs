@@ -1,6 +1,6 @@
 //! What `ARCHITECTURE.md` promises of the source, held against the source.
 
-use rinit::config::{Mode, SETTINGS, Setting};
+use rinit::config::{APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,12 +75,8 @@ fn no_source_file_is_longer_than_a_reader_can_hold() {
 #[test]
 fn the_readme_lists_every_setting_as_it_is() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let table = |mode| {
-        let rows = SETTINGS.iter().filter(|setting| setting.mode == mode).map(row);
-        rows.collect::<String>()
-    };
-    for mode in [Mode::Supervisor, Mode::Init] {
-        let table = table(mode);
+    for table in [APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS] {
+        let table = table.iter().map(row).collect::<String>();
         assert!(readme.contains(&table), "README.md must hold this table:\n{table}");
     }
 }
@@ -88,10 +84,11 @@ fn the_readme_lists_every_setting_as_it_is() {
 fn row(setting: &Setting) -> String {
     let cell = |text: &str| text.replace('|', "\\|");
     let letter = setting.letter.map_or(String::new(), |letter| format!("-{letter}, "));
-    let value = if setting.value.is_empty() { String::new() } else { format!(" {}", cell(setting.value)) };
+    let form = if setting.form.is_empty() { String::new() } else { format!(" {}", cell(setting.form)) };
     let repeats = if setting.repeats { " (repeats)" } else { "" };
-    let default = if setting.default == "–" { "–".into() } else { format!("`{}`", setting.default) };
-    format!("| `{letter}--{}{value}`{repeats} | {default} | {} |\n", setting.flag, cell(setting.help))
+    let default = (setting.default)();
+    let default = if default == NO_DEFAULT { default } else { format!("`{}`", cell(&default)) };
+    format!("| `{letter}--{}{form}`{repeats} | {default} | {} |\n", setting.flag, cell(setting.help))
 }
 
 #[test]

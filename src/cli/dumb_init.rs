@@ -1,14 +1,14 @@
-//! Called as `dumb-init`: its options (`+hvVcr:`), meanings and exit codes.
+//! Parses the command line of dumb-init (`+hvVcr:`), with its meanings and exit codes.
 
 use super::*;
-use crate::config::rewrite;
+use crate::config::{Rewrite, Value};
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
     match options(arguments, environment) {
         Ok(Ok(options)) if !options.command.is_empty() => Invocation::Init(options),
         Ok(Ok(_)) => Invocation::refuse(help::DUMB_INIT, 1),
-        // It prints these on stderr, and exits with 0.
+        // dumb-init prints its help and version on stderr, and exits with 0.
         Ok(Err(text)) => Invocation::refuse(text, 0),
         Err(error) => Invocation::refuse(format!("dumb-init: {error}\n{}", help::DUMB_INIT), 1),
     }
@@ -29,7 +29,10 @@ fn options(
             Arg::Short('V') | Arg::Long("version") => return Ok(Err("dumb-init v1.2.5\n")),
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.level = 3,
             Arg::Short('c') | Arg::Long("single-child") => single_child = true,
-            Arg::Short('r') | Arg::Long("rewrite") => rewrites.push(rewrite(&parser.value()?.string()?)?),
+            Arg::Short('r') | Arg::Long("rewrite") => {
+                let Rewrite(from, to) = Rewrite::parse(&parser.value()?.string()?)?;
+                rewrites.push((from, to));
+            }
             Arg::Value(word) => {
                 options.command = std::iter::once(word).chain(parser.raw_args()?).collect();
                 break;

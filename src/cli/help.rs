@@ -1,7 +1,7 @@
-//! What `--help` and `--version` print.
+//! Writes the texts of `--help`, `--version` and `--license`.
 
 use super::verbs;
-use crate::config::{Mode, SETTINGS, Setting};
+use crate::config::{APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
 
 pub(super) const LICENSE: &str =
     "rinit is free software under the MIT license or the Apache License 2.0, as you choose.\n";
@@ -36,7 +36,7 @@ pub(super) fn rinit() -> String {
         "rinit [OPTIONS] [--] COMMAND [ARG]...
 rinit VERB ...
 
-Runs COMMAND as a container's init: reaps zombies, forwards signals, exits with its code.
+Runs COMMAND as the init of a container: reaps zombies, forwards signals, exits with its code.
 With -i it runs COMMAND as several workers: restarts those that crash, reloads them one by one
 on SIGHUP, and brings their output to its own.
 
@@ -46,12 +46,11 @@ Durations need a unit: 500ms, 10s, 1m; 0 alone is allowed.
 Workers (with -i):
 ",
     );
-    SETTINGS
-        .iter()
-        .filter(|setting| setting.mode == Mode::Supervisor)
-        .for_each(|setting| text.push_str(&entry(setting)));
+    text.extend(APP_SETTINGS.iter().map(entry));
+    text.push_str("\nThe container (with -i):\n");
+    text.extend(CONTAINER_SETTINGS.iter().map(entry));
     text.push_str("\nOne child (without -i):\n");
-    SETTINGS.iter().filter(|setting| setting.mode == Mode::Init).for_each(|setting| text.push_str(&entry(setting)));
+    text.extend(INIT_SETTINGS.iter().map(entry));
     text.push_str(
         "  -s, -p SIG, -v, -w, -g, -e CODE, -c/--single-child
       as in tini and dumb-init, with their variables (TINI_…, DUMB_INIT_…)
@@ -70,12 +69,12 @@ Verbs, inside a container whose PID 1 is rinit with workers (docker exec app rin
 
 fn entry(setting: &Setting) -> String {
     let letter = setting.letter.map_or(String::new(), |letter| format!("-{letter}, "));
-    let value = if setting.value.is_empty() { String::new() } else { format!(" {}", setting.value) };
-    let default = match setting.default {
-        "–" => String::new(),
+    let form = if setting.form.is_empty() { String::new() } else { format!(" {}", setting.form) };
+    let default = match (setting.default)() {
+        none if none == NO_DEFAULT => String::new(),
         default => format!(" (default: {default})"),
     };
     let repeats = if setting.repeats { "; may be given several times" } else { "" };
     let help = setting.help.replace('`', "");
-    format!("  {letter}--{}{value}\n      {help}{repeats}{default}\n", setting.flag)
+    format!("  {letter}--{}{form}\n      {help}{repeats}{default}\n", setting.flag)
 }

@@ -1,4 +1,4 @@
-//! The command line: which program rinit is called as, and what it is asked to do.
+//! Parses the command line under the name that rinit is called by, and merges it with the environment.
 
 mod dumb_init;
 mod help;
@@ -6,23 +6,23 @@ mod rinit;
 mod tini;
 pub mod verbs;
 
-use crate::config::{Refusal, Settings};
+use crate::config::{Refusal, SupervisorConfig};
 use crate::init;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// What is to be done.
+/// The action that the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
     /// Run one child.
     Init(init::Options),
-    /// Run workers. Beside them, what is odd and no fault.
-    Supervise(Settings, Vec<String>),
-    /// Ask the rinit that runs the container.
+    /// Run workers, and log these warnings.
+    Supervise(SupervisorConfig, Vec<String>),
+    /// Call the rinit that runs the container.
     Verb(verbs::Call),
-    /// Print that and exit with 0.
+    /// Print this text and exit with 0.
     Print(String),
-    /// Say that on stderr, and nothing else.
+    /// Print this text on stderr and exit with its code.
     Refuse(Refusal),
 }
 
@@ -32,10 +32,10 @@ impl Invocation {
     }
 }
 
-/// The environment, as pairs.
+/// The environment: names and values.
 pub type Environment = [(OsString, OsString)];
 
-/// Reads the command line. `arguments` begin with the name under which the program was called.
+/// Parses the command line. `arguments` begin with the name under which the program was called.
 pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
@@ -48,12 +48,12 @@ pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation 
     }
 }
 
-/// A variable's value, if it is set, even to nothing.
+/// Returns a variable's value if it is set, even to nothing.
 fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
     environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
 }
 
-/// What tini's variables say. They count when set at all, even empty.
+/// Applies tini's variables, which count when they are set, even to nothing.
 fn apply_tini_variables(options: &mut init::Options, environment: &Environment) {
     if variable(environment, "TINI_SUBREAPER").is_some() {
         options.subreaper = init::Subreaper::Always;
@@ -62,12 +62,12 @@ fn apply_tini_variables(options: &mut init::Options, environment: &Environment) 
         options.group = true;
     }
     if let Some(level) = variable(environment, "TINI_VERBOSITY") {
-        // What is no number counts as 0, as atoi(3) has it.
+        // Text that is not a number counts as 0, as with atoi(3).
         options.verbosity.level = level.to_str().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     }
 }
 
-/// What dumb-init's variables say.
+/// Applies dumb-init's variables.
 fn apply_dumb_init_variables(options: &mut init::Options, environment: &Environment) {
     match variable(environment, "DUMB_INIT_SETSID").and_then(OsStr::to_str) {
         Some("0") => options.set_session(false),

@@ -1,7 +1,7 @@
-//! Called as rinit: the settings' flags, and tini's and dumb-init's for init mode.
+//! Parses the command line of rinit under its own name: the settings' flags, and tini's and dumb-init's for init mode.
 
 use super::*;
-use crate::config::{self, Faults, Given, Raw, SETTINGS, Setting, exit_code, for_init, for_supervisor, nearest};
+use crate::config::{self, Faults, Given, Layer, Setting, exit_code, for_init, for_supervisor, nearest};
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
@@ -15,18 +15,17 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     }
     let Line { flags, init, init_flags, mut faults, .. } = line;
     let (below, warnings) = config::from_environment(environment, &mut faults);
-    let raw = flags.or(below);
-    let supervisor = config::is_supervisor(&raw);
+    let layer = flags.or(below);
     if init.command.is_empty() {
         faults.note("COMMAND", "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., see rinit --help");
     }
-    let invocation = if supervisor {
+    let invocation = if layer.is_supervisor() {
         for flag in init_flags {
             faults.note(flag, "means something only without -i, where rinit has one child");
         }
-        Invocation::Supervise(for_supervisor(&raw, init.command, Path::new("/"), &mut faults), warnings)
+        Invocation::Supervise(for_supervisor(&layer, init.command, Path::new("/"), &mut faults), warnings)
     } else {
-        let settings = for_init(&raw, &mut faults);
+        let settings = for_init(&layer, &mut faults);
         let mut options = init::Options { linger: settings.linger, warnings, ..init };
         apply_tini_variables(&mut options, environment);
         if !init_flags.iter().any(|flag| flag == "-c" || flag == "--single-child") {
@@ -38,11 +37,11 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     if faults.0.is_empty() { invocation } else { Invocation::Refuse(faults.refusal()) }
 }
 
-/// What the command line gives.
+/// The command line, as far as it is read.
 struct Line {
-    flags: Raw,
+    flags: Layer,
     init: init::Options,
-    /// The flags that only init mode knows, as they were written.
+    /// The flags that only init mode has, as they were written.
     init_flags: Vec<String>,
     faults: Faults,
     print: Option<String>,
@@ -51,7 +50,7 @@ struct Line {
 impl Default for Line {
     fn default() -> Line {
         Line {
-            flags: Raw::default(),
+            flags: Layer::default(),
             init: init::Options::rinit(vec![]),
             init_flags: vec![],
             faults: Faults::default(),
@@ -61,7 +60,7 @@ impl Default for Line {
 }
 
 impl Line {
-    /// Reads to the end whatever is wrong on the way, so that every fault is reported.
+    /// Reads the arguments to the end, so that every fault is reported.
     fn read(&mut self, arguments: Vec<OsString>) {
         let mut parser = Parser::from_args(arguments);
         loop {
@@ -79,8 +78,8 @@ impl Line {
                 Arg::Value(_) => String::new(),
             };
             let setting = match &argument {
-                Arg::Short(letter) => SETTINGS.iter().find(|setting| setting.letter == Some(*letter)),
-                Arg::Long(name) => SETTINGS.iter().find(|setting| setting.flag == *name),
+                Arg::Short(letter) => config::all().find(|setting| setting.letter == Some(*letter)),
+                Arg::Long(name) => config::by_flag(name),
                 Arg::Value(_) => None,
             };
             match (setting, argument) {
@@ -100,20 +99,20 @@ impl Line {
     }
 
     fn setting(&mut self, setting: &Setting, written: String, parser: &mut Parser) {
-        let text = match setting.value {
+        let text = match setting.form {
             // A switch may still be given a value: --log-time=false.
             "" => parser.optional_value().map_or(Ok("true".into()), |value| value.string()),
             _ => parser.value().and_then(|value| value.string()),
         };
         match text {
             Ok(text) => {
-                self.flags.put(setting.flag, Given { text, name: written });
+                self.flags.put(setting.flag, Given::by_flag(written, text));
             }
             Err(error) => self.faults.note(written, error.to_string()),
         }
     }
 
-    /// tini's and dumb-init's letters.
+    /// Reads an option of tini or dumb-init.
     fn short(&mut self, letter: char, written: String, parser: &mut Parser) {
         let init = &mut self.init;
         let mut value = || parser.value().and_then(|value| value.string()).map_err(|error| error.to_string());
@@ -148,13 +147,12 @@ impl Line {
             }
             _ => {
                 let known =
-                    SETTINGS.iter().map(|setting| setting.flag).chain(["help", "version", "license", "single-child"]);
+                    config::all().map(|setting| setting.flag).chain(["help", "version", "license", "single-child"]);
                 let meant = nearest(name, known);
                 let advice = meant.map_or("see rinit --help".into(), |meant| format!("did you mean --{meant}?"));
                 self.faults.note(written, format!("no such option; {advice}"));
-                // Its value is not to be taken for the command.
-                let takes_a_value = |setting: &Setting| Some(setting.flag) == meant && !setting.value.is_empty();
-                if SETTINGS.iter().any(takes_a_value) {
+                // Its value is not the command.
+                if meant.and_then(config::by_flag).is_some_and(|setting| !setting.form.is_empty()) {
                     let _ = parser.value();
                 }
             }
@@ -196,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_with_the_nearest_name() {
+    fn every_fault_is_reported_with_the_nearest_name() {
         let text = refused("--max-restart 3 -i two --stop-timeout 5 -x -g", &[("RINIT_LOG", "pretty")]);
         for part in [
             "for 7 reasons",
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn tinis_and_dumb_inits_options_mean_what_they_mean_there() {
+    fn options_of_tini_and_dumb_init_have_the_same_meaning() {
         let options = init("-gwvve 143 -e 3 -p SIGTERM -r TERM:INT -r 1:0 -- sh -c x", &[]);
         assert!(options.group && options.warn_reaped);
         assert_eq!((options.verbosity.level, options.success.clone()), (3, vec![143, 3]));
@@ -239,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn by_another_name_it_is_that_program() {
+    fn the_name_that_rinit_is_called_by_decides_which_program_it_is() {
         let called = |words: &[&str]| super::super::parse(words.iter().map(OsString::from).collect(), &[]);
         assert!(
             matches!(called(&["/sbin/docker-init", "--version"]), Invocation::Print(text) if text.starts_with("tini version "))

@@ -1,10 +1,10 @@
-//! Called as `tini` or `docker-init`: tini's options (`p:hvwgle:s`), meanings and exit codes.
+//! Parses the command line of tini (`p:hvwgle:s`), with its meanings and exit codes.
 
 use super::*;
 use crate::config::exit_code;
 use lexopt::{Arg, Parser, ValueExt};
 
-/// What dockerd asks for with `docker-init --version`, and takes the version from.
+/// The answer to `docker-init --version`, from which dockerd reads the version.
 const VERSION: &str = "tini version 0.19.0\n";
 
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
@@ -22,11 +22,11 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     }
 }
 
-/// The options; or, inside, a text that was asked for.
+/// Parses the options; `Ok(Err(text))` is a text that was asked for.
 fn options(arguments: Vec<OsString>) -> Result<Result<init::Options, String>, lexopt::Error> {
     let mut options = init::Options::tini(vec![]);
     let mut parser = Parser::from_args(arguments);
-    // As in tini, options are looked for behind the command too, until `--`: `tini sh -c …` is refused.
+    // As with tini, options are read behind the command too, up to `--`: `tini sh -c …` is refused.
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Short('h') => return Ok(Err(help::TINI.into())),
@@ -44,11 +44,11 @@ fn options(arguments: Vec<OsString>) -> Result<Result<init::Options, String>, le
     Ok(Ok(options))
 }
 
-/// tini knows signals by their full names alone: `SIGTERM`.
+/// Parses a signal as tini does, by its full name only: `SIGTERM`.
 fn full_name(text: &str) -> Result<crate::core::Signal, String> {
     if text.starts_with("SIG") {
         text.parse()
     } else {
-        Err(format!("{text:?} is no signal: give its full name, such as SIGTERM"))
+        Err(format!("{text:?} is not a signal: give its full name, such as SIGTERM"))
     }
 }

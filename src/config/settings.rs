@@ -1,33 +1,54 @@
-//! Every setting, once: this table makes the flags, the `RINIT_*` variables, `--help` and the README's table.
+//! Defines every setting once: the flags, the variables, the defaults, `--help`, the README's tables and `rinit config`
+//! are made from these tables.
+//!
+//! A row is `field: Type = default; flag, help`. The macro makes a *spec* of each table (the values as text, with their
+//! sources) and a struct of *settings* (the values as they were parsed). The fields of the settings are private to
+//! `config`: a row that nothing reads does not compile.
 
+use super::duration::PositiveDuration;
+use super::given::{Given, Values};
+use super::instances::Instances;
+use super::reader::{Field, Reader};
+use super::ready::ReadyCheck;
+use super::value::{AppName, ExitCodes, IncrementEnv, LogFormat, Rewrite};
+use crate::control::EndpointSetting;
+use crate::core::{Backoff, Reload, Restart, Signal};
+use crate::ports::{Balance, ListenAddress, Share};
+use crate::sys::user::Credentials;
 use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tracing::Level;
 
-/// A setting as people see it.
+/// A setting as it is shown to people.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The flag without its dashes; the variable is `RINIT_` and this, in capitals, `_` for `-`.
+    /// The flag without its dashes; the variable is `RINIT_` and this in capitals, with `_` for `-`.
     pub flag: &'static str,
-    /// A letter that stands for the flag.
+    /// The letter that stands for the flag, if there is one.
     pub letter: Option<char>,
-    /// What its value is called; empty for a switch.
-    pub value: &'static str,
-    /// What holds without it, in words.
-    pub default: &'static str,
+    /// The form of its value; empty for a switch.
+    pub form: &'static str,
+    /// Its default, in the form of its value or in words.
+    pub default: fn() -> String,
     /// Whether it may be given several times (in a variable: separated by commas).
     pub repeats: bool,
-    /// In which mode it means something.
-    pub mode: Mode,
+    /// What it is a setting of.
+    pub scope: Scope,
     /// What it does.
     pub help: &'static str,
 }
 
-/// One child, or workers.
+/// What a setting is a setting of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Init mode: no instance count is given.
+pub enum Scope {
+    /// One app, in supervisor mode.
+    App,
+    /// The container, in supervisor mode.
+    Container,
+    /// The only child, in init mode.
     Init,
-    /// Supervisor mode.
-    Supervisor,
 }
 
 impl Setting {
@@ -37,199 +58,296 @@ impl Setting {
     }
 }
 
-/// What the variables begin with.
+/// The first characters of the settings' variables.
 pub const PREFIX: &str = "RINIT_";
 
-/// A value as it was given.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
-pub struct Given {
-    /// The value's text.
-    pub text: String,
-    /// The setting's name as it was written; empty: the name of its variable.
-    pub name: String,
-}
-
-impl From<String> for Given {
-    fn from(text: String) -> Given {
-        Given { text, name: String::new() }
-    }
-}
-
-/// Where a value of a setting goes.
-pub trait Field {
-    /// Whether a second value is a second one, and not a better one.
-    const REPEATS: bool;
-    /// Takes a value.
-    fn put(&mut self, given: Given);
-    /// Leaves what is there, or takes what the layer below has.
-    fn or(self, below: Self) -> Self;
-}
-
-impl Field for Option<Given> {
-    const REPEATS: bool = false;
-    fn put(&mut self, given: Given) {
-        *self = Some(given);
-    }
-    fn or(self, below: Self) -> Self {
-        Option::or(self, below)
-    }
-}
-
-impl Field for Vec<Given> {
-    const REPEATS: bool = true;
-    fn put(&mut self, given: Given) {
-        self.push(given);
-    }
-    fn or(self, below: Self) -> Self {
-        if self.is_empty() { below } else { self }
-    }
-}
-
-type One = Option<Given>;
-type Many = Vec<Given>;
+/// The default of a setting that has none.
+pub const NO_DEFAULT: &str = "–";
 
 macro_rules! settings {
-    ($($field:ident: $kind:ident, $flag:literal $(/ $letter:literal)?, $value:literal, $default:literal, $mode:ident, $help:literal;)*) => {
-        /// The settings as one source gave them.
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-        #[serde(default)]
-        pub struct Raw {
-            $(#[doc = $help] pub $field: $kind,)*
-        }
-
-        /// The table.
-        pub const SETTINGS: &[Setting] = &[$(Setting {
+    (@row $scope:ident; $type:ty = $default:expr $(, shown as $words:literal)?;
+     $flag:literal $(/ $letter:literal)?; $help:literal) => {
+        Setting {
             flag: $flag,
             letter: { #[allow(unused_mut, unused_assignments)] let mut letter = None; $(letter = Some($letter);)? letter },
-            value: $value,
-            default: $default,
-            repeats: <$kind as Field>::REPEATS,
-            mode: Mode::$mode,
+            form: <$type as Field>::FORM,
+            default: || {
+                $(if true { return $words.into(); })?
+                #[allow(unreachable_code)]
+                Field::show(&{ let default: $type = $default; default })
+            },
+            repeats: <$type as Field>::REPEATS,
+            scope: Scope::$scope,
             help: $help,
-        },)*];
+        }
+    };
+    (
+        $(#[$about:meta])* $Spec:ident, $(#[$parsed:meta])* $Settings:ident, $(#[$listed:meta])* $TABLE:ident: $scope:ident;
+        $($field:ident: $type:ty = $default:expr $(, shown as $words:literal)?;
+          $flag:literal $(/ $letter:literal)?; $help:literal;)*
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct $Spec {
+            $(#[doc = $help] pub $field: Values,)*
+        }
 
-        impl Raw {
-            /// Takes a value for the setting of that flag; false if there is none.
+        $(#[$parsed])*
+        #[derive(Clone, Debug)]
+        #[deny(dead_code)]
+        pub(super) struct $Settings {
+            $(pub(super) $field: $type,)*
+        }
+
+        $(#[$listed])*
+        pub const $TABLE: &[Setting] = &[
+            $(settings!(@row $scope; $type = $default $(, shown as $words)?; $flag $(/ $letter)?; $help),)*
+        ];
+
+        impl $Spec {
+            /// Takes a value for the setting of that flag; false if this table has none.
             pub fn put(&mut self, flag: &str, given: Given) -> bool {
                 match flag {
-                    $($flag => Field::put(&mut self.$field, given),)*
+                    $($flag => self.$field.put(given, <$type as Field>::REPEATS),)*
                     _ => return false,
                 }
                 true
             }
 
-            /// These settings, and where they are silent the ones below.
-            pub fn or(self, below: Raw) -> Raw {
-                Raw { $($field: Field::or(self.$field, below.$field),)* }
+            /// These values, and the ones of the layer below for settings that have none here.
+            pub fn or(self, below: $Spec) -> $Spec {
+                $Spec { $($field: self.$field.or(below.$field),)* }
             }
 
-            /// The settings that are given, each with all of its values.
-            pub fn values(&self) -> Vec<(&'static Setting, Vec<&Given>)> {
-                let mut fields = SETTINGS.iter();
-                let mut values = Vec::new();
-                $(if let Some(setting) = fields.next() {
-                    values.push((setting, self.$field.iter().collect()));
-                })*
-                values
+            /// The settings that have values, in the order of the table.
+            pub fn given(&self) -> impl Iterator<Item = (&'static Setting, &Values)> {
+                $TABLE.iter().zip([$(&self.$field,)*]).filter(|(_, values)| values.first().is_some())
             }
 
-            /// The settings that are given, each with its first value.
-            pub fn given(&self) -> Vec<(&'static Setting, &Given)> {
-                let mut fields = SETTINGS.iter();
-                let mut given = Vec::new();
-                $(if let (Some(setting), Some(value)) = (fields.next(), self.$field.iter().next()) {
-                    given.push((setting, value));
-                })*
-                given
+            /// Parses every value; a setting without one has its default.
+            pub(super) fn parse(&self, reader: &mut Reader<'_>) -> $Settings {
+                $Settings {
+                    $($field: {
+                        const ROW: Setting =
+                            settings!(@row $scope; $type = $default $(, shown as $words)?; $flag $(/ $letter)?; $help);
+                        reader.field(&ROW, &self.$field, || $default)
+                    },)*
+                }
             }
         }
     };
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 settings! {
-    instances: One, "instances" / 'i', "N", "–", Supervisor,
+    /// The raw settings of one app: text, with its source, or nothing.
+    AppSpec,
+    /// The parsed settings of one app.
+    AppSettings,
+    /// The table of an app's settings.
+    APP_SETTINGS: App;
+
+    instances: Option<Instances> = None; "instances" / 'i';
         "workers; `0` or `max`: as many as the CPUs that this container may use; `-1`, `-2`…: that less 1, 2…; with it, rinit is a supervisor";
-    name: One, "name", "NAME", "the command's name; for an interpreter its script's", Supervisor,
+    name: Option<AppName> = None, shown as "the command's name; for an interpreter its script's"; "name";
         "the app's name in logs and lists";
-    restart: One, "restart", "always|on-failure|never", "always", Supervisor,
+    restart: Restart = Restart::Always; "restart";
         "whether a worker that exited is started again";
-    stop_exit_codes: Many, "stop-exit-codes", "CODE,CODE", "–", Supervisor,
+    stop_exit_codes: Vec<ExitCodes> = vec![]; "stop-exit-codes";
         "exit codes after which it is not";
-    min_uptime: One, "min-uptime", "D", "1s", Supervisor,
+    min_uptime: Duration = SECOND; "min-uptime";
         "a replacement that has been ready this long takes the old one's place; a worker that has no other way to show it is ready after this";
-    stable_after: One, "stable-after", "D", "10s", Supervisor,
+    stable_after: Duration = 10 * SECOND; "stable-after";
         "alive this long counts as stable: backoff and crash count start afresh, and the next restart is immediate";
-    max_restarts: One, "max-restarts", "N", "16", Supervisor,
+    max_restarts: u32 = 16; "max-restarts";
         "unstable restarts in a row before the worker has failed; `0`: never gives up";
-    backoff: One, "backoff", "MIN..MAX", "100ms..15s", Supervisor,
+    backoff: Backoff = Backoff { min: SECOND / 10, max: 15 * SECOND }; "backoff";
         "wait before restart n: MIN·1.5ⁿ up to MAX, ±10 %; the first restart after a stable life is immediate";
-    ready: One, "ready", "HOW", "auto", Supervisor,
+    ready: ReadyCheck = ReadyCheck::Auto; "ready";
         "when a worker is ready: `auto`, `spawn`, `uptime`, `message` (`process.send('ready')`), `listen` (it listens on a shared port), `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD` (no shell: `exec:sh -c '…'`)";
-    ready_timeout: One, "ready-timeout", "D", "30s", Supervisor,
+    ready_timeout: PositiveDuration = PositiveDuration(30 * SECOND); "ready-timeout";
         "not ready by then is a failed start";
-    stop_signal: One, "stop-signal", "SIG", "SIGTERM", Supervisor,
+    stop_signal: Signal = Signal::TERM; "stop-signal";
         "what asks a worker to stop";
-    stop_message: One, "stop-message", "", "off", Supervisor,
+    stop_message: bool = false; "stop-message";
         "a worker that is to stop gets the message `'shutdown'` over Node's channel, and the stop signal at half the stop timeout";
-    stop_timeout: One, "stop-timeout", "D", "8s", Supervisor,
+    stop_timeout: Duration = 8 * SECOND; "stop-timeout";
         "then SIGKILL to the worker's group; under Docker's 10 s on purpose";
-    drain_delay: One, "drain-delay", "D", "0", Supervisor,
+    drain_delay: Duration = Duration::ZERO; "drain-delay";
         "when the container stops, workers go on serving this long before they are asked to stop; it adds to the stop timeout";
-    reload: One, "reload", "rolling|parallel:K|restart", "rolling", Supervisor,
+    reload: Reload = Reload::Rolling(1); "reload";
         "one at a time, K at a time, or stop-then-start for apps that cannot overlap";
-    share_ports: One, "share-ports", "auto|node|preload|off", "auto", Supervisor,
+    share_ports: Share = Share::Auto; "share-ports";
         "how workers that listen on the same port share it: `node`, by Node's cluster module; `preload`, by a library in any dynamically linked program; `auto`, whichever fits";
-    balance: One, "balance", "round-robin|reuseport|shared", "round-robin", Supervisor,
+    balance: Balance = Balance::RoundRobin; "balance";
         "how connections reach workers that share a port: handed out in turn; by a socket each; from one socket";
-    listen: Many, "listen", "[NAME=]ADDR", "–", Supervisor,
+    listen: Vec<ListenAddress> = vec![]; "listen";
         "socket that rinit opens and hands to every worker as `LISTEN_FDS`: `PORT`, `HOST:PORT`, `[HOST6]:PORT` or `/PATH`; it outlives every worker";
-    increment_env: Many, "increment-env", "NAME=BASE", "–", Supervisor,
+    increment_env: Vec<IncrementEnv> = vec![]; "increment-env";
         "worker k gets NAME=BASE+k";
-    socket: One, "socket", "PATH|off", "/run/rinit.sock, or in /dev/shm or /tmp", Supervisor,
-        "control socket, by which `rinit list` and the other verbs talk to rinit; root and rinit's own user may use it";
-    web: One, "web", "ADDR", "off", Supervisor,
-        "the same API over TCP, with metrics and a dashboard: `PORT` or `HOST:PORT`; reading is open to all who can connect";
-    web_token_file: One, "web-token-file", "PATH", "–", Supervisor,
-        "file with the token that changes over `--web` need; without it they are refused";
-    web_host: Many, "web-host", "NAME", "–", Supervisor,
-        "name by which `--web` may be called, beside addresses, `localhost` and the host's own";
-    log: One, "log", "prefix|raw|json", "prefix", Supervisor,
+    env_file: Vec<PathBuf> = vec![]; "env-file";
+        "variables for the workers, as Docker's `--env-file` reads them, and again at every reload; `KEY_FILE=/run/secrets/key` sets KEY to what that file holds";
+    user: Option<Credentials> = None, shown as "rinit's own"; "user";
+        "the user that the workers run as, by number or name";
+}
+
+settings! {
+    /// The raw settings of the container: text, with its source, or nothing.
+    ContainerSpec,
+    /// The parsed settings of the container.
+    ContainerSettings,
+    /// The table of the container's settings.
+    CONTAINER_SETTINGS: Container;
+
+    log: LogFormat = LogFormat::Prefix; "log";
         "how workers' lines are written: with `app-0 | ` in front, as they are, or as JSON";
-    log_time: One, "log-time", "", "off", Supervisor,
+    log_time: bool = false; "log-time";
         "RFC 3339 time in front of every line";
-    log_level: One, "log-level", "error|warn|info|debug|trace", "info", Supervisor,
+    log_level: Level = Level::INFO; "log-level";
         "which of rinit's own lines are written, on stderr";
-    env_file: Many, "env-file", "PATH", "–", Supervisor,
-        "`KEY=VALUE` lines for the workers, read again at every reload; `KEY_FILE=/run/secrets/key` sets KEY to what that file holds";
-    user: One, "user", "UID[:GID]", "rinit's own", Supervisor,
-        "who the workers run as, by number or name";
-    linger: One, "linger", "D", "0", Init,
+    socket: EndpointSetting = EndpointSetting::Anywhere; "socket";
+        "control socket, by which `rinit list` and the other verbs talk to rinit; root and rinit's own user may use it";
+    web: Option<SocketAddr> = None; "web";
+        "the same API over TCP, with metrics and a dashboard: `PORT` or `HOST:PORT`; reading is open to all who can connect";
+    web_token_file: Option<PathBuf> = None; "web-token-file";
+        "file with the token that changes over `--web` need; without it they are refused";
+    web_host: Vec<String> = vec![]; "web-host";
+        "name by which `--web` may be called, beside addresses, `localhost` and the host's own";
+}
+
+settings! {
+    /// The raw settings of init mode: text, with its source, or nothing.
+    InitSpec,
+    /// The parsed settings of init mode.
+    InitSettings,
+    /// The table of init mode's settings.
+    INIT_SETTINGS: Init;
+
+    linger: Duration = Duration::ZERO; "linger";
         "when the child has exited, what still runs gets SIGTERM and this long before the kernel kills it";
-    rewrite: Many, "rewrite" / 'r', "S:R", "–", Init,
+    rewrite: Vec<Rewrite> = vec![]; "rewrite" / 'r';
         "signal S reaches the child as R, by name or number; R = 0: not at all";
+}
+
+/// Every setting, in the order of the README's tables.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    [APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS].into_iter().flatten()
+}
+
+/// The setting of that flag (without dashes), if there is one.
+pub fn by_flag(flag: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.flag == flag)
+}
+
+/// What one source gives: the command line, the environment, or the general part of a file. Layers are merged in the
+/// order of precedence with [`Layer::or`]; each further app of a file is an [`AppSpec`] merged in the same way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layer {
+    /// Settings of an app.
+    pub app: AppSpec,
+    /// Settings of the container.
+    pub container: ContainerSpec,
+    /// Settings of init mode.
+    pub init: InitSpec,
+}
+
+impl Layer {
+    /// Takes a value for the setting of that flag; false if there is none.
+    pub fn put(&mut self, flag: &str, given: Given) -> bool {
+        self.app.put(flag, given.clone()) || self.container.put(flag, given.clone()) || self.init.put(flag, given)
+    }
+
+    /// These values, and the ones of the layer below for settings that have none here.
+    pub fn or(self, below: Layer) -> Layer {
+        Layer {
+            app: self.app.or(below.app),
+            container: self.container.or(below.container),
+            init: self.init.or(below.init),
+        }
+    }
+
+    /// The settings that have values, in the order of the tables.
+    pub fn given(&self) -> impl Iterator<Item = (&'static Setting, &Values)> {
+        self.app.given().chain(self.container.given()).chain(self.init.given())
+    }
+
+    /// Whether these settings ask for a supervisor.
+    pub fn is_supervisor(&self) -> bool {
+        self.app.instances.first().is_some()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::given::Source;
     use super::*;
 
     #[test]
     fn no_setting_has_a_name_that_kubernetes_gives_to_a_service() {
-        for setting in SETTINGS {
+        for setting in all() {
             assert!(!crate::config::is_kubernetes_variable(&setting.variable()), "{}", setting.variable());
         }
     }
 
     #[test]
-    fn flags_and_variables_fill_the_same_fields() {
-        for setting in SETTINGS {
-            let mut by_flag = Raw::default();
-            assert!(by_flag.put(setting.flag, Given::from("x".to_owned())), "{}", setting.flag);
-            let pairs = [(setting.variable(), "x".to_owned())];
-            let by_variable: Raw = envy::prefixed(PREFIX).from_iter(pairs).unwrap();
-            assert_eq!(by_flag, by_variable, "{}", setting.flag);
-            assert_eq!(by_flag.given().len(), 1);
+    fn every_row_takes_its_value_by_its_flag_and_by_its_key() {
+        for setting in all() {
+            let mut by_flag = Layer::default();
+            let given = Given { text: "x".into(), source: Source::Document };
+            assert!(by_flag.put(setting.flag, given), "{}", setting.flag);
+            let names: Vec<&str> = by_flag.given().map(|(setting, _)| setting.flag).collect();
+            assert_eq!(names, [setting.flag]);
+            let document = format!("{{\"{}\": \"x\"}}", setting.flag);
+            let by_key = match setting.scope {
+                Scope::App => Layer { app: serde_json::from_str(&document).unwrap(), ..Layer::default() },
+                Scope::Container => Layer { container: serde_json::from_str(&document).unwrap(), ..Layer::default() },
+                Scope::Init => Layer { init: serde_json::from_str(&document).unwrap(), ..Layer::default() },
+            };
+            assert_eq!(by_flag, by_key, "{}", setting.flag);
         }
+    }
+
+    #[test]
+    fn a_higher_layers_value_is_the_value_and_its_list_is_the_list() {
+        let in_file =
+            |text: &str, line| Given { text: text.into(), source: Source::File { path: "rinit.toml".into(), line } };
+        let (mut flags, mut variables, mut file, mut defaults) = Default::default();
+        let layers: [(&mut AppSpec, &[(&str, Given)]); 4] = [
+            (&mut flags, &[("listen", Given::by_flag("--listen", "1"))]),
+            (&mut variables, &[("name", Given::by_variable("variable")), ("listen", Given::by_variable("2"))]),
+            (&mut file, &[("name", in_file("file", 3)), ("backoff", in_file("1s..2s", 4))]),
+            (
+                &mut defaults,
+                &[("backoff", in_file("5s..6s", 9)), ("listen", in_file("3", 10)), ("web", in_file("1", 11))],
+            ),
+        ];
+        for (layer, values) in layers {
+            for (flag, given) in values {
+                assert_eq!(
+                    layer.put(flag, given.clone()),
+                    *flag != "web",
+                    "only an app's settings are in an app's spec"
+                );
+            }
+        }
+        let merged = flags.or(variables).or(file).or(defaults);
+        assert_eq!(merged.name.all(), [Given::by_variable("variable")]);
+        assert_eq!(merged.listen.all(), [Given::by_flag("--listen", "1")]);
+        assert_eq!(merged.backoff.all(), [in_file("1s..2s", 4)]);
+    }
+
+    #[test]
+    fn a_document_gives_texts_numbers_booleans_and_lists() {
+        let document =
+            r#"{"instances": 2, "stop-message": true, "listen": [80, "/run/app.sock"], "stop-timeout": "5s"}"#;
+        let spec: AppSpec = serde_json::from_str(document).unwrap();
+        let texts = |values: &Values| values.all().iter().map(|given| given.text.clone()).collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            [&spec.instances, &spec.stop_message, &spec.listen, &spec.stop_timeout].map(texts),
+            ["2", "true", "80 /run/app.sock", "5s"]
+        );
+        assert!(serde_json::from_str::<AppSpec>(r#"{"stop-timeuot": "5s"}"#).is_err());
     }
 }

@@ -167,22 +167,28 @@ pub struct Description {
     pub last_lines: Vec<String>,
 }
 
-/// `GET /v1/config`: every setting as it counts.
+/// `GET /v1/config`: every setting in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// In the order of the README's table.
+    /// In the order of the README's tables: each app's, then the container's.
     pub settings: Vec<SettingValue>,
 }
 
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettingValue {
+    /// The app whose setting it is; none: the container's.
+    pub app: Option<String>,
     /// `stop-timeout`.
     pub name: String,
-    /// As it was given, or its default in words.
+    /// The value in force.
     pub value: String,
-    /// `default`, `flag` or `environment`.
+    /// The reason for a value that was resolved from what was given: `0: of 1.5 CPUs by quota`.
+    pub note: Option<String>,
+    /// `default`, `flag`, `environment` or `file`.
     pub source: String,
+    /// The flag as it was written, the variable, or the file and line.
+    pub place: Option<String>,
 }
 
 /// An event of `GET /v1/events`, and what changing calls stream. SSE: `id` is `seq`, `event` is `kind`, `data` is this.

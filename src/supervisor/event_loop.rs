@@ -5,7 +5,7 @@ use super::effects::DeadWorker;
 use super::launch::LaunchSpec;
 use super::reporter::{self, Reporter};
 use super::workers::Workers;
-use crate::config::Settings;
+use crate::config::SupervisorConfig;
 use crate::control::{Call, Endpoints, Journal, SupervisorHandle, start_when_needed};
 use crate::core::{AppId, Count, Event, Exit, ExitKind, Fleet, Signal, SlotState, Target, Time, WorkerId};
 use crate::logs::Logs;
@@ -75,7 +75,7 @@ impl Supervisor {
         logs: Logs,
         ports: Ports,
         inherited: Inherited,
-        settings: &Settings,
+        config: &SupervisorConfig,
         (book, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies = launches.values().map(|launch| launch.app.policy.clone()).collect();
@@ -84,7 +84,7 @@ impl Supervisor {
         Ok(Supervisor {
             fleet: Fleet::new(policies, seed),
             launches,
-            workers: Workers::new(logs.clone(), settings.log, ports, inherited, sender)?,
+            workers: Workers::new(logs.clone(), config.container.log, ports, inherited, sender)?,
             notices,
             reporter: Reporter::new(book.clone()),
             dead: Vec::new(),

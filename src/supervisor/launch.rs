@@ -1,6 +1,6 @@
 //! What a worker is started with: its command, its environment, its sockets.
 
-use crate::config::{App, PREFIX, Ready, is_kubernetes_variable, read_env_file};
+use crate::config::{AppConfig, PREFIX, ReadyCheck, is_kubernetes_variable, read_env_file};
 use crate::core::{AppId, WorkerId};
 use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
 use crate::sys::descriptors::childs_limit;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// An app as it is started, with what each generation of it has read.
 pub(super) struct LaunchSpec {
     id: AppId,
-    pub(super) app: App,
+    pub(super) app: AppConfig,
     /// How its workers share ports.
     pub(super) way: Way,
     /// A thread reads the files again. When their file system hangs it may do so for ever, and no second one is started.
@@ -58,7 +58,12 @@ pub(super) struct WorkerEnv {
 }
 
 impl LaunchSpec {
-    pub(super) fn new(id: AppId, app: App, listeners: Vec<Listener>, variables: Vec<(String, String)>) -> LaunchSpec {
+    pub(super) fn new(
+        id: AppId,
+        app: AppConfig,
+        listeners: Vec<Listener>,
+        variables: Vec<(String, String)>,
+    ) -> LaunchSpec {
         LaunchSpec {
             id,
             app,
@@ -92,7 +97,7 @@ impl LaunchSpec {
     pub(super) fn ports(&self) -> io::Result<AppPorts> {
         let inherited = self.listeners.iter().map(|one| one.as_fd().try_clone_to_owned().map(Arc::new));
         let inherited = inherited.collect::<io::Result<_>>()?;
-        let App { name, command, balance, .. } = &self.app;
+        let AppConfig { name, command, balance, .. } = &self.app;
         Ok(AppPorts { id: self.id, name: name.clone(), command: command.clone(), balance: *balance, inherited })
     }
 
@@ -104,7 +109,7 @@ impl LaunchSpec {
     /// The numbers of a worker's end of Node's channel, and of the library: that one out of the way of shell scripts.
     pub(super) fn free_numbers(&self) -> [RawFd; 2] {
         let taken = match self.app.ready {
-            Ready::Fd(number) => number,
+            ReadyCheck::Fd(number) => number,
             _ => -1,
         };
         let first = FIRST_SOCKET + self.listeners.len() as RawFd;
@@ -137,8 +142,8 @@ impl LaunchSpec {
         for (key, value) in self.variables.get(generation).into_iter().flatten() {
             set(key, value.as_ref());
         }
-        for (key, base) in &self.app.increment_env {
-            set(key, (base + u64::from(*index)).to_string().as_ref());
+        for variable in &self.app.increment_env {
+            set(&variable.name, variable.base.saturating_add(u64::from(*index)).to_string().as_ref());
         }
         set("RINIT_APP", self.app.name.as_ref());
         set("RINIT_WORKER", index.to_string().as_ref());

@@ -17,7 +17,7 @@ mod reporter;
 mod status;
 mod workers;
 
-use crate::config::{Faults, LogFormat, Refusal, Settings, read_env_file};
+use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig, read_env_file};
 use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
 use crate::core::{AppId, Event, WorkerId};
 use crate::logs::{self, Format};
@@ -53,16 +53,16 @@ const INTERNAL_ERROR: u8 = 70;
 ///
 /// # Errors
 /// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
-pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
+pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
     crate::sys::descriptors::raise_limit();
-    let (launches, gate) = open_everything(&settings)?;
+    let (launches, gate) = open_everything(&config)?;
     let cannot = |what: &str, error: io::Error| Refusal {
         text: format!("rinit: cannot start: {what}: {error}\n"),
         code: INTERNAL_ERROR,
     };
-    let format = format_of(&settings);
+    let format = format_of(&config);
     let logs = logs::start(format).map_err(|error| cannot("no thread for the log", error))?;
-    logs::install(&logs, format, settings.log.level);
+    logs::install(&logs, format, config.container.log.level);
     let signals = Signals::catch_all().map_err(|error| cannot("no handler for signals", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -85,7 +85,7 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
     }
     let ports = launches.values().map(LaunchSpec::ports).collect::<io::Result<_>>();
     let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;
-    if gate.path().is_none() && settings.entrances.socket == EndpointSetting::Anywhere {
+    if gate.path().is_none() && config.container.endpoints.socket == EndpointSetting::Anywhere {
         tracing::info!(
             "no control socket, so no verbs: no place for it among {} (--socket PATH)",
             SOCKET_PATHS.join(", ")
@@ -95,19 +95,19 @@ pub fn run(settings: Settings, warnings: &[String], inherited: Inherited) -> Res
         calls: caller,
         book: book.clone(),
         record: logs.record(),
-        config: Arc::new(settings.shown.clone()),
+        config: Arc::new(config.in_force(gate.path())),
         clients: Arc::default(),
     };
-    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &settings, (book, calls))
+    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &config, (book, calls))
         .map_err(|error| cannot("no descriptors", error))?;
     Ok(panic::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }
 
 /// Opens the sockets and reads the files of every app, or tells everything that cannot be.
-fn open_everything(settings: &Settings) -> Result<(BTreeMap<AppId, LaunchSpec>, Endpoints), Refusal> {
+fn open_everything(config: &SupervisorConfig) -> Result<(BTreeMap<AppId, LaunchSpec>, Endpoints), Refusal> {
     let mut faults = Faults::default();
     let mut launches = BTreeMap::new();
-    for (id, app) in (0..).zip(&settings.apps) {
+    for (id, app) in (0..).zip(&config.apps) {
         let mut variables = Vec::new();
         for path in &app.env_files {
             match read_env_file(path) {
@@ -125,18 +125,17 @@ fn open_everything(settings: &Settings) -> Result<(BTreeMap<AppId, LaunchSpec>, 
         let id = AppId(id);
         launches.insert(id, LaunchSpec::new(id, app.clone(), listeners, variables));
     }
-    let gate = Endpoints::open(&settings.entrances).unwrap_or_else(|(name, why)| {
+    let gate = Endpoints::open(&config.container.endpoints).unwrap_or_else(|(name, why)| {
         faults.note(name, why);
         Endpoints::default()
     });
     if faults.0.is_empty() { Ok((launches, gate)) } else { Err(faults.refusal()) }
 }
 
-fn format_of(settings: &Settings) -> Format {
-    let name_of_last =
-        |app: &crate::config::App| format!("{}-{}", app.name, app.policy.instances.saturating_sub(1)).len();
-    let width = settings.apps.iter().map(name_of_last).chain(["rinit".len()]).max().unwrap_or_default();
-    let Settings { log, .. } = settings;
+fn format_of(config: &SupervisorConfig) -> Format {
+    let name_of_last = |app: &AppConfig| format!("{}-{}", app.name, app.instances.count.saturating_sub(1)).len();
+    let width = config.apps.iter().map(name_of_last).chain(["rinit".len()]).max().unwrap_or_default();
+    let log = config.container.log;
     Format { format: log.format, time: log.time, width: if log.format == LogFormat::Prefix { width } else { 0 } }
 }
 

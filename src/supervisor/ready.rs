@@ -1,7 +1,7 @@
 //! How a worker says that it is ready, or how it is asked. Each way is a small task that ends with one word.
 
 use super::{Notice, on_a_thread};
-use crate::config::Ready;
+use crate::config::ReadyCheck;
 use crate::core::{Event, Exit, ReadySignal, WorkerId};
 use crate::ports::WorkerPorts;
 use crate::sys::peer::Identity;
@@ -77,25 +77,25 @@ pub(super) struct ProbeSetup {
 ///
 /// # Errors
 /// No descriptors left.
-pub(super) fn open(ready: &Ready) -> nix::Result<(Channel, Far)> {
+pub(super) fn open(ready: &ReadyCheck) -> nix::Result<(Channel, Far)> {
     match ready {
-        Ready::Auto | Ready::Notify => {
+        ReadyCheck::Auto | ReadyCheck::Notify => {
             let (socket, name) = open_notify_socket()?;
             Ok((Channel::Notify(socket), Far { notify: Some(name), descriptor: None }))
         }
-        Ready::Fd(number) => {
+        ReadyCheck::Fd(number) => {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             // rinit's end alone: the worker may expect to write to a pipe that blocks.
             fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             Ok((Channel::Newline(read), Far { notify: None, descriptor: Some((write, *number)) }))
         }
-        Ready::Spawn
-        | Ready::Uptime
-        | Ready::Message
-        | Ready::Listen
-        | Ready::Tcp(_)
-        | Ready::Http { .. }
-        | Ready::Exec(_) => Ok((Channel::None, Far::default())),
+        ReadyCheck::Spawn
+        | ReadyCheck::Uptime
+        | ReadyCheck::Message
+        | ReadyCheck::Listen
+        | ReadyCheck::Tcp(_)
+        | ReadyCheck::Http { .. }
+        | ReadyCheck::Exec(_) => Ok((Channel::None, Far::default())),
     }
 }
 
@@ -117,7 +117,7 @@ fn open_notify_socket() -> nix::Result<(OwnedFd, OsString)> {
 pub(super) async fn watch(
     worker: WorkerId,
     who: Identity,
-    ready: Ready,
+    ready: ReadyCheck,
     channel: Channel,
     probe: ProbeSetup,
     notices: mpsc::Sender<Notice>,
@@ -125,20 +125,26 @@ pub(super) async fn watch(
     let sign = match (&ready, channel) {
         (_, Channel::Notify(socket)) => wait_for_notify(socket, who).await.map(|()| ReadySignal::Notify),
         (_, Channel::Newline(pipe)) => wait_for_newline(pipe).await.map(|()| ReadySignal::Probe),
-        (Ready::Tcp(address), Channel::None) => {
+        (ReadyCheck::Tcp(address), Channel::None) => {
             until(&probe.last_answer, async || connect(address).await.map(drop)).await;
             Ok(ReadySignal::Probe)
         }
-        (Ready::Http { host, path }, Channel::None) => {
+        (ReadyCheck::Http { host, path }, Channel::None) => {
             until(&probe.last_answer, async || get(host, path).await).await;
             Ok(ReadySignal::Probe)
         }
-        (Ready::Exec(command), Channel::None) => {
+        (ReadyCheck::Exec(command), Channel::None) => {
             until(&probe.last_answer, async || run_probe(command, &probe).await).await;
             Ok(ReadySignal::Probe)
         }
         (
-            Ready::Auto | Ready::Notify | Ready::Fd(_) | Ready::Spawn | Ready::Uptime | Ready::Message | Ready::Listen,
+            ReadyCheck::Auto
+            | ReadyCheck::Notify
+            | ReadyCheck::Fd(_)
+            | ReadyCheck::Spawn
+            | ReadyCheck::Uptime
+            | ReadyCheck::Message
+            | ReadyCheck::Listen,
             Channel::None,
         ) => return,
     };
@@ -149,16 +155,28 @@ pub(super) async fn watch(
 }
 
 /// Tells the loop what a worker says by its port or its channel, as far as it counts.
-pub(super) async fn watch_ports(worker: WorkerId, ready: Ready, hearing: WorkerPorts, notices: mpsc::Sender<Notice>) {
+pub(super) async fn watch_ports(
+    worker: WorkerId,
+    ready: ReadyCheck,
+    hearing: WorkerPorts,
+    notices: mpsc::Sender<Notice>,
+) {
     let WorkerPorts { listens, says_ready, finished } = hearing;
     let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
         if what.await.is_ok() && counts {
             let _ = notices.send(Notice::Event(event)).await;
         }
     };
-    let listening = tell(listens, matches!(ready, Ready::Auto | Ready::Listen), Event::Listens(worker, String::new()));
-    let message =
-        tell(says_ready, matches!(ready, Ready::Auto | Ready::Message), Event::Ready(worker, ReadySignal::Message));
+    let listening = tell(
+        listens,
+        matches!(ready, ReadyCheck::Auto | ReadyCheck::Listen),
+        Event::Listens(worker, String::new()),
+    );
+    let message = tell(
+        says_ready,
+        matches!(ready, ReadyCheck::Auto | ReadyCheck::Message),
+        Event::Ready(worker, ReadySignal::Message),
+    );
     let finished = tell(finished, true, Event::Drained(worker));
     tokio::join!(listening, message, finished);
 }

@@ -3,7 +3,7 @@
 use super::Notice;
 use super::launch::{InheritedFds, LaunchSpec, NOT_FOR_PROBES, WorkerEnv};
 use super::ready::{self, LastAnswer, ProbeSetup, Probes};
-use crate::config::{Log, LogFormat};
+use crate::config::{LogConfig, LogFormat};
 use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
 use crate::ports::{DrainRequest, Ports};
@@ -28,7 +28,7 @@ pub(super) struct Workers {
     /// Workers whose first process has been collected, and others of its group not.
     groups: Vec<WorkerId>,
     logs: Logs,
-    log: Log,
+    log: LogConfig,
     pub(super) ports: Ports,
     /// What workers have as standard input, and probes as everything.
     null: Rc<OwnedFd>,
@@ -60,7 +60,7 @@ const OOM_SCORE_MOST: i32 = 1000;
 impl Workers {
     pub(super) fn new(
         logs: Logs,
-        log: Log,
+        log: LogConfig,
         ports: Ports,
         inherited: Inherited,
         notices: mpsc::Sender<Notice>,

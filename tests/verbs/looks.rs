@@ -140,6 +140,9 @@ fn config_and_web() {
         name: name.into(),
         value: value.into(),
         source: source.into(),
+        app: None,
+        note: None,
+        place: None,
     };
     let on =
         Config { settings: vec![setting("instances", "2", "flag"), setting("web", "0.0.0.0:9615", "environment")] };

@@ -31,7 +31,9 @@ fn run(call: &Call) -> Outcome {
     let config: Config = read_json(&text)?;
     let row = |setting: &crate::control::types::SettingValue| -> Vec<Cell> {
         let colour = if setting.source == "default" { DIM } else { PLAIN };
-        [&setting.name, &setting.source, &setting.value].map(|text| Cell::coloured(text, colour)).into()
+        let value = setting.note.as_ref().map(|note| format!("{} ({note})", setting.value));
+        let value = value.as_ref().unwrap_or(&setting.value);
+        [&setting.name, &setting.source, value].map(|text| Cell::coloured(text, colour)).into()
     };
     let rows: Vec<Vec<Cell>> = config.settings.iter().map(row).collect();
     call.out.print(&render(&COLUMNS, &rows, call.out.width, call.out.colour))

@@ -1,0 +1,119 @@
+//! Parses the values of settings, collects every fault, and records each value in force with its source.
+
+use super::faults::Faults;
+use super::given::{Source, Values};
+use super::settings::Setting;
+use crate::control::types::SettingValue;
+
+/// A type that a value is parsed to.
+pub trait Value: Sized {
+    /// The form of the text, for `--help`: `D`, `always|never`; empty for a switch.
+    const FORM: &'static str;
+
+    /// Parses the text.
+    ///
+    /// # Errors
+    /// The reason, and the values that are allowed.
+    fn parse(text: &str) -> Result<Self, String>;
+}
+
+/// A value that is written back as a user would write it.
+pub trait Show {
+    /// Returns the value's text.
+    fn show(&self) -> String;
+}
+
+/// The type of a setting: one value, or a list of values for a setting that repeats.
+pub trait Field: Sized {
+    /// The form of a value.
+    const FORM: &'static str;
+    /// Whether the setting repeats.
+    const REPEATS: bool;
+    /// Parses the values, of which there is at least one. `refuse` takes a value's index and the reason.
+    fn parse(values: &Values, refuse: &mut dyn FnMut(usize, String)) -> Option<Self>;
+    /// Returns the text of the value in force, for `--help` and `rinit config`.
+    fn show(&self) -> String;
+    /// Returns the text of a value that was given.
+    fn show_given(&self, values: &Values) -> String;
+}
+
+impl<T: Value + Show> Field for T {
+    const FORM: &'static str = T::FORM;
+    const REPEATS: bool = false;
+    fn parse(values: &Values, refuse: &mut dyn FnMut(usize, String)) -> Option<T> {
+        T::parse(values.first()?.text.trim()).map_err(|why| refuse(0, why)).ok()
+    }
+    fn show(&self) -> String {
+        Show::show(self)
+    }
+    fn show_given(&self, _: &Values) -> String {
+        Show::show(self)
+    }
+}
+
+impl<T: Value> Field for Vec<T> {
+    const FORM: &'static str = T::FORM;
+    const REPEATS: bool = true;
+    fn parse(values: &Values, refuse: &mut dyn FnMut(usize, String)) -> Option<Vec<T>> {
+        let parsed = values.all().iter().enumerate();
+        Some(parsed.filter_map(|(at, given)| T::parse(given.text.trim()).map_err(|why| refuse(at, why)).ok()).collect())
+    }
+    /// The default of every list is the empty one.
+    fn show(&self) -> String {
+        super::settings::NO_DEFAULT.into()
+    }
+    fn show_given(&self, values: &Values) -> String {
+        values.all().iter().map(|given| given.text.as_str()).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Parses the settings of an app or of the container.
+pub(super) struct Reader<'a> {
+    /// The faults found so far.
+    pub(super) faults: &'a mut Faults,
+    /// The values in force, in the order of the tables.
+    pub(super) in_force: Vec<SettingValue>,
+}
+
+impl Reader<'_> {
+    /// Parses a setting's values, or returns its default where there are none or a fault was noted.
+    pub(super) fn field<T: Field>(&mut self, setting: &Setting, values: &Values, default: impl Fn() -> T) -> T {
+        let Some(first) = values.first() else {
+            self.record(setting, (setting.default)(), "default", None);
+            return default();
+        };
+        let (source, place) = match &first.source {
+            Source::Flag(written) => ("flag", Some(written.clone())),
+            Source::Variable => ("environment", Some(setting.variable())),
+            Source::File { path, line } => ("file", Some(format!("{} line {line}", path.display()))),
+            Source::Document => ("file", None),
+        };
+        let mut refuse = |at: usize, why: String| {
+            if let Some(given) = values.all().get(at) {
+                self.faults.note_value(setting, given, why);
+            }
+        };
+        let value = T::parse(values, &mut refuse).unwrap_or_else(default);
+        self.record(setting, value.show_given(values), source, place);
+        value
+    }
+
+    fn record(&mut self, setting: &Setting, value: String, source: &str, place: Option<String>) {
+        self.in_force.push(SettingValue {
+            app: None,
+            name: setting.flag.into(),
+            value,
+            note: None,
+            source: source.into(),
+            place,
+        });
+    }
+
+    /// Replaces a setting's recorded value by the one that was resolved from it.
+    pub(super) fn resolved(&mut self, flag: &str, value: String, note: Option<String>) {
+        if let Some(recorded) = self.in_force.iter_mut().find(|recorded| recorded.name == flag) {
+            recorded.value = value;
+            recorded.note = note;
+        }
+    }
+}

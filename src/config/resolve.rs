@@ -1,0 +1,291 @@
+//! Resolves merged settings to what runs: the container, its apps, or the only child of init mode.
+
+use super::command::name_of;
+use super::faults::Faults;
+use super::instances::{InstanceCount, Instances};
+use super::policy::policy;
+use super::reader::Reader;
+use super::ready::ReadyCheck;
+use super::settings::{AppSpec, ContainerSpec, Layer, Scope, by_flag};
+use super::value::{IncrementEnv, LogFormat};
+use crate::control::EndpointSettings;
+use crate::control::types::{Config, SettingValue};
+use crate::core::{Policy, Signal};
+use crate::ports::{Balance, ListenAddress, Share, Ways};
+use crate::sys::user::Credentials;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the supervisor runs.
+#[derive(Clone, Debug)]
+pub struct SupervisorConfig {
+    /// The apps; at least one.
+    pub(crate) apps: Vec<AppConfig>,
+    /// The settings that all apps share.
+    pub(crate) container: ContainerConfig,
+    in_force: Vec<SettingValue>,
+}
+
+impl SupervisorConfig {
+    /// Every setting in force with its source, when the control socket was made there; `None`: there is none.
+    pub(crate) fn in_force(&self, socket: Option<&Path>) -> Config {
+        let mut settings = self.in_force.clone();
+        if let Some(setting) = settings.iter_mut().find(|setting| setting.name == "socket") {
+            setting.value = socket.map_or("off".into(), |path| path.display().to_string());
+        }
+        Config { settings }
+    }
+}
+
+/// One app, as it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct AppConfig {
+    /// Its name.
+    pub(crate) name: String,
+    /// The program and its arguments; never empty.
+    pub(crate) command: Vec<OsString>,
+    /// The number of workers that it starts with, and why that many.
+    pub(crate) instances: InstanceCount,
+    /// The rules by which the core runs it.
+    pub(crate) policy: Policy,
+    /// The check by which a worker is ready.
+    pub(crate) ready: ReadyCheck,
+    /// The ways in which its workers share ports.
+    pub(crate) ways: Ways,
+    /// The way in which connections reach them.
+    pub(crate) balance: Balance,
+    /// Whether `'shutdown'` is sent before the stop signal.
+    pub(crate) stop_message: bool,
+    /// The sockets that its workers inherit.
+    pub(crate) listen: Vec<ListenAddress>,
+    /// The variables that count its workers.
+    pub(crate) increment_env: Vec<IncrementEnv>,
+    /// The files of variables, a later one before an earlier one.
+    pub(crate) env_files: Vec<PathBuf>,
+    /// The user of its workers; `None`: rinit's own.
+    pub(crate) user: Option<Credentials>,
+}
+
+/// The settings of the container.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerConfig {
+    /// The log.
+    pub(crate) log: LogConfig,
+    /// The control socket and the web.
+    pub(crate) endpoints: EndpointSettings,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogConfig {
+    /// The format of workers' lines.
+    pub(crate) format: LogFormat,
+    /// Whether each line begins with the time.
+    pub(crate) time: bool,
+    /// The least severe of rinit's own lines that is written.
+    pub(crate) level: tracing::Level,
+}
+
+/// The settings of init mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InitConfig {
+    /// The time that processes which outlive the child have to end.
+    pub linger: Duration,
+    /// The signals that are replaced, and the signals sent in their place.
+    pub rewrite: BTreeMap<Signal, Option<Signal>>,
+}
+
+/// Resolves the settings of init mode. Flags that are only for workers are refused; their variables are not.
+pub fn for_init(layer: &Layer, faults: &mut Faults) -> InitConfig {
+    refuse_flags(
+        layer,
+        |scope| scope != Scope::Init,
+        "means something only with workers: add -i N (-i 0: one for each CPU)",
+        faults,
+    );
+    let settings = layer.init.parse(&mut Reader { faults, in_force: vec![] });
+    InitConfig {
+        linger: settings.linger,
+        rewrite: settings.rewrite.into_iter().map(|rewrite| (rewrite.0, rewrite.1)).collect(),
+    }
+}
+
+/// Resolves the settings of the supervisor and its app. Flags that are only for init mode are refused; their variables
+/// are not. `root` is `/` but in tests.
+pub fn for_supervisor(layer: &Layer, command: Vec<OsString>, root: &Path, faults: &mut Faults) -> SupervisorConfig {
+    refuse_flags(layer, |scope| scope == Scope::Init, "means something only without -i", faults);
+    let (app, mut settings) = resolve_app(&layer.app, command, root, faults);
+    let (container, of_container) = resolve_container(&layer.container, faults);
+    settings.extend(of_container);
+    SupervisorConfig { apps: vec![app], container, in_force: settings }
+}
+
+fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, faults: &mut Faults) {
+    for (setting, values) in layer.given() {
+        if let Some(written) = values.first().and_then(|given| given.flag()).filter(|_| is_refused(setting.scope)) {
+            faults.note(written, why);
+        }
+    }
+}
+
+/// Resolves the merged settings of one app, and lists them as they are in force.
+fn resolve_app(
+    spec: &AppSpec,
+    command: Vec<OsString>,
+    root: &Path,
+    faults: &mut Faults,
+) -> (AppConfig, Vec<SettingValue>) {
+    let mut reader = Reader { faults, in_force: vec![] };
+    let settings = spec.parse(&mut reader);
+    let instances = InstanceCount::of(settings.instances.unwrap_or(Instances::Count(1)), root);
+    reader.resolved("instances", instances.count.to_string(), instances.why.clone());
+    let name = settings.name.as_ref().map_or_else(|| name_of(&command), |name| name.0.clone());
+    reader.resolved("name", name.clone(), settings.name.is_none().then(|| "from the command".into()));
+    let ways = Ways::of(&command, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
+    if let Some(why) = contradiction(&settings.ready, settings.share_ports, settings.listen.len())
+        && let (Some(setting), Some(given)) = (by_flag("ready"), spec.ready.first())
+    {
+        reader.faults.note_value(setting, given, why);
+    }
+    let mut in_force = reader.in_force;
+    in_force.iter_mut().for_each(|setting| setting.app = Some(name.clone()));
+    let app = AppConfig {
+        policy: policy(&settings, instances.count, ways),
+        name,
+        command,
+        instances,
+        ready: settings.ready,
+        ways,
+        balance: settings.balance,
+        stop_message: settings.stop_message,
+        listen: settings.listen,
+        increment_env: settings.increment_env,
+        env_files: settings.env_file,
+        user: settings.user,
+    };
+    (app, in_force)
+}
+
+/// The reason why that readiness cannot come about with the other settings, if there is one.
+fn contradiction(ready: &ReadyCheck, share: Share, sockets: usize) -> Option<String> {
+    match ready {
+        ReadyCheck::Listen if share == Share::Off => Some("no port is shared with --share-ports off".into()),
+        ReadyCheck::Fd(number) if (3..3 + sockets as i32).contains(number) => {
+            Some(format!("descriptors 3 to {} are the sockets of --listen", 2 + sockets))
+        }
+        ReadyCheck::Listen
+        | ReadyCheck::Fd(_)
+        | ReadyCheck::Auto
+        | ReadyCheck::Spawn
+        | ReadyCheck::Uptime
+        | ReadyCheck::Message
+        | ReadyCheck::Notify
+        | ReadyCheck::Tcp(_)
+        | ReadyCheck::Http { .. }
+        | ReadyCheck::Exec(_) => None,
+    }
+}
+
+/// Resolves the settings of the container, and lists them as they are in force.
+fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerConfig, Vec<SettingValue>) {
+    let mut reader = Reader { faults, in_force: vec![] };
+    let settings = spec.parse(&mut reader);
+    let container = ContainerConfig {
+        log: LogConfig { format: settings.log, time: settings.log_time, level: settings.log_level },
+        endpoints: EndpointSettings {
+            socket: settings.socket,
+            web: settings.web,
+            token_file: settings.web_token_file,
+            hosts: settings.web_host,
+        },
+    };
+    (container, reader.in_force)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::from_environment;
+    use super::super::faults::Fault;
+    use super::super::given::{Given, Source};
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    fn variables(pairs: &[(&str, &str)], faults: &mut Faults) -> Layer {
+        let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.into(), value.into())).collect();
+        from_environment(&pairs, faults).0
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once_under_the_names_that_were_written() {
+        let mut faults = Faults::default();
+        let below =
+            variables(&[("RINIT_STOP_TIMEOUT", "10"), ("RINIT_READY", "soon"), ("RINIT_INSTANCES", "2")], &mut faults);
+        let mut layer = Layer::default();
+        layer.put("backoff", Given::by_flag("--backoff", "5s"));
+        let source = Source::File { path: "/etc/rinit.toml".into(), line: 7 };
+        layer.put("log", Given { text: "pretty".into(), source });
+        let config = for_supervisor(&layer.or(below), words("app"), Path::new("/"), &mut faults);
+        assert_eq!(config.apps[0].policy.instances, 2);
+        let text: Vec<String> = faults.0.iter().map(Fault::to_string).collect();
+        assert_eq!(text.len(), 4, "{text:?}");
+        assert!(text[0].starts_with("--backoff=\"5s\": allowed: MIN..MAX"), "{text:?}");
+        assert!(text[1].starts_with("RINIT_READY=\"soon\": allowed: auto"), "{text:?}");
+        assert!(text[2].contains("did you mean 10s or 10ms?"), "{text:?}");
+        assert!(text[3].starts_with("/etc/rinit.toml line 7: log=\"pretty\": allowed: prefix"), "{text:?}");
+    }
+
+    #[test]
+    fn flags_go_before_variables() {
+        let mut faults = Faults::default();
+        let below = variables(&[("RINIT_NAME", "below"), ("RINIT_LISTEN", "1,2")], &mut faults);
+        let mut flags = Layer::default();
+        flags.put("name", Given::by_flag("--name", "above"));
+        flags.put("listen", Given::by_flag("--listen", "3"));
+        let config = for_supervisor(&flags.or(below), words("app"), Path::new("/"), &mut faults);
+        assert!(faults.0.is_empty(), "{faults:?}");
+        assert_eq!(config.apps[0].name, "above");
+        assert_eq!(config.apps[0].listen.len(), 1);
+    }
+
+    #[test]
+    fn the_readiness_descriptor_must_not_be_one_of_the_sockets() {
+        let mut faults = Faults::default();
+        let mut layer = Layer::default();
+        layer.put("ready", Given::by_flag("--ready", "fd:3"));
+        layer.put("listen", Given::by_flag("--listen", "8080"));
+        for_supervisor(&layer, words("app"), Path::new("/"), &mut faults);
+        assert!(faults.0[0].why.contains("sockets of --listen"), "{faults:?}");
+    }
+
+    #[test]
+    fn each_setting_in_force_is_listed_once_with_its_value_its_source_and_the_reason() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("sys/fs/cgroup");
+        std::fs::create_dir_all(&group).unwrap();
+        std::fs::write(group.join("cpu.max"), "50000 100000\n").unwrap();
+        let mut faults = Faults::default();
+        let mut layer = variables(&[("RINIT_STOP_MESSAGE", "1")], &mut faults);
+        layer.put("instances", Given::by_flag("-i", "max"));
+        let config = for_supervisor(&layer, words("node dist/shop.js"), root.path(), &mut faults);
+        assert!(faults.0.is_empty(), "{faults:?}");
+        assert_eq!(config.apps[0].instances.to_string(), "1 (0: of 0.5 CPUs by quota)");
+        let listed = |name: &str| {
+            let found: Vec<_> = config.in_force.iter().filter(|setting| setting.name == name).collect();
+            assert_eq!(found.len(), 1, "{name}");
+            let SettingValue { app, value, note, source, place, .. } = found[0].clone();
+            [app, Some(value), note, Some(source), place].map(Option::unwrap_or_default).join("|")
+        };
+        assert_eq!(listed("instances"), "shop|1|0: of 0.5 CPUs by quota|flag|-i");
+        assert_eq!(listed("name"), "shop|shop|from the command|default|");
+        assert_eq!(listed("stop-message"), "shop|on||environment|RINIT_STOP_MESSAGE");
+        assert_eq!(listed("backoff"), "shop|100ms..15s||default|");
+        assert_eq!(listed("web"), "|off||default|");
+        let rows = super::super::settings::all().filter(|setting| setting.scope != Scope::Init).count();
+        assert_eq!(config.in_force.len(), rows);
+    }
+}
