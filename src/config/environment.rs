@@ -8,6 +8,24 @@ use std::ffi::OsString;
 /// Variables that rinit sets for workers; a rinit inside a worker sees them too.
 const SET_FOR_WORKERS: [&str; 4] = ["RINIT_APP", "RINIT_WORKER", "RINIT_WORKERS", "RINIT_PORTS"];
 
+/// Variables by which sockets and channels are handed to a process. Those that rinit itself got are not its workers', and
+/// rinit sets a worker's own.
+pub const HANDED_OVER: [&str; 7] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+];
+
+/// Whether a variable is rinit's to set: a user's value for workers would be lost, or would break what rinit hands over.
+pub fn is_reserved(key: &str) -> bool {
+    let is_own = key.starts_with(PREFIX) && !is_kubernetes_variable(key);
+    is_own || key == "NODE_APP_INSTANCE" || HANDED_OVER.contains(&key)
+}
+
 /// Returns the settings that the environment gives, and a warning for each variable that looks like a setting and is none.
 /// A variable without a value is not a setting; in one that repeats, values are separated by commas.
 pub fn from_environment(environment: &[(OsString, OsString)], faults: &mut Faults) -> (Layer, Vec<String>) {

@@ -23,8 +23,8 @@ mod settings;
 mod value;
 
 pub use duration::duration;
-pub use env_file::{EnvFileError, read_env_file};
-pub use environment::{from_environment, is_kubernetes_variable, nearest};
+pub use env_file::{EnvFileError, read_env_file, read_text};
+pub use environment::{HANDED_OVER, from_environment, is_kubernetes_variable, is_reserved, nearest};
 pub use faults::{BAD_SETTINGS, Fault, Faults, Refusal};
 pub use given::{Given, Source, Values};
 pub use instances::scaled;

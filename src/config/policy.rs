@@ -1,8 +1,7 @@
 //! Builds the core's policy of an app from its settings.
 
-use super::ready::ReadyCheck;
 use super::settings::AppSettings;
-use crate::core::{DrainKind, Policy, Readiness, ReadySignal, StopPolicy};
+use crate::core::{DrainKind, Policy, StopPolicy};
 use crate::ports::Ways;
 
 /// The policy by which the core runs that many workers of an app whose workers share ports in those ways.
@@ -15,17 +14,7 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, ways: Ways) -> Poli
         stable_after: settings.stable_after,
         max_restarts: settings.max_restarts,
         backoff: settings.backoff,
-        readiness: match &settings.ready {
-            ReadyCheck::Auto => Readiness::Auto { sees_listening: ways.cluster || ways.preload },
-            ReadyCheck::Spawn => Readiness::Spawn,
-            ReadyCheck::Uptime => Readiness::Uptime,
-            ReadyCheck::Message => Readiness::Signal(ReadySignal::Message),
-            ReadyCheck::Listen => Readiness::Signal(ReadySignal::Listen),
-            ReadyCheck::Notify => Readiness::Signal(ReadySignal::Notify),
-            ReadyCheck::Fd(_) | ReadyCheck::Tcp(_) | ReadyCheck::Http { .. } | ReadyCheck::Exec(_) => {
-                Readiness::Signal(ReadySignal::Probe)
-            }
-        },
+        readiness: settings.ready.rule(ways.cluster || ways.preload),
         ready_timeout: settings.ready_timeout.0,
         live_failures: 0,
         stop: StopPolicy {

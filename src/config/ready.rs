@@ -1,7 +1,7 @@
 //! Parses `--ready`: the check by which the supervisor learns that a worker is ready.
 
 use super::reader::{Show, Value};
-use crate::core::Readiness;
+use crate::core::{Readiness, ReadySignal};
 use std::fmt;
 
 /// The check by which the supervisor learns that a worker is ready.
@@ -35,19 +35,18 @@ pub enum ReadyCheck {
 }
 
 impl ReadyCheck {
-    /// The rule by which the core decides that a worker is ready.
-    pub fn rule(&self) -> Readiness {
+    /// The rule by which the core decides that a worker is ready. `sees_listening`: rinit can see whether it listens.
+    pub fn rule(&self, sees_listening: bool) -> Readiness {
         match self {
-            ReadyCheck::Auto => Readiness::Auto,
+            ReadyCheck::Auto => Readiness::Auto { sees_listening },
             ReadyCheck::Spawn => Readiness::Spawn,
             ReadyCheck::Uptime => Readiness::Uptime,
-            ReadyCheck::Message
-            | ReadyCheck::Listen
-            | ReadyCheck::Notify
-            | ReadyCheck::Fd(_)
-            | ReadyCheck::Tcp(_)
-            | ReadyCheck::Http { .. }
-            | ReadyCheck::Exec(_) => Readiness::Told,
+            ReadyCheck::Message => Readiness::Signal(ReadySignal::Message),
+            ReadyCheck::Listen => Readiness::Signal(ReadySignal::Listen),
+            ReadyCheck::Notify => Readiness::Signal(ReadySignal::Notify),
+            ReadyCheck::Fd(_) | ReadyCheck::Tcp(_) | ReadyCheck::Http { .. } | ReadyCheck::Exec(_) => {
+                Readiness::Signal(ReadySignal::Probe)
+            }
         }
     }
 

@@ -149,6 +149,11 @@ fn resolve_app(
     {
         reader.faults.note_value(setting, given, why);
     }
+    for (variable, given) in settings.increment_env.iter().zip(spec.increment_env.all()) {
+        if let (Some(why), Some(setting)) = (variable.overflow(instances.count), by_flag("increment-env")) {
+            reader.faults.note_value(setting, given, why);
+        }
+    }
     let mut in_force = reader.in_force;
     in_force.iter_mut().for_each(|setting| setting.app = Some(name.clone()));
     let app = AppConfig {
@@ -260,6 +265,22 @@ mod tests {
         layer.put("listen", Given::by_flag("--listen", "8080"));
         for_supervisor(&layer, words("app"), Path::new("/"), &mut faults);
         assert!(faults.0[0].why.contains("sockets of --listen"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_counted_up_is_refused() {
+        for (text, part) in [
+            ("N=18446744073709551615", "too large to be counted up"),
+            ("PORT=65535", "worker 1 would get 65536, and the highest port is 65535"),
+            ("RINIT_WORKER=0", "RINIT_WORKER is rinit's own to set"),
+        ] {
+            let mut faults = Faults::default();
+            let mut layer = Layer::default();
+            layer.put("instances", Given::by_flag("-i", "2"));
+            layer.put("increment-env", Given::by_flag("--increment-env", text));
+            for_supervisor(&layer, words("app"), Path::new("/"), &mut faults);
+            assert!(faults.0.len() == 1 && faults.0[0].why.contains(part), "{text}: {faults:?}");
+        }
     }
 
     #[test]

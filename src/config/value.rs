@@ -1,6 +1,8 @@
 //! Parses the values of settings; each parser says what is wrong and what is allowed.
 
 use super::duration::duration;
+use super::environment::is_reserved;
+use super::instances::MAX_INSTANCES;
 use super::reader::{Show, Value};
 use crate::control::{EndpointSetting, SOCKET_PATHS};
 use crate::core::{Backoff, Reload, Restart, Signal};
@@ -227,12 +229,29 @@ pub struct IncrementEnv {
     pub base: u64,
 }
 
+impl IncrementEnv {
+    /// The reason why that many workers cannot have the variable, if there is one: a port has 16 bits.
+    pub(super) fn overflow(&self, instances: u32) -> Option<String> {
+        let last = self.base.saturating_add(u64::from(instances.saturating_sub(1)));
+        let is_port = self.name.to_ascii_uppercase().ends_with("PORT");
+        (is_port && last > u64::from(u16::MAX))
+            .then(|| format!("worker {} would get {last}, and the highest port is 65535", instances.saturating_sub(1)))
+    }
+}
+
 impl Value for IncrementEnv {
     const FORM: &'static str = "NAME=BASE";
     fn parse(text: &str) -> Result<IncrementEnv, String> {
-        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-        pair.and_then(|(name, base)| Some(IncrementEnv { name: name.to_owned(), base: base.parse().ok()? }))
-            .ok_or("allowed: NAME=NUMBER, such as PORT=3000".into())
+        const ALLOWED: &str = "allowed: NAME=NUMBER, such as PORT=3000";
+        let (name, base) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or(ALLOWED)?;
+        let base = base.parse::<u64>().map_err(|_| ALLOWED)?;
+        if is_reserved(name) {
+            return Err(format!("{name} is rinit's own to set; {ALLOWED}"));
+        }
+        match base.checked_add(u64::from(MAX_INSTANCES)) {
+            Some(_) => Ok(IncrementEnv { name: name.to_owned(), base }),
+            None => Err(format!("too large to be counted up for every worker; {ALLOWED}")),
+        }
     }
 }
 

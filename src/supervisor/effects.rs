@@ -1,7 +1,8 @@
 //! Performs the effects that the fleet asks for.
 
+use super::env_files::read_again;
 use super::event_loop::Supervisor;
-use super::launch::{LaunchSpec, WorkerEnv, read_again};
+use super::launch::{LaunchSpec, WorkerEnv};
 use super::reporter::Message;
 use super::{Notice, on_a_thread};
 use crate::control::Entry;

@@ -1,6 +1,6 @@
 //! What a worker is started with: its command, its environment, its sockets.
 
-use crate::config::{AppConfig, PREFIX, ReadyCheck, is_kubernetes_variable, read_env_file};
+use crate::config::{AppConfig, HANDED_OVER, PREFIX, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
 use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
 use crate::sys::descriptors::childs_limit;
@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -203,29 +202,9 @@ pub(super) const NOT_FOR_PROBES: [&str; 9] = [
 /// The library's number in a worker, where so many may be open.
 const LIBRARY_AT: RawFd = 250;
 
-/// What somebody handed to rinit, not to its workers.
-const HANDED_TO_RINIT: [&str; 7] = [
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-    "NODE_CHANNEL_FD",
-    "NODE_CHANNEL_SERIALIZATION_MODE",
-    "NODE_UNIQUE_ID",
-];
-
 /// rinit's settings are its own, and so are sockets that somebody handed to rinit.
 fn is_the_workers(key: &OsStr) -> bool {
     let Some(key) = key.to_str() else { return true };
     let own = key.starts_with(PREFIX) && !is_kubernetes_variable(key);
-    !own && !HANDED_TO_RINIT.contains(&key)
-}
-
-/// Reads the files again for a new generation. May take as long as a file system does: not for the loop's thread.
-pub(super) fn read_again(paths: &[PathBuf]) -> Result<Vec<(String, String)>, String> {
-    let mut variables = Vec::new();
-    for path in paths {
-        variables.extend(read_env_file(path).map_err(|error| format!("--env-file: {error}"))?);
-    }
-    Ok(variables)
+    !own && !HANDED_OVER.contains(&key)
 }

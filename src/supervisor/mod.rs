@@ -9,6 +9,7 @@
 //! Everything runs on one thread; the log's bytes are moved by another. No call in here waits for anything.
 
 mod effects;
+mod env_files;
 mod event_loop;
 mod launch;
 mod panic;
@@ -17,7 +18,7 @@ mod reporter;
 mod status;
 mod workers;
 
-use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig, read_env_file};
+use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig};
 use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
 use crate::core::{AppId, Event, WorkerId};
 use crate::logs::{self, Format};
@@ -107,14 +108,11 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
 fn open_everything(config: &SupervisorConfig) -> Result<(BTreeMap<AppId, LaunchSpec>, Endpoints), Refusal> {
     let mut faults = Faults::default();
     let mut launches = BTreeMap::new();
-    for (id, app) in (0..).zip(&config.apps) {
-        let mut variables = Vec::new();
-        for path in &app.env_files {
-            match read_env_file(path) {
-                Ok(read) => variables.extend(read),
-                Err(error) => faults.note(format!("--env-file={}", path.display()), error.to_string()),
-            }
-        }
+    for ((id, app), variables) in (0..).zip(&config.apps).zip(env_files::read_all(config)?) {
+        let variables = variables.unwrap_or_else(|unread| {
+            unread.into_iter().for_each(|(what, why)| faults.note(what, why));
+            Vec::new()
+        });
         let mut listeners = Vec::new();
         for address in &app.listen {
             match address.open() {
