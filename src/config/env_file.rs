@@ -71,7 +71,8 @@ fn read_line(line: &str, variables: &mut Vec<(String, String)>) -> Result<(), St
             let is_secret = SECRET_FOLDERS.iter().any(|folder| value.starts_with(folder));
             if let Some(key) = key.strip_suffix("_FILE").filter(|_| is_secret) {
                 check_key(key)?;
-                variables.push((key.to_owned(), read_secret(Path::new(value)).map_err(|why| format!("{value}: {why}"))?));
+                variables
+                    .push((key.to_owned(), read_secret(Path::new(value)).map_err(|why| format!("{value}: {why}"))?));
             }
             variables.push((key.to_owned(), value.to_owned()));
         }

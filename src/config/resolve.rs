@@ -56,8 +56,6 @@ pub(crate) struct AppConfig {
     pub(crate) ways: Ways,
     /// The way in which connections reach them.
     pub(crate) balance: Balance,
-    /// Whether `'shutdown'` is sent before the stop signal.
-    pub(crate) stop_message: bool,
     /// The sockets that its workers inherit.
     pub(crate) listen: Vec<ListenAddress>,
     /// The variables that count its workers.
@@ -164,7 +162,6 @@ fn resolve_app(
         ready: settings.ready,
         ways,
         balance: settings.balance,
-        stop_message: settings.stop_message,
         listen: settings.listen,
         increment_env: settings.increment_env,
         env_files: settings.env_file,

@@ -28,16 +28,22 @@ pub(super) fn read_all(config: &SupervisorConfig) -> Result<Vec<Result<Variables
     let (sender, result) = mpsc::channel();
     let read = move || drop(sender.send(apps.iter().map(|paths| read(paths)).collect()));
     let refuse = |text: String, code| Refusal { text: format!("rinit: {text}\n"), code };
-    spawn_thread("files", read).map_err(|error| refuse(format!("cannot start: no thread: {error}"), super::INTERNAL_ERROR))?;
+    spawn_thread("files", read)
+        .map_err(|error| refuse(format!("cannot start: no thread: {error}"), super::INTERNAL_ERROR))?;
     match result.recv_timeout(SLOW_AFTER) {
         Ok(read) => return Ok(read),
         Err(RecvTimeoutError::Timeout) => {}
-        Err(RecvTimeoutError::Disconnected) => return Err(refuse(format!("cannot read {files}"), super::INTERNAL_ERROR)),
+        Err(RecvTimeoutError::Disconnected) => {
+            return Err(refuse(format!("cannot read {files}"), super::INTERNAL_ERROR));
+        }
     }
     // No handler is installed yet: every signal is blocked, and taken here.
     loop {
         if let Some(Signal::TERM | Signal::INT | Signal::QUIT) = signals::wait(Some(CHECK_INTERVAL)) {
-            return Err(refuse(format!("asked to stop while --env-file was being read ({files}): nothing was started"), 0));
+            return Err(refuse(
+                format!("asked to stop while --env-file was being read ({files}): nothing was started"),
+                0,
+            ));
         }
         if let Ok(read) = result.try_recv() {
             return Ok(read);

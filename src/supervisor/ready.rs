@@ -167,11 +167,8 @@ pub(super) async fn watch_ports(
             let _ = notices.send(Notice::Event(event)).await;
         }
     };
-    let listening = tell(
-        listens,
-        matches!(ready, ReadyCheck::Auto | ReadyCheck::Listen),
-        Event::Listens(worker, String::new()),
-    );
+    let listening =
+        tell(listens, matches!(ready, ReadyCheck::Auto | ReadyCheck::Listen), Event::Listens(worker, String::new()));
     let message = tell(
         says_ready,
         matches!(ready, ReadyCheck::Auto | ReadyCheck::Message),
