@@ -50,7 +50,7 @@ fn assert_works(rig: &Running) {
     rig.signal_pid(rig.workers()[0], "KILL");
     rig.until("the killed one is back", |out| out.count("it said so") == 3);
     rig.signal("HUP");
-    rig.until("a reload works", |out| out.has("reload 1 done"));
+    rig.until("a reload works", |out| out.has("reload to generation 2 done"));
     rig.signal("TTIN");
     rig.until("a third is ready", |out| out.count("it said so") == 6);
     eventually("nothing but the workers is left", || (rig.workers().len() == 3).then_some(()));
@@ -239,7 +239,7 @@ fn with_all_signals_blocked_at_start_the_supervisor_works() {
     rig.signal_pid(rig.workers()[0], "KILL");
     rig.until("the killed one is back", |out| out.count("it said so") == 3);
     rig.signal("HUP");
-    rig.until("a reload works", |out| out.has("reload 1 done"));
+    rig.until("a reload works", |out| out.has("reload to generation 2 done"));
     rig.signal("TERM");
     // Workers find the mask that rinit was started with, so the signal that stops them may be blocked.
     assert!([0, 137].contains(&rig.wait()));

@@ -126,12 +126,14 @@ fn a_reload_at_the_pids_limit_stops_and_a_later_one_is_not_held_up_by_it() {
         group.set_limit_to_what_runs();
         rig.signal("HUP");
         rig.until("the reload has failed, for that reason", |out| {
-            out.stderr.iter().any(|line| line.contains("reload 1 stopped") && line.contains("again"))
+            out.stderr.iter().any(|line| line.contains("reload to generation 2 stopped") && line.contains("again"))
         });
         assert_eq!(rig.output().count("| up "), 2);
         group.limit("max");
         rig.signal("HUP");
-        rig.until("the next one works", |out| out.stderr.iter().any(|line| line.contains("reload 2 done")));
+        rig.until("the next one works", |out| {
+            out.stderr.iter().any(|line| line.contains("reload to generation 3 done"))
+        });
         assert!(!rig.output().has("panicked"), "rinit has no fault of its own");
         rig.signal("TERM");
         assert_eq!(rig.wait(), 0);
@@ -243,7 +245,8 @@ fn rinit_takes_all_descriptors_that_it_may_have_and_its_workers_what_they_were_g
 fn descriptors_that_run_out_in_the_middle_of_a_start_are_given_back() {
     // For every number of free descriptors that is too low, the start fails at another place; none of them may leak.
     // A start that counted as a crash of the app would soon end it all.
-    let rig = Rig::new(&["-i", "1", "--min-uptime", "0", "--backoff", "1ms..1ms", "--max-restarts", "3"])
+    let rig = Rig::new(&["-i", "1", "--ready", "spawn", "--log-level", "debug"])
+        .args(&["--stable-after", "0", "--backoff", "1ms..1ms", "--max-restarts", "3"])
         .fixture("up wait")
         .start();
     rig.until("it is up", |out| out.count("| up ") == 1);

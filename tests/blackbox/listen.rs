@@ -125,7 +125,7 @@ fn no_connection_is_refused_while_the_only_worker_crashes_and_is_reloaded() {
         }
         for reload in 1..=2 {
             rig.signal("HUP");
-            rig.until("it is reloaded", |out| out.has(&format!("reload {reload} done")));
+            rig.until("it is reloaded", |out| out.has(&format!("reload to generation {} done", reload + 1)));
         }
         over.store(true, Ordering::Relaxed);
         client.join().unwrap()

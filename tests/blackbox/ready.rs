@@ -245,7 +245,7 @@ fn auto_wants_the_word_of_a_worker_whose_predecessor_gave_it() {
     let old = rig.workers();
     mute.set();
     rig.signal("HUP");
-    rig.until("the reload has stopped", |out| out.has("reload 1 stopped"));
+    rig.until("the reload has stopped", |out| out.has("reload to generation 2 stopped"));
     assert!(rig.output().has("READY=1"), "{:?}", rig.output().stderr);
     eventually("the old one alone is there", || (rig.workers() == old).then_some(()));
     // A restart is held to it as a reload is.
@@ -259,15 +259,29 @@ fn auto_wants_the_word_of_a_worker_whose_predecessor_gave_it() {
 fn a_late_word_is_remembered_too() {
     let (gate, mute) = (Flag::new(), Flag::new());
     let words = format!("up file={} unless={} notify say=told wait", gate.path(), mute.path());
-    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms", "--ready-timeout", "200ms"]).fixture(&words).start();
+    let rig = Rig::new(&["-i", "1", "--share-ports", "off", "--min-uptime", "20ms", "--ready-timeout", "5s"]);
+    let rig = rig.fixture(&words).start();
     rig.until("it is ready by its uptime", |out| out.has("by its uptime"));
     gate.set();
     rig.until("it said its word", |out| out.has("| told"));
     // The word is a datagram on its way to rinit: what rinit does next it does after it has read that.
     mute.set();
     rig.signal("HUP");
-    rig.until("the reload has stopped", |out| out.has("reload 1 stopped"));
+    rig.until("the reload has stopped", |out| out.has("reload to generation 2 stopped"));
     assert!(rig.output().has("READY=1"), "{:?}", rig.output().stderr);
+}
+
+#[test]
+fn a_word_after_the_ready_timeout_binds_no_successor() {
+    let (gate, mute) = (Flag::new(), Flag::new());
+    let words = format!("up file={} unless={} notify say=told wait", gate.path(), mute.path());
+    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms", "--ready-timeout", "300ms"]).fixture(&words).start();
+    rig.until("it has turned out to give no word", |out| out.has("has given no sign of being ready in 300ms"));
+    gate.set();
+    rig.until("it said its word", |out| out.has("| told"));
+    mute.set();
+    rig.signal("HUP");
+    rig.until("the reload is done", |out| out.has("reload to generation 2 done"));
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn reload_up_to_the_gate(rig: &Running, gate: &Flag, width: usize) {
 }
 
 fn reloaded(rig: &Running, number: u32) {
-    rig.until("the reload is done", |out| out.has(&format!("reload {number} done")));
+    rig.until("the reload is done", |out| out.has(&format!("reload to generation {} done", number + 1)));
 }
 
 /// A stop that ends every worker that is left in peace.
@@ -159,9 +159,13 @@ fn a_new_version_that_exits_stops_the_reload_and_the_next_sighup_tries_again() {
         good.clear();
         for reload in 1..=2 {
             rig.signal("HUP");
-            rig.until("the reload has stopped", |out| out.has(&format!("reload {reload} stopped")));
+            rig.until("the reload has stopped", |out| out.has(&format!("reload to generation {} stopped", reload + 1)));
             let out = rig.output();
-            let line = out.stderr.iter().find(|line| line.contains(&format!("reload {reload} stopped"))).unwrap();
+            let line = out
+                .stderr
+                .iter()
+                .find(|line| line.contains(&format!("reload to generation {} stopped", reload + 1)))
+                .unwrap();
             for part in ["the new web-0 ended with", told, "the old workers stay"] {
                 assert!(line.contains(part), "{part} is not in {line}");
             }
@@ -183,7 +187,9 @@ fn a_new_version_that_is_never_ready_stops_the_reload_and_is_removed() {
     let rig = start(&gate, 2, &["--ready-timeout", "1s"]);
     let old = rig.workers();
     reload_up_to_the_gate(&rig, &gate, 1);
-    rig.until("the reload has stopped", |out| out.has("reload 1 stopped: the new web-0 was not ready within"));
+    rig.until("the reload has stopped", |out| {
+        out.has("reload to generation 2 stopped: the new web-0 was not ready within")
+    });
     eventually("the old ones alone are there", || (rig.workers() == old).then_some(()));
     assert!(!rig.output().has("got SIGTERM"), "the new one has no handler yet, and the old ones get none");
     gate.set();
@@ -206,7 +212,7 @@ fn a_new_version_that_is_ready_and_then_exits_stops_the_reload() {
     rig.signal("HUP");
     rig.until("the new one is ready", |out| out.count("is ready after") == 2);
     go.set();
-    rig.until("the reload has stopped", |out| out.has("reload 1 stopped"));
+    rig.until("the reload has stopped", |out| out.has("reload to generation 2 stopped"));
     assert!(rig.output().has("ended with exit code 3"), "{:?}", rig.output().stderr);
     eventually("the old one alone is there", || (rig.workers() == old).then_some(()));
     assert!(!rig.output().has("got SIGTERM"));
@@ -226,7 +232,7 @@ fn a_new_version_that_cannot_be_run_stops_the_reload() {
     let old = rig.workers();
     std::fs::remove_file(&program).unwrap();
     rig.signal("HUP");
-    rig.until("the reload has stopped", |out| out.has("reload 1 stopped"));
+    rig.until("the reload has stopped", |out| out.has("reload to generation 2 stopped"));
     assert!(rig.output().has("cannot run"), "{:?}", rig.output().stderr);
     eventually("the old ones alone are there", || (rig.workers() == old).then_some(()));
     symlink(fixture(), &program).unwrap();
@@ -251,7 +257,7 @@ fn a_failure_half_way_leaves_what_is_new_and_what_is_old() {
     let old = rig.workers();
     good.clear();
     rig.signal("HUP");
-    rig.until("the reload has stopped", |out| out.has("reload 1 stopped: the new web-1 ended"));
+    rig.until("the reload has stopped", |out| out.has("reload to generation 2 stopped: the new web-1 ended"));
     eventually("there are three", || (rig.workers().len() == 3).then_some(()));
     let stayed = |worker: &i32| rig.workers().contains(worker);
     assert_eq!(old.iter().map(stayed).collect::<Vec<_>>(), [false, true, true]);
@@ -282,7 +288,7 @@ fn a_restart_whose_new_version_fails_goes_on_trying() {
     rig.until("both are ready", |out| out.count("is ready after") == 2 && out.count("| up ") == 2);
     good.clear();
     rig.signal("HUP");
-    rig.until("the reload has stopped", |out| out.has("reload 1 stopped"));
+    rig.until("the reload has stopped", |out| out.has("reload to generation 2 stopped"));
     good.set();
     // Nothing of the old is left in that place; what is started there is not given up.
     rig.until("the place is held again", |out| out.count("| up ") == 3);
@@ -340,7 +346,7 @@ fn a_stop_in_the_middle_of_a_reload_ends_it_and_every_worker() {
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     let out = rig.output();
-    assert!(out.has("reload 1 stopped: the container stops"), "{:?}", out.stderr);
+    assert!(out.has("reload to generation 2 stopped: the container stops"), "{:?}", out.stderr);
     assert_eq!(out.count("got SIGTERM"), 2);
     assert_eq!(out.count("started as a replacement"), 1);
 }

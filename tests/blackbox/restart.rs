@@ -18,8 +18,8 @@ fn waits(out: &Output) -> Vec<f64> {
 
 #[test]
 fn a_worker_that_was_stable_is_started_again_at_once() {
-    // By backoff it would come after an hour.
-    let rig = Rig::new(&["-i", "2", "--min-uptime", "50ms", "--backoff", "1h..1h"]).fixture("up wait").start();
+    let times = ["--ready", "uptime", "--min-uptime", "50ms", "--stable-after", "50ms", "--backoff", "20ms..1h"];
+    let rig = Rig::new(&["-i", "2"]).args(&times).fixture("up wait").start();
     rig.until("both are stable", |out| out.count("is ready after") == 2 && out.count("| up ") == 2);
     for round in 3..6 {
         rig.signal_pid(rig.workers()[0], "KILL");
@@ -29,6 +29,7 @@ fn a_worker_that_was_stable_is_started_again_at_once() {
         assert_eq!(rig.workers().len(), 2);
     }
     assert_eq!(rig.output().count("ended: SIGKILL after"), 3);
+    assert!(!rig.output().has("; started again in"), "without a wait: {:?}", rig.output().stderr);
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
 }
@@ -36,7 +37,8 @@ fn a_worker_that_was_stable_is_started_again_at_once() {
 #[test]
 fn a_life_was_stable_even_when_rinit_hears_of_its_length_and_its_end_at_once() {
     let go = Flag::new();
-    let rig = Rig::new(&["-i", "1", "--min-uptime", "300ms", "--backoff", "1h..1h"]);
+    let times = ["--ready", "uptime", "--min-uptime", "300ms", "--stable-after", "300ms", "--backoff", "100ms..1h"];
+    let rig = Rig::new(&["-i", "1"]).args(&times);
     let rig = rig.fixture(&format!("up file={} exit=1", go.path())).start();
     rig.until("it is up, and rinit knows", |out| out.has("| up ") && out.has(") started"));
     // A machine that is busy elsewhere: rinit does not run while the worker becomes stable, and ends.
@@ -53,8 +55,8 @@ fn a_life_was_stable_even_when_rinit_hears_of_its_length_and_its_end_at_once() {
 
 #[test]
 fn a_stable_life_gives_the_crash_budget_back() {
-    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms", "--max-restarts", "1", "--backoff", "1h..1h"]);
-    let rig = rig.fixture("up wait").start();
+    let times = ["--ready", "uptime", "--min-uptime", "20ms", "--stable-after", "20ms", "--backoff", "10ms..1h"];
+    let rig = Rig::new(&["-i", "1", "--max-restarts", "1"]).args(&times).fixture("up wait").start();
     for life in 1..6 {
         rig.until("it is stable", |out| out.count("is ready after") == life && out.count("| up ") == life);
         rig.signal_pid(rig.workers()[0], "KILL");
@@ -276,7 +278,8 @@ fn kill_all(rig: &Running) {
 
 #[test]
 fn all_workers_killed_at_once_come_back_at_once() {
-    let rig = Rig::new(&["-i", "5", "--min-uptime", "20ms", "--backoff", "1h..1h"]).fixture("up wait").start();
+    let times = ["--ready", "uptime", "--min-uptime", "20ms", "--stable-after", "20ms", "--backoff", "10ms..1h"];
+    let rig = Rig::new(&["-i", "5"]).args(&times).fixture("up wait").start();
     rig.until("all are stable", |out| out.count("is ready after") == 5 && out.count("| up ") == 5);
     kill_all(&rig);
     rig.until("all are back", |out| out.count("| up ") == 10);

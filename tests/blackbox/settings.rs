@@ -120,7 +120,7 @@ fn reload() {
     both_ways(&settings, "notify up wait", |rig| {
         rig.until("it is up", |out| starts(out) == 1);
         rig.signal("HUP");
-        rig.until("it is reloaded", |out| out.has("reload 1 done"));
+        rig.until("it is reloaded", |out| out.has("reload to generation 2 done"));
         let out = rig.output();
         let place = |text: &str| out.stderr.iter().position(|line| line.contains(text)).unwrap();
         assert!(place("is gone") < place("started as a replacement"), "{:#?}", out.stderr);
@@ -376,7 +376,7 @@ fn an_env_file_is_read_again_at_every_reload_and_not_at_a_crash() {
     rig.until("it is back, and stable", |out| out.count("is ready after") == 2 && starts(out) == 2);
     assert_eq!(rig.output().count("VERSION=1"), 2);
     rig.signal("HUP");
-    rig.until("it is reloaded", |out| out.has("reload 1 done") && starts(out) == 3);
+    rig.until("it is reloaded", |out| out.has("reload to generation 2 done") && starts(out) == 3);
     assert_eq!(rig.output().count("VERSION=2"), 1);
 }
 
@@ -391,11 +391,11 @@ fn a_reload_with_a_broken_env_file_is_refused_and_the_old_workers_stay() {
     let old = rig.workers();
     write("VERSION=2\nbroken\n");
     rig.signal("HUP");
-    rig.until("the reload is refused", |out| out.has("reload 1 stopped"));
+    rig.until("the reload is refused", |out| out.has("reload to generation 2 stopped"));
     assert!(rig.output().has("line 2: not KEY=VALUE"), "{:?}", rig.output().stderr);
     std::fs::remove_file(file.path()).unwrap();
     rig.signal("HUP");
-    rig.until("the reload is refused again", |out| out.has("reload 2 stopped"));
+    rig.until("the reload is refused again", |out| out.has("reload to generation 3 stopped"));
     assert!(rig.output().has("No such file"), "{:?}", rig.output().stderr);
     assert_eq!(rig.workers(), old);
     // A crash now brings back what ran.
@@ -404,7 +404,7 @@ fn a_reload_with_a_broken_env_file_is_refused_and_the_old_workers_stay() {
     assert_eq!(rig.output().count("VERSION=1"), 3);
     write("VERSION=3\n");
     rig.signal("HUP");
-    rig.until("it is reloaded", |out| out.has("reload 3 done") && out.count("VERSION=3") == 2);
+    rig.until("it is reloaded", |out| out.has("reload to generation 4 done") && out.count("VERSION=3") == 2);
     assert!(!rig.output().has("got SIGHUP"));
 }
 
@@ -432,10 +432,10 @@ fn a_secret_is_read_from_its_file_and_again_at_a_reload() {
     }
     std::fs::write(secrets.path().join("password"), "crocus\n").unwrap();
     rig.signal("HUP");
-    rig.until("it has the new one", |out| out.has("reload 1 done") && out.has("PASSWORD=crocus"));
+    rig.until("it has the new one", |out| out.has("reload to generation 2 done") && out.has("PASSWORD=crocus"));
     std::fs::remove_file(secrets.path().join("password")).unwrap();
     rig.signal("HUP");
-    rig.until("a missing secret is a reason to stay", |out| out.has("reload 2 stopped"));
+    rig.until("a missing secret is a reason to stay", |out| out.has("reload to generation 3 stopped"));
     assert!(rig.output().has("/run/secrets/password"), "{:?}", rig.output().stderr);
     assert_eq!(rig.workers().len(), 1);
 }
@@ -450,7 +450,7 @@ fn an_env_file_that_never_ends_does_not_hold_up_a_stop() {
     std::fs::remove_file(&path).unwrap();
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     rig.signal("HUP");
-    rig.until("the reload begins", |out| out.has("reload 1 begins"));
+    rig.until("the reload begins", |out| out.has("reload to generation 2 begins"));
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     assert!(rig.output().has("got SIGTERM"));

@@ -355,3 +355,85 @@ fn every_state_and_event_without_an_owner_is_survived() {
         fleet.handle(Time::from_secs(round), Event::Boot, &mut vec![]);
     }
 }
+
+#[test]
+fn a_worker_that_may_never_be_started_again_is_not_when_it_was_not_ready_in_time() {
+    let mut world = World::new(one(Policy { instances: 1, restart: Restart::Never, ..policy() }));
+    world.play(&[Pass(100_000)]);
+    assert_eq!((world.spawned.len(), world.fleet.finished()), (1, Some(143)));
+}
+
+#[test]
+fn without_a_minimum_uptime_crashes_still_wait_for_the_backoff() {
+    let nothing = Policy { instances: 1, min_uptime: Time::ZERO, stable_after: Time::ZERO, ..policy() };
+    let mut world = World::new(one(Policy { readiness: Readiness::Spawn, ..nothing }));
+    for _ in 0..20 {
+        world.play(&[Exits(0, 1), Pass(100)]);
+    }
+    assert!(world.spawned.len() < 10, "{} starts in 2 s", world.spawned.len());
+}
+
+#[test]
+fn a_slow_crash_loop_spends_the_crash_budget() {
+    let mut world = World::new(one(Policy { instances: 1, stable_after: 10_000 * MS, max_restarts: 4, ..policy() }));
+    for _ in 0..5 {
+        world.play(&[Says(0), Pass(1300), Exits(0, 1), Pass(600)]);
+    }
+    assert_eq!(world.fleet.finished(), Some(1));
+}
+
+#[test]
+fn workers_that_all_fail_with_code_0_end_the_container_with_1() {
+    let mut world = World::new(one(Policy { instances: 1, max_restarts: 1, ..policy() }));
+    world.play(&[Exits(0, 0), Pass(200), Exits(0, 0)]);
+    assert_eq!(world.fleet.finished(), Some(1));
+}
+
+#[test]
+fn the_container_ends_when_some_workers_are_stopped_by_hand_and_the_rest_has_failed() {
+    let mut world = World::new(one(Policy { max_restarts: 1, ..policy() }));
+    world.play(&[Operates(Operation::Halt, 0), Pass(10)]);
+    assert_eq!(world.fleet.finished(), None);
+    world.play(&[Exits(0, 7), Pass(200), Exits(0, 7)]);
+    assert_eq!(world.fleet.finished(), Some(7));
+    let mut world = World::new(one(policy()));
+    world.play(&[Operates(Operation::Halt, 0), Operates(Operation::Halt, 1), Pass(100)]);
+    assert_eq!((world.running(), world.fleet.finished()), (0, None), "an operator may start them again");
+}
+
+#[test]
+fn replacing_one_worker_makes_no_other_outdated() {
+    let mut world = World::healthy(one(policy()));
+    world.play(&[Operates(Operation::Replace, 1), Pass(10_000)]);
+    assert_eq!(world.saw(|report| matches!(report, Report::Replaced { .. })), 1);
+    assert_eq!(world.generations(), [1, 1]);
+    assert_eq!(world.spawned.len(), 3);
+}
+
+#[test]
+fn a_worker_that_fails_its_liveness_probes_is_replaced_and_the_new_one_comes_first() {
+    let mut world = World::healthy(one(policy()));
+    world.play(&[Probes(0, false), Probes(0, false), Probes(0, true), Probes(0, false), Probes(0, false), Pass(100)]);
+    assert_eq!(world.spawned.len(), 2, "not three in a row");
+    world.play(&[Probes(0, false), Pass(500)]);
+    assert_eq!((world.spawned.len(), world.ready(), world.running()), (3, 2, 3), "the new one beside the old");
+    world.play(&[Pass(1000)]);
+    assert_eq!((world.ready(), world.running()), (2, 2));
+}
+
+#[test]
+fn an_app_is_reloaded_and_scaled_without_the_others() {
+    let mut world = World::healthy(vec![policy(), Policy { instances: 1, ..policy() }]);
+    world.play(&[ReloadApp(1), ScaleTo(0, 3), Pass(10_000)]);
+    assert_eq!(world.generations(), [1, 1, 2, 1], "in the order of their starts");
+}
+
+#[test]
+fn the_container_ends_with_the_status_of_the_app_that_failed_last() {
+    let mut world = World::new(vec![
+        Policy { instances: 1, restart: Restart::Never, ..policy() },
+        Policy { instances: 1, max_restarts: 1, ..policy() },
+    ]);
+    world.play(&[Exits(0, 9), Exits(0, 4), Pass(200), Exits(0, 4)]);
+    assert_eq!(world.fleet.finished(), Some(4), "a failure counts for more than a higher status");
+}

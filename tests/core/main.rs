@@ -1,5 +1,9 @@
-//! The core, by histories in virtual time: random ones that must keep every promise, and named ones that show a rule.
+//! Tests the core by histories in virtual time: random ones that must keep every promise, and named ones that show a rule.
 
 mod examples;
 mod histories;
+mod readiness;
+mod stops;
+mod readiness;
+mod stops;
 mod world;

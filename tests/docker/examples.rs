@@ -44,7 +44,7 @@ fn serves_reloads_under_load_and_stops(image: &str) {
     let old = container.logs().words_after("process ");
     let load = under_load(port, || {
         container.signal("HUP");
-        container.until("the reload is done", |logs| logs.has("reload 1 done"));
+        container.until("the reload is done", |logs| logs.has("reload to generation 2 done"));
     });
     assert_eq!(load.failures, [""; 0], "of {} requests", load.answered);
     assert!(load.answered > 10, "{}", load.answered);
@@ -76,7 +76,7 @@ fn on_docker_kill_hup_the_old_serve_until_the_new_are_ready() {
         }
         assert!(!container.logs().has("gets SIGTERM"), "no old worker is asked to go while no new one is ready");
         gate.set("");
-        container.until("the reload is done", |logs| logs.has("reload 1 done"));
+        container.until("the reload is done", |logs| logs.has("reload to generation 2 done"));
     });
     assert_eq!(load.failures, [""; 0], "of {} requests", load.answered);
     let answer = get(port, "/").unwrap();
@@ -95,7 +95,8 @@ fn a_version_that_does_not_start_leaves_the_old_one_serving_and_the_next_reload_
     let load = under_load(port, || {
         container.signal("HUP");
         container.until("the log says why", |logs| {
-            logs.has_line(&["reload 1 stopped", "exit code 3"]) && logs.count("DATABASE_URL is not set") >= 2
+            logs.has_line(&["reload to generation 2 stopped", "exit code 3"])
+                && logs.count("DATABASE_URL is not set") >= 2
         });
     });
     assert_eq!(load.failures, [""; 0], "of {} requests", load.answered);
@@ -105,7 +106,7 @@ fn a_version_that_does_not_start_leaves_the_old_one_serving_and_the_next_reload_
 
     gate.set("");
     container.signal("HUP");
-    container.until("the next reload is done", |logs| logs.has("reload 2 done"));
+    container.until("the next reload is done", |logs| logs.has("reload to generation 3 done"));
     assert!(!old.contains(&process_of(&get(port, "/").unwrap())));
 }
 

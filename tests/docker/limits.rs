@@ -91,7 +91,7 @@ fn with_everything_forbidden_at_once_workers_run_serve_reload_and_stop() {
     container.until("every worker is ready", |logs| logs.count("is ready") == logs.count(" started"));
     let old = container.logs().words_after("process ");
     container.signal("HUP");
-    container.until("it reloads", |logs| logs.has("reload 1 done"));
+    container.until("it reloads", |logs| logs.has("reload to generation 2 done"));
     let new = page();
     let is_old = |new: &str| old.iter().any(|pid| new.trim().ends_with(&format!("process {pid}")));
     assert!(new.starts_with("worker ") && !is_old(&new), "{new} by one of the old {old:?}");

@@ -105,7 +105,7 @@ fn a_paused_container_goes_on_where_it_was() {
     eventually("it is paused", || (container.inspect("{{.State.Paused}}") == "true").then_some(()));
     docker_ok(&["unpause", &container.name]);
     container.signal("HUP");
-    container.until("it reloads", |logs| logs.has("reload 1 done"));
+    container.until("it reloads", |logs| logs.has("reload to generation 2 done"));
     container.stop();
     assert_eq!(container.wait(), 0);
     assert!(!container.logs().has(" ended: "), "nobody crashed");

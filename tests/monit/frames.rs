@@ -101,7 +101,7 @@ fn colours_say_how_workers_lines_and_events_are() {
     let mut monit = Monit::new(four());
     monit.type_keys("j");
     monit.log([line(1, "stderr", "on stderr"), line(2, "stdout", "on stdout"), Line::Missed(7)]);
-    monit.tell(Message::Event(event(3, "error", "web: reload 1 stopped")));
+    monit.tell(Message::Event(event(3, "error", "web: reload to generation 2 stopped")));
     let buffer = monit.terminal().backend().buffer().clone();
     let screen = monit.screen();
     let style_of = |words: &str| {
@@ -113,7 +113,7 @@ fn colours_say_how_workers_lines_and_events_are() {
     assert_eq!(style_of("on stderr").0, Color::Yellow);
     assert_eq!(style_of("on stdout").0, Color::Reset);
     assert_eq!(style_of("7 lines were missed").0, Color::Yellow);
-    assert_eq!(style_of("web: reload 1 stopped").0, Color::Red);
+    assert_eq!(style_of("web: reload to generation 2 stopped").0, Color::Red);
     assert_eq!(style_of("retry 3s").0, Color::Yellow);
     assert_eq!(style_of("ready    ").0, Color::Green);
     assert!(style_of("web-1").1.contains(Modifier::REVERSED));

@@ -44,7 +44,8 @@ pub fn served_by(port: u16, count: usize) -> BTreeSet<String> {
 
 /// Waits until the reload of that number is done.
 pub fn reloaded(rig: &Running, number: u32) {
-    let (done, stopped) = (format!("reload {number} done"), format!("reload {number} stopped"));
+    let (done, stopped) =
+        (format!("reload to generation {} done", number + 1), format!("reload to generation {} stopped", number + 1));
     rig.until(&format!("reload {number} is over"), |out| out.has(&done) || out.has(&stopped));
     assert!(rig.output().has(&done), "{:#?}", rig.output().stderr);
 }

@@ -393,7 +393,7 @@ fn kept_connections_stay_with_their_worker_through_a_reload_until_it_lets_go() {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     drop(old);
-    eventually("the reload is done", || rig.output().has("reload 1 done").then_some(()));
+    eventually("the reload is done", || rig.output().has("reload to generation 2 done").then_some(()));
     stop(&rig);
     good.join().unwrap();
 }
@@ -419,7 +419,7 @@ fn a_late_offer_to_one_who_leaves_is_refused_and_not_lost() {
     old.answer(offer.seq, false);
     assert_eq!(pid_in(&client.join().unwrap()), Some(pid));
     drop(old);
-    rig.until("the reload is done", |out| out.has("reload 1 done"));
+    rig.until("the reload is done", |out| out.has("reload to generation 2 done"));
     stop(&rig);
     good.join().unwrap();
 }

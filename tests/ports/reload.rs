@@ -94,13 +94,13 @@ fn a_broken_version(name: &str, settings: &[&str], why: &str) {
     let (load, ()) = under_load(port, &MIX, |meter| {
         for reload in 1..=2 {
             rig.signal("HUP");
-            rig.until("the reload has stopped", |out| out.has(&format!("reload {reload} stopped")));
+            rig.until("the reload has stopped", |out| out.has(&format!("reload to generation {} stopped", reload + 1)));
             meter.wait_for_answers(50);
         }
     });
     load.assert_lossless(&rig);
     let out = rig.output();
-    let line = out.stderr.iter().find(|line| line.contains("reload 1 stopped")).unwrap();
+    let line = out.stderr.iter().find(|line| line.contains("reload to generation 2 stopped")).unwrap();
     assert!(line.contains(why) && line.contains("the old workers stay"), "{line}");
     assert_eq!(served_by(port, 2), old, "the old ones serve");
     deployed.put("app.js");
