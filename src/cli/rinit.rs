@@ -15,12 +15,16 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     }
     let Line { flags, init, init_flags, mut faults, .. } = line;
     let (below, warnings) = config::from_environment(environment, &mut faults);
-    let layer = flags.or(below);
+    let mut layer = flags.or(below);
     if init.command.is_empty() {
         faults.note("COMMAND", "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., see rinit --help");
     }
     let invocation = if layer.is_supervisor() {
         for flag in init_flags {
+            // The same in both modes.
+            if flag == "-g" && layer.put("kill-process-group", Given::by_flag("-g", "true")) {
+                continue;
+            }
             faults.note(flag, "means something only without -i, where rinit has one child");
         }
         Invocation::Supervise(for_supervisor(&layer, init.command, Path::new("/"), &mut faults), warnings)

@@ -16,6 +16,7 @@ mod faults;
 mod given;
 mod instances;
 mod policy;
+mod probe;
 mod reader;
 mod ready;
 mod resolve;
@@ -28,9 +29,10 @@ pub use environment::{HANDED_OVER, from_environment, is_kubernetes_variable, is_
 pub use faults::{BAD_SETTINGS, Fault, Faults, Refusal};
 pub use given::{Given, Source, Values};
 pub use instances::scaled;
+pub use probe::{LiveCheck, Probe};
 pub use reader::Value;
 pub use ready::ReadyCheck;
-pub(crate) use resolve::{AppConfig, LogConfig};
+pub(crate) use resolve::{AppConfig, Liveness, LogConfig};
 pub use resolve::{InitConfig, SupervisorConfig, for_init, for_supervisor};
 pub use settings::{
     APP_SETTINGS, AppSpec, CONTAINER_SETTINGS, ContainerSpec, INIT_SETTINGS, InitSpec, Layer, NO_DEFAULT, PREFIX,

@@ -1,5 +1,6 @@
 //! Builds the core's policy of an app from its settings.
 
+use super::probe::LiveCheck;
 use super::settings::AppSettings;
 use crate::core::{DrainKind, Policy, StopPolicy};
 use crate::ports::Ways;
@@ -16,7 +17,7 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, ways: Ways) -> Poli
         backoff: settings.backoff,
         readiness: settings.ready.rule(ways.cluster || ways.preload),
         ready_timeout: settings.ready_timeout.0,
-        live_failures: 0,
+        live_failures: if settings.live == LiveCheck::Off { 0 } else { settings.live_failures.0 },
         stop: StopPolicy {
             signal: settings.stop_signal,
             timeout: settings.stop_timeout,
@@ -24,7 +25,7 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, ways: Ways) -> Poli
                 true => Some(DrainKind::Message),
                 false => ways.cluster.then_some(DrainKind::Cluster),
             },
-            to_group: false,
+            to_group: settings.kill_process_group,
         },
         drain_delay: settings.drain_delay,
         reload: settings.reload,

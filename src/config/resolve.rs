@@ -4,6 +4,7 @@ use super::command::name_of;
 use super::faults::Faults;
 use super::instances::{InstanceCount, Instances};
 use super::policy::policy;
+use super::probe::LiveCheck;
 use super::reader::Reader;
 use super::ready::ReadyCheck;
 use super::settings::{AppSpec, ContainerSpec, Layer, Scope, by_flag};
@@ -39,6 +40,17 @@ impl SupervisorConfig {
     }
 }
 
+/// The liveness probes of an app's workers.
+#[derive(Clone, Debug)]
+pub(crate) struct Liveness {
+    /// The check.
+    pub(crate) check: LiveCheck,
+    /// The time between two probes; for the watchdog, the time in which the worker must say `WATCHDOG=1`.
+    pub(crate) interval: Duration,
+    /// The time that a probe may take.
+    pub(crate) timeout: Duration,
+}
+
 /// One app, as it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct AppConfig {
@@ -52,6 +64,8 @@ pub(crate) struct AppConfig {
     pub(crate) policy: Policy,
     /// The check by which a worker is ready.
     pub(crate) ready: ReadyCheck,
+    /// The check by which it is learnt that they hang.
+    pub(crate) live: Liveness,
     /// The ways in which its workers share ports.
     pub(crate) ways: Ways,
     /// The way in which connections reach them.
@@ -160,6 +174,7 @@ fn resolve_app(
         command,
         instances,
         ready: settings.ready,
+        live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
         ways,
         balance: settings.balance,
         listen: settings.listen,
@@ -184,9 +199,7 @@ fn contradiction(ready: &ReadyCheck, share: Share, sockets: usize) -> Option<Str
         | ReadyCheck::Uptime
         | ReadyCheck::Message
         | ReadyCheck::Notify
-        | ReadyCheck::Tcp(_)
-        | ReadyCheck::Http { .. }
-        | ReadyCheck::Exec(_) => None,
+        | ReadyCheck::Probe(_) => None,
     }
 }
 

@@ -125,6 +125,24 @@ impl Show for u32 {
     }
 }
 
+/// A count that is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positive(pub u32);
+
+impl Value for Positive {
+    const FORM: &'static str = "N";
+    fn parse(text: &str) -> Result<Positive, String> {
+        let count = text.parse().ok().filter(|count| *count > 0);
+        count.map(Positive).ok_or("allowed: 1 and more".into())
+    }
+}
+
+impl Show for Positive {
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 impl Value for Backoff {
     const FORM: &'static str = "MIN..MAX";
     fn parse(text: &str) -> Result<Backoff, String> {

@@ -1,6 +1,6 @@
 //! What a worker is started with: its command, its environment, its sockets.
 
-use crate::config::{AppConfig, HANDED_OVER, PREFIX, ReadyCheck, is_kubernetes_variable};
+use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
 use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
 use crate::sys::descriptors::childs_limit;
@@ -165,6 +165,10 @@ impl LaunchSpec {
             set("NODE_UNIQUE_ID", worker.0.to_string().as_ref());
         }
         handed.notify.iter().for_each(|name| set("NOTIFY_SOCKET", name));
+        if self.app.live.check == LiveCheck::Watchdog {
+            set("WATCHDOG_USEC", self.app.live.interval.as_micros().to_string().as_ref());
+            set("WATCHDOG_PID", PID_ROOM.as_ref());
+        }
         handed.door.iter().for_each(|name| set("RINIT_PORTS", name));
         if let Some(script) = &self.way.script {
             append(&mut variables, "NODE_OPTIONS", " ", &script.option());

@@ -2,7 +2,8 @@
 
 use super::Notice;
 use super::launch::{InheritedFds, LaunchSpec, NOT_FOR_PROBES, WorkerEnv};
-use super::ready::{self, LastAnswer, ProbeSetup, Probes};
+use super::probe::{LastAnswer, ProbeSetup, Probes};
+use super::ready::{self, Watched, WorkerReport};
 use crate::config::{LogConfig, LogFormat};
 use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
 use crate::logs::{Logs, Pipes, Source};
@@ -46,6 +47,8 @@ struct Running {
     exec: Option<Rc<OwnedFd>>,
     /// What came of the last probe.
     last_answer: LastAnswer,
+    /// The facts that its messages have told.
+    report: WorkerReport,
     /// rinit sent it SIGKILL.
     killed: bool,
     /// Its first process has been collected: only others of its group are left.
@@ -97,7 +100,7 @@ impl Workers {
         seat: &WorkerEnv,
     ) -> Result<(), SpawnError> {
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
-        let (channel, way) = ready::open(&launch.app.ready).map_err(no_room)?;
+        let (channels, way) = ready::open(&launch.app.ready, &launch.app.live.check).map_err(no_room)?;
         let name = format!("{}-{}", launch.app.name, slot.index);
         let ends = self.ports.open(worker, slot, name, &launch.way).map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
@@ -151,6 +154,16 @@ impl Workers {
             probes: self.probes.clone(),
             last_answer: last_answer.clone(),
         };
+        let report = WorkerReport::default();
+        let watched = Watched {
+            worker,
+            who,
+            ready: launch.app.ready.clone(),
+            live: launch.app.live.clone(),
+            report: report.clone(),
+            probe,
+            notices: self.notices.clone(),
+        };
         let hearing = self.ports.join(ends, who);
         let tasks = vec![
             tokio::task::spawn_local(ready::watch_ports(
@@ -160,19 +173,21 @@ impl Workers {
                 self.notices.clone(),
             )),
             tokio::task::spawn_local(watch_exec(worker, exec.clone(), self.notices.clone())),
-            tokio::task::spawn_local(ready::watch(
-                worker,
-                who,
-                launch.app.ready.clone(),
-                channel,
-                probe,
-                self.notices.clone(),
-            )),
+            tokio::task::spawn_local(watched.run(channels)),
         ];
         self.by_pid.insert(child.pid, worker);
         self.running.insert(
             worker,
-            Running { pid: child.pid, slot, exec: Some(exec), last_answer, killed: false, is_collected: false, tasks },
+            Running {
+                pid: child.pid,
+                slot,
+                exec: Some(exec),
+                last_answer,
+                report,
+                killed: false,
+                is_collected: false,
+                tasks,
+            },
         );
         Ok(())
     }
@@ -185,6 +200,11 @@ impl Workers {
     /// What came of the worker's last readiness probe.
     pub(super) fn last_answer(&self, worker: WorkerId) -> Option<String> {
         self.running.get(&worker).and_then(|running| running.last_answer.borrow().clone())
+    }
+
+    /// The worker's last `STATUS=` by sd_notify.
+    pub(super) fn status(&self, worker: WorkerId) -> Option<String> {
+        self.running.get(&worker).and_then(|running| running.report.status.borrow().clone())
     }
 
     /// Every live worker's process.

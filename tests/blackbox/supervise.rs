@@ -147,11 +147,22 @@ fn a_worker_that_does_not_end_in_time_is_killed_with_its_group_and_the_code_is_1
 }
 
 #[test]
-fn what_a_worker_leaves_behind_in_its_group_does_not_outlive_the_stop() {
-    let rig = Rig::new(&["-i", "1"]).not_pid_1().fixture("child=deaf=TERM,up,wait signals").start();
-    let (_, child) = worker_and_child(&rig);
+fn an_app_below_a_shell_that_ends_first_gets_the_stop_signal_and_time_to_end() {
+    let app = "trap 'echo ended in its own time; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+    let rig = Rig::new(&["-i", "1", "--", "sh", "-c", "sh -c \"$0\"; true", app]).start();
+    rig.until("it is up", |out| out.has("| up"));
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
+    assert!(rig.output().has("| ended in its own time"), "{:?}", rig.output());
+}
+
+#[test]
+fn what_a_worker_leaves_behind_in_its_group_is_killed_when_the_stop_timeout_is_over() {
+    let rig = Rig::new(&["-i", "1", "--stop-timeout", "300ms"]).not_pid_1();
+    let rig = rig.fixture("child=deaf=TERM,up,wait signals").start();
+    let (_, child) = worker_and_child(&rig);
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 137);
     eventually("the child is gone", || (!exists(child)).then_some(()));
 }
 

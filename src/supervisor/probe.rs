@@ -1,0 +1,124 @@
+//! Asks a worker whether it serves: by a connection, a request or a program, for readiness and for liveness.
+
+use super::on_a_thread;
+use crate::config::Probe;
+use crate::core::Exit;
+use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::signals::Inherited;
+use crate::sys::user::Credentials;
+use nix::unistd::Pid;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// The programs of probes that run, by their process.
+pub(super) type Probes = Rc<RefCell<HashMap<Pid, oneshot::Sender<Exit>>>>;
+
+/// The last answer of a worker that was not ready.
+pub(super) type LastAnswer = Rc<RefCell<Option<String>>>;
+
+/// The setting in which a worker's probes run: as the worker itself.
+pub(super) struct ProbeSetup {
+    pub(super) environment: Vec<OsString>,
+    pub(super) user: Option<Credentials>,
+    pub(super) signals: Inherited,
+    pub(super) null: Rc<OwnedFd>,
+    pub(super) probes: Probes,
+    pub(super) last_answer: LastAnswer,
+}
+
+impl ProbeSetup {
+    /// Asks once. The answer that was no is returned as text, as is none within `patience`.
+    pub(super) async fn ask(&self, probe: &Probe, patience: Duration) -> Result<(), String> {
+        let answer = async {
+            match probe {
+                Probe::Tcp(address) => connect(address).await.map(drop),
+                Probe::Http { host, path } => get(host, path).await,
+                Probe::Exec(command) => run(command, self).await,
+            }
+        };
+        match timeout(patience, answer).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("none within {patience:?}")),
+        }
+    }
+}
+
+/// Connects to `HOST:PORT`, by the first of its addresses that answers.
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let addresses = match address.parse() {
+        Ok(address) => vec![address],
+        Err(_) => {
+            let name = address.to_owned();
+            on_a_thread(move || name.to_socket_addrs().map(|found| found.collect::<Vec<SocketAddr>>())).await??
+        }
+    };
+    TcpStream::connect(&addresses[..]).await
+}
+
+/// Sends a `GET`; 200 to 399 is a yes, as for a Kubernetes probe.
+async fn get(host: &str, path: &str) -> io::Result<()> {
+    let mut stream = connect(host).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rinit\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    // "HTTP/1.1 200": nothing more is needed.
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await?;
+    match &status {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2' | b'3', _, _] => Ok(()),
+        _ => Err(io::Error::other(String::from_utf8_lossy(&status).into_owned())),
+    }
+}
+
+/// Runs the probe's program once; exit code 0 is a yes.
+async fn run(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
+    let ProbeSetup { environment, user, signals, null, probes, last_answer: _ } = probe;
+    let name = command.first().cloned().unwrap_or_default();
+    let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+    let mut program = Program::new(&command, environment).map_err(io::Error::other)?;
+    let null = null.as_raw_fd();
+    let setup = Setup {
+        stdio: [Some(null); 3],
+        pass: &[],
+        session: Session::Group,
+        user: user.as_ref(),
+        signals: *signals,
+        foreground: false,
+        oom_score_adj: None,
+        parent_death: None,
+    };
+    let child = spawn(&mut program, &setup)?;
+    let (ended, end) = oneshot::channel();
+    probes.borrow_mut().insert(child.pid, ended);
+    let running = Running { pid: child.pid, probes: probes.clone() };
+    let exit = end.await.map_err(io::Error::other)?;
+    drop(running);
+    match exec_result(&child.outcome) {
+        Some(Err(error)) => Err(io::Error::other(error.explain(&name))),
+        _ if exit.status() == 0 => Ok(()),
+        _ => Err(io::Error::other(exit.to_string())),
+    }
+}
+
+/// A probe that nobody waits for any more is killed, and forgotten; the loop collects it as any orphan.
+struct Running {
+    pid: Pid,
+    probes: Probes,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.probes.borrow_mut().remove(&self.pid).is_some() {
+            let _ = kill(Pid::from_raw(-self.pid.as_raw()), crate::core::Signal::KILL);
+        }
+    }
+}
