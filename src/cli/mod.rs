@@ -2,6 +2,7 @@
 
 mod dumb_init;
 mod help;
+mod pm2;
 mod rinit;
 mod tini;
 pub mod verbs;

@@ -14,8 +14,9 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
         return Invocation::Print(text);
     }
     let Line { flags, init, init_flags, mut faults, .. } = line;
-    let (below, warnings) = config::from_environment(environment, &mut faults);
+    let (below, mut warnings) = config::from_environment(environment, &mut faults);
     let mut layer = flags.or(below);
+    warnings.extend(config::warnings(&init.command, &layer));
     if init.command.is_empty() {
         faults.note("COMMAND", "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., see rinit --help");
     }
@@ -49,6 +50,8 @@ struct Line {
     init_flags: Vec<String>,
     faults: Faults,
     print: Option<String>,
+    /// Whether the option before is unknown, and the next word may be its value.
+    after_unknown: bool,
 }
 
 impl Default for Line {
@@ -59,6 +62,7 @@ impl Default for Line {
             init_flags: vec![],
             faults: Faults::default(),
             print: None,
+            after_unknown: false,
         }
     }
 }
@@ -66,6 +70,8 @@ impl Default for Line {
 impl Line {
     /// Reads the arguments to the end, so that every fault is reported.
     fn read(&mut self, arguments: Vec<OsString>) {
+        let count = arguments.len();
+        let separator = arguments.iter().position(|argument| argument == "--");
         let mut parser = Parser::from_args(arguments);
         loop {
             let argument = match parser.next() {
@@ -86,10 +92,16 @@ impl Line {
                 Arg::Long(name) => config::by_flag(name),
                 Arg::Value(_) => None,
             };
+            let after_unknown = std::mem::take(&mut self.after_unknown);
             match (setting, argument) {
                 (Some(setting), _) => self.setting(setting, written, &mut parser),
                 (None, Arg::Value(word)) => {
-                    let rest = parser.raw_args().into_iter().flatten();
+                    let Ok(rest) = parser.raw_args() else { return };
+                    let at = count - rest.as_slice().len() - 1;
+                    if after_unknown && separator.is_some_and(|separator| at < separator) {
+                        // The command is behind the separator, so this is the unknown option's value.
+                        continue;
+                    }
                     self.init.command = std::iter::once(word).chain(rest).collect();
                     return;
                 }
@@ -132,7 +144,14 @@ impl Line {
             'c' => init.set_session(false),
             'e' => read = value().and_then(|text| exit_code(&text)).map(|code| init.success.push(code)),
             'p' => read = value().and_then(|text| text.parse()).map(|signal| init.parent_death = Some(signal)),
-            _ => read = Err("no such option; see rinit --help".into()),
+            _ => {
+                let theirs = pm2::by_letter(letter);
+                let answer =
+                    theirs.map_or("see rinit --help".into(), |theirs| format!("it is pm2's: {}", theirs.answer));
+                self.faults.note(written, format!("no such option; {answer}"));
+                self.skip_value(theirs.is_some_and(|theirs| theirs.has_value), parser);
+                return;
+            }
         }
         match read {
             Ok(()) => self.init_flags.push(written),
@@ -152,15 +171,28 @@ impl Line {
             _ => {
                 let known =
                     config::all().map(|setting| setting.flag).chain(["help", "version", "license", "single-child"]);
-                let meant = nearest(name, known);
-                let advice = meant.map_or("see rinit --help".into(), |meant| format!("did you mean --{meant}?"));
+                let (theirs, meant) = (pm2::by_name(name), nearest(name, known));
+                let advice = match (theirs, meant) {
+                    (Some(theirs), _) => format!("it is pm2's: {}", theirs.answer),
+                    (None, Some(meant)) => format!("did you mean --{meant}?"),
+                    (None, None) => "see rinit --help".into(),
+                };
                 self.faults.note(written, format!("no such option; {advice}"));
-                // Its value is not the command.
-                if meant.and_then(config::by_flag).is_some_and(|setting| !setting.form.is_empty()) {
-                    let _ = parser.value();
-                }
+                let has_value = match theirs {
+                    Some(theirs) => theirs.has_value,
+                    None => meant.and_then(config::by_flag).is_some_and(|setting| !setting.form.is_empty()),
+                };
+                self.skip_value(has_value, parser);
             }
         }
+    }
+}
+
+impl Line {
+    /// Passes over the value of an unknown option, which is not the command.
+    fn skip_value(&mut self, has_value: bool, parser: &mut Parser) {
+        let value = if has_value { parser.value().ok() } else { parser.optional_value() };
+        self.after_unknown = value.is_none();
     }
 }
 
@@ -207,6 +239,38 @@ mod tests {
             "--stop-timeout=\"5\": the unit is missing",
             "-x: no such option",
             "RINIT_LOG=\"pretty\": allowed: prefix, raw, json",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_reported_although_an_unknown_option_has_a_value_before_the_separator() {
+        let text = refused("--frobnicate 3 -i two -X --stop-timeout 5 -- app -- x", &[]);
+        for part in
+            ["for 4 reasons", "--frobnicate: no such option", "-i=\"two\"", "-X: no such", "--stop-timeout=\"5\""]
+        {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        let text = refused("--frobnicate -i two -- app", &[]);
+        assert!(text.contains("for 2 reasons"), "{text}");
+        let text = refused("--frobnicate=3 -i 2 app", &[]);
+        assert!(text.contains("cannot start:\n"), "{text}");
+    }
+
+    #[test]
+    fn options_of_pm2_are_answered_with_those_of_rinit() {
+        let line =
+            "-i 2 -n web --wait-ready --kill-timeout 5000 --listen-timeout=3000 --watch --max-memory-restart 1G app";
+        let text = refused(line, &[]);
+        for part in [
+            "for 6 reasons",
+            "-n: no such option; it is pm2's: write --name NAME",
+            "--wait-ready: no such option; it is pm2's: write --ready message",
+            "--kill-timeout: no such option; it is pm2's: write --stop-timeout D",
+            "--listen-timeout: no such option; it is pm2's: write --ready-timeout D",
+            "--watch: no such option; it is pm2's: rinit watches no files",
+            "--max-memory-restart: no such option; it is pm2's: rinit has no memory limit",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }

@@ -8,6 +8,7 @@
 //!
 //! Every fault is collected on the way, so that one start reports all of them.
 
+mod advice;
 mod command;
 mod duration;
 mod env_file;
@@ -23,6 +24,8 @@ mod resolve;
 mod settings;
 mod value;
 
+pub use advice::warnings;
+pub use command::NodeCommand;
 pub use duration::duration;
 pub use env_file::{EnvFileError, read_env_file, read_text};
 pub use environment::{HANDED_OVER, from_environment, is_kubernetes_variable, is_reserved, nearest};

@@ -161,6 +161,10 @@ fn resolve_app(
     {
         reader.faults.note_value(setting, given, why);
     }
+    let missing = settings.user.as_ref().map(Credentials::missing_capabilities).unwrap_or_default();
+    if let (false, Some(setting), Some(given)) = (missing.is_empty(), by_flag("user"), spec.user.first()) {
+        reader.faults.note_value(setting, given, without_capabilities(&missing));
+    }
     for (variable, given) in settings.increment_env.iter().zip(spec.increment_env.all()) {
         if let (Some(why), Some(setting)) = (variable.overflow(instances.count), by_flag("increment-env")) {
             reader.faults.note_value(setting, given, why);
@@ -183,6 +187,18 @@ fn resolve_app(
         user: settings.user,
     };
     (app, in_force)
+}
+
+/// The reason why workers cannot run as another user without these capabilities, and the cure.
+fn without_capabilities(missing: &[&str]) -> String {
+    let flags: Vec<String> =
+        missing.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_"))).collect();
+    let verb = if missing.contains(&"CAP_SETUID") { "start" } else { "signal" };
+    format!(
+        "rinit cannot {verb} workers of that user without {}: docker run {} (Kubernetes: securityContext.capabilities.add), or run the container as that user",
+        missing.join(", "),
+        flags.join(" ")
+    )
 }
 
 /// The reason why that readiness cannot come about with the other settings, if there is one.

@@ -1,6 +1,6 @@
-//! Users and groups, by number or by name.
+//! Resolves users and groups by number or name, and knows what rinit needs to run and signal workers as another user.
 
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, geteuid, getgid, getgrouplist, getgroups, getuid};
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// Reads `UID[:GID]`, numbers or names, as Docker's `--user` does: without a group it is the user's own in
-    /// `/etc/passwd`, or 0 for a number that has no entry there.
+    /// `/etc/passwd`, or 0 for a number that has no entry there. For this process' own user it is its own group and groups.
     ///
     /// # Errors
     /// A name that is not known here.
@@ -37,6 +37,10 @@ impl Credentials {
             (None, Ok(number)) => Uid::from_raw(number),
             (None, Err(_)) => return Err(format!("no user {user:?} in /etc/passwd")),
         };
+        if group.is_none() && uid == getuid() {
+            let groups = getgroups().unwrap_or_else(|_| vec![getgid()]);
+            return Ok(Credentials { uid, gid: getgid(), groups, home: entry.map(|entry| entry.dir) });
+        }
         let gid = match group {
             Some(group) => match (group.parse(), Group::from_name(group)) {
                 (Ok(number), _) => Gid::from_raw(number),
@@ -52,13 +56,55 @@ impl Credentials {
 
     /// Whether this process is that user already.
     pub fn is_current(&self) -> bool {
-        self.uid == nix::unistd::getuid() && self.gid == nix::unistd::getgid()
+        self.uid == getuid() && self.gid == getgid()
+    }
+
+    /// The capabilities that this process lacks to start a process of that user and to signal it. None where the kernel
+    /// does not tell (no `/proc`).
+    pub fn missing_capabilities(&self) -> Vec<&'static str> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        effective.map_or_else(Vec::new, |effective| self.missing_of(effective, (getuid(), geteuid(), getgid())))
+    }
+
+    /// The same, for a process with these effective capabilities, user, effective user and group.
+    fn missing_of(&self, effective: u64, (uid, euid, gid): (Uid, Uid, Gid)) -> Vec<&'static str> {
+        // kill(2): the sender's real or effective user is the target's real or saved one.
+        let is_other_user = self.uid != uid && self.uid != euid;
+        let needed = [
+            ("CAP_KILL", 5, is_other_user),
+            ("CAP_SETGID", 6, self.gid != gid || self.uid != uid),
+            ("CAP_SETUID", 7, self.uid != uid),
+        ];
+        let missing = needed.into_iter().filter(|(_, bit, is_needed)| *is_needed && effective & 1 << bit == 0);
+        missing.map(|(name, ..)| name).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ones_own_number_means_ones_own_group() {
+        let own = Credentials::parse(&getuid().to_string()).unwrap();
+        assert_eq!((own.uid, own.gid), (getuid(), getgid()));
+        assert!(own.is_current());
+    }
+
+    #[test]
+    fn another_user_takes_the_capabilities_to_become_it_and_to_signal_it() {
+        let worker = Credentials::parse("61234:61234").unwrap();
+        let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+        let missing = |effective| worker.missing_of(effective, (root, root, group));
+        assert_eq!(missing(1 << 5 | 1 << 6 | 1 << 7), [""; 0]);
+        assert_eq!(missing(1 << 6 | 1 << 7), ["CAP_KILL"]);
+        assert_eq!(missing(0), ["CAP_KILL", "CAP_SETGID", "CAP_SETUID"]);
+        let (own, own_group) = (Uid::from_raw(61234), Gid::from_raw(61234));
+        assert_eq!(worker.missing_of(0, (own, own, own_group)), [""; 0]);
+        assert_eq!(worker.missing_of(0, (own, own, group)), ["CAP_SETGID"]);
+    }
 
     #[test]
     fn numbers_need_no_entry_and_names_do() {

@@ -1,10 +1,10 @@
-//! Settings of the supervisor: each as a flag and as a variable, and what is said of those that cannot be used.
+//! Tests each setting of the supervisor as a flag and as a variable, and the refusal of values that cannot be used.
 
 use crate::harness::{Flag, Output, Rig, Running, free_port, namespace};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// rinit with these settings, once by flags and once by variables; `check` is given both. An empty value is a switch.
+/// Runs rinit with these settings, once by flags and once by variables, and checks both. An empty value is a switch.
 fn both_ways(settings: &[(&str, &str)], words: &str, check: impl Fn(&Running)) {
     let flags: Vec<String> = settings
         .iter()
@@ -23,12 +23,12 @@ fn both_ways(settings: &[(&str, &str)], words: &str, check: impl Fn(&Running)) {
     }
 }
 
-/// How many started.
+/// The number of workers that have started.
 fn starts(out: &Output) -> usize {
     out.count("| up ")
 }
 
-/// What rinit says of settings that it refuses. Nothing is started.
+/// Returns rinit's answer to settings that it refuses; nothing is started.
 fn refused(rig: Rig) -> String {
     let started = Flag::new();
     let rig = rig.fixture(&format!("touch={}", started.path())).start();
@@ -224,7 +224,7 @@ fn apps_are_named_after_their_program_or_their_script() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_under_the_names_that_were_written() {
+fn all_faults_are_reported_at_once_under_the_names_that_were_written() {
     let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let text = refused(
         Rig::new(&["-i", "two", "--stop-timeout", "10", "--ready=soon", "--max-restart", "3"])
@@ -354,11 +354,12 @@ fn rinits_settings_do_not_reach_the_workers() {
 fn an_env_file_goes_before_the_containers_environment_and_a_later_one_before_an_earlier_one() {
     let files = [0, 1].map(|_| tempfile::NamedTempFile::new().unwrap());
     std::fs::write(files[0].path(), "A=first\nB=first\n").unwrap();
-    std::fs::write(files[1].path(), "B=second\nRINIT_WORKER=99\n").unwrap();
+    std::fs::write(files[1].path(), "\u{feff}B=second\nD\nnot-set-anywhere\n").unwrap();
     let paths = [&files[0], &files[1]].map(|file| file.path().to_str().unwrap());
     let rig = Rig::new(&["-i", "1", "--env-file", paths[0], "--env-file", paths[1]]);
-    let rig = rig.env("A", "outside").env("C", "outside").fixture("env=A env=B env=C env=RINIT_WORKER wait").start();
-    rig.until("it told all", |out| out.has("RINIT_WORKER=0"));
+    let rig = rig.env("A", "outside").env("C", "outside").env("D", "outside").fixture("env=A env=B env=C env=D wait");
+    let rig = rig.start();
+    rig.until("the last variable is printed", |out| out.has("D=outside"));
     let out = rig.output();
     assert!(out.has("A=first") && out.has("B=second") && out.has("C=outside"), "{:?}", out.stdout);
 }
@@ -389,7 +390,7 @@ fn a_reload_with_a_broken_env_file_is_refused_and_the_old_workers_stay() {
     let rig = rig.fixture("env=VERSION signals").start();
     rig.until("both are ready", |out| out.count("is ready after") == 2 && starts(out) == 2);
     let old = rig.workers();
-    write("VERSION=2\nbroken\n");
+    write("VERSION=2\nno pair\n");
     rig.signal("HUP");
     rig.until("the reload is refused", |out| out.has("reload to generation 2 stopped"));
     assert!(rig.output().has("line 2: not KEY=VALUE"), "{:?}", rig.output().stderr);
@@ -441,23 +442,116 @@ fn a_secret_is_read_from_its_file_and_again_at_a_reload() {
 }
 
 #[test]
-fn an_env_file_that_never_ends_does_not_hold_up_a_stop() {
+fn an_env_file_that_never_ends_is_refused_at_a_reload_and_the_old_workers_stay() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("env");
     std::fs::write(&path, "VERSION=1\n").unwrap();
     let rig = Rig::new(&["-i", "1", "--env-file", path.to_str().unwrap()]).fixture("signals").start();
     rig.until("it is up", |out| starts(out) == 1);
+    let old = rig.workers();
     std::fs::remove_file(&path).unwrap();
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     rig.signal("HUP");
-    rig.until("the reload begins", |out| out.has("reload to generation 2 begins"));
+    rig.until("the FIFO is refused", |out| out.has("it is a FIFO, not a regular file"));
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    rig.signal("HUP");
+    rig.until("the device is refused", |out| out.has("it is a device, not a regular file"));
+    assert_eq!(rig.workers(), old);
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     assert!(rig.output().has("got SIGTERM"));
 }
 
 #[test]
-fn a_mistyped_variable_is_told_of_with_one_child_too() {
+fn a_file_that_is_no_env_file_is_refused_at_start_with_its_name_and_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    assert!(Command::new("mkfifo").arg(file("fifo")).status().unwrap().success());
+    std::fs::write(file("reserved"), "A=1\nRINIT_WORKER=99\n").unwrap();
+    std::fs::File::create(file("large")).unwrap().set_len(2 << 20).unwrap();
+    let (fifo, reserved, large) = (file("fifo"), file("reserved"), file("large"));
+    let mut arguments = vec!["-i", "1"];
+    for path in [&fifo, &reserved, &large, "/dev/zero", "/tmp"] {
+        arguments.extend(["--env-file", path]);
+    }
+    let text = refused(Rig::new(&arguments));
+    for part in [
+        "for 5 reasons",
+        &format!("cannot read {fifo}: it is a FIFO"),
+        &format!("{reserved} line 2: RINIT_WORKER is not for this file"),
+        &format!("cannot read {large}: it is larger than 1024 KiB"),
+        "cannot read /dev/zero: it is a device",
+        "cannot read /tmp: it is a directory",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn a_command_for_a_shell_is_answered_with_the_cure() {
+    for (arguments, part) in [
+        (&["-i", "1", "--restart", "never", "app.js"][..], "app.js is a script and not a program"),
+        (&["ecosystem.config.js"], "ecosystem.config.js is a configuration of pm2"),
+        (&["DB_PASSWORD=secret", "node", "app.js"], "DB_PASSWORD=… is a variable and not a program"),
+        (&["cd", "/app", "&&", "node", "app.js"], "&& is the shell's, and rinit starts no shell"),
+        (&["true", "-i", "4"], "-i 4 is behind the command, so it is an option of true"),
+    ] {
+        let rig = Rig::new(arguments).start();
+        rig.wait();
+        let out = rig.output();
+        assert!(out.has(part) && !out.has("secret"), "{arguments:?}: {:?}", out.stderr);
+    }
+}
+
+#[test]
+fn a_shell_as_pid_1_is_a_warning_with_the_cure() {
+    for arguments in [&["-i", "1", "--restart", "never", "true"][..], &["true"]] {
+        let rig = Rig::new(arguments).through(&["sh", "-c", "\"$0\" \"$@\"; exit $?"]).start();
+        rig.wait();
+        assert!(rig.output().has("PID 1 is sh and not rinit"), "{:?}", rig.output().stderr);
+        let rig = Rig::new(arguments).through(&["sh", "-c", "exec \"$0\" \"$@\""]).start();
+        rig.wait();
+        assert!(!rig.output().has("PID 1 is"), "{:?}", rig.output().stderr);
+    }
+}
+
+#[test]
+fn workers_that_could_not_be_signalled_are_refused() {
+    let is_root = nix::unistd::getuid().is_root() && !namespace().contains(&"--user");
+    if !is_root || Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("skipped: only root can give up CAP_KILL, with setpriv");
+        return;
+    }
+    let without_kill = ["setpriv", "--inh-caps=-kill", "--bounding-set=-kill"];
+    let text = refused(Rig::new(&["-i", "1", "--user", "61234:61234"]).through(&without_kill));
+    let expected =
+        "--user=\"61234:61234\": rinit cannot signal workers of that user without CAP_KILL: docker run --cap-add KILL";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn the_settings_in_force_are_shown_with_their_source_and_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s").display().to_string();
+    let rig = Rig::new(&["-i", "max", "--socket", &socket]).env("RINIT_STOP_TIMEOUT", "1500ms");
+    let rig = rig.fixture("wait").start();
+    rig.until("it is ready", |out| out.has("is ready after"));
+    let shown = Command::new(env!("CARGO_BIN_EXE_rinit")).args(["config", "--socket", &socket]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let row = |name: &str| {
+        let line = shown.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap_or_default();
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert!(row("instances").starts_with("flag ") && row("instances").contains("(0: of "), "{shown}");
+    assert_eq!(row("name"), "default fixture (from the command)");
+    assert_eq!(row("stop-timeout"), "environment 1s500ms");
+    assert_eq!(row("socket"), format!("flag {socket}"));
+    assert_eq!(row("backoff"), "default 100ms..15s");
+}
+
+#[test]
+fn a_mistyped_variable_is_a_warning_with_one_child_too() {
     let rig = Rig::new(&["--"]).env("RINIT_INSTANCE", "4").fixture("exit=0").start();
     assert_eq!(rig.wait(), 0);
     assert!(rig.output().has("RINIT_INSTANCE is no setting of rinit; did you mean RINIT_INSTANCES?"));

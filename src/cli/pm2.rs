@@ -1,0 +1,92 @@
+//! Answers options of pm2 with the ones that rinit has instead.
+
+/// An option of pm2.
+pub(super) struct Pm2Option {
+    /// Its long name.
+    name: &'static str,
+    /// Its letter, if it has one that rinit does not use.
+    letter: Option<char>,
+    /// Whether it has a value.
+    pub(super) has_value: bool,
+    /// What to write instead.
+    pub(super) answer: &'static str,
+}
+
+const fn flag(name: &'static str, answer: &'static str) -> Pm2Option {
+    Pm2Option { name, letter: None, has_value: false, answer }
+}
+
+const fn value(name: &'static str, answer: &'static str) -> Pm2Option {
+    Pm2Option { name, letter: None, has_value: true, answer }
+}
+
+const fn letter(letter: char, option: Pm2Option) -> Pm2Option {
+    Pm2Option { letter: Some(letter), ..option }
+}
+
+/// The options of `pm2-runtime` and `pm2 start` that rinit does not have under the same name.
+const OPTIONS: &[Pm2Option] = &[
+    letter('n', value("name", "write --name NAME")),
+    flag("wait-ready", "write --ready message"),
+    value("listen-timeout", "write --ready-timeout D, with a unit: 3000 is 3s"),
+    value("kill-timeout", "write --stop-timeout D, with a unit: 1600 is 1600ms"),
+    flag("shutdown-with-message", "write --stop-message"),
+    flag("watch", "rinit watches no files: reload with docker kill -s HUP, or with rinit reload"),
+    value("ignore-watch", "rinit watches no files: reload with docker kill -s HUP, or with rinit reload"),
+    value("max-memory-restart", "rinit has no memory limit for a worker: limit the container (docker run -m)"),
+    flag("no-autorestart", "write --restart never"),
+    value("restart-delay", "write --backoff MIN..MAX, with units: 100ms..15s"),
+    value("exp-backoff-restart-delay", "write --backoff MIN..MAX, with units: 100ms..15s"),
+    value("cron-restart", "rinit has no timetable: run rinit reload from cron"),
+    letter('x', flag("execute-command", "rinit runs any command: write rinit -i N -- COMMAND")),
+    value("exec-mode", "write -i N: workers that listen on the same port share it"),
+    value("interpreter", "write the interpreter before the script: rinit -i N -- python3 app.py"),
+    value("interpreter-args", "write them before the script: rinit -i N -- node --inspect app.js"),
+    value("node-args", "write them before the script: rinit -i N -- node --inspect app.js"),
+    value("cwd", "write WORKDIR in the Dockerfile"),
+    value("env", "write ENV in the Dockerfile, or --env-file PATH"),
+    value("uid", "write --user UID:GID"),
+    value("gid", "write --user UID:GID"),
+    value("increment-var", "write --increment-env NAME=BASE"),
+    value("instance-var", "each worker has its number in RINIT_WORKER and NODE_APP_INSTANCE"),
+    letter('o', value("output", "rinit writes workers' lines to its own output: docker logs shows them")),
+    value("error", "rinit writes workers' lines to its own output: docker logs shows them"),
+    value("log-date-format", "write --log-time"),
+    flag("time", "write --log-time"),
+    flag("merge-logs", "rinit writes all workers' lines to its own output"),
+    flag("raw", "write --log raw"),
+    flag("json", "write --log json"),
+    flag("no-daemon", "rinit is never a daemon: leave it out"),
+    flag("no-auto-exit", "the container ends when no worker is left"),
+    flag("update-env", "write --env-file PATH: it is read again at every reload"),
+    value("only", "rinit runs one app"),
+    value("web", "write --web ADDR"),
+];
+
+/// Returns the option of that long name, if pm2 has it.
+pub(super) fn by_name(name: &str) -> Option<&'static Pm2Option> {
+    OPTIONS.iter().find(|option| option.name == name)
+}
+
+/// Returns the option of that letter, if pm2 has it.
+pub(super) fn by_letter(letter: char) -> Option<&'static Pm2Option> {
+    OPTIONS.iter().find(|option| option.letter == Some(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OPTIONS;
+    use crate::config;
+
+    #[test]
+    fn every_answer_names_options_that_rinit_has() {
+        for option in OPTIONS {
+            let words = option.answer.split([' ', ':', ',']).filter_map(|word| word.strip_prefix("--"));
+            for word in words.filter(|word| !word.is_empty() && *word != "inspect") {
+                assert!(config::by_flag(word).is_some(), "{}: {}", option.name, option.answer);
+            }
+            let letters = config::all().filter_map(|setting| setting.letter);
+            assert!(letters.chain("hVlsvwgcep".chars()).all(|letter| option.letter != Some(letter)), "{}", option.name);
+        }
+    }
+}
