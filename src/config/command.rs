@@ -303,7 +303,7 @@ fn wrapper_named(name: &str) -> Option<&'static Wrapper> {
 fn interpreter_named(name: &str) -> Option<&'static Interpreter> {
     let is_named =
         |known: &&str| name.strip_prefix(known).is_some_and(|version| !version.contains(char::is_alphabetic));
-    INTERPRETERS.iter().find(|interpreter| interpreter.names.iter().any(|known| is_named(&known)))
+    INTERPRETERS.iter().find(|interpreter| interpreter.names.iter().any(is_named))
 }
 
 /// The place of the command that the wrapper starts; `None` if there is none.
