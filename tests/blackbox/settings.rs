@@ -464,6 +464,29 @@ fn an_env_file_that_never_ends_is_refused_at_a_reload_and_the_old_workers_stay()
 }
 
 #[test]
+fn a_stop_is_heard_while_the_file_system_of_an_env_file_does_not_answer() {
+    let is_root = nix::unistd::getuid().is_root() && !namespace().contains(&"--user");
+    if !is_root || std::fs::File::open("/dev/fuse").is_err() {
+        eprintln!("skipped: only root can mount a file system that does not answer");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    // Nobody serves this file system: the first access to it waits until rinit, which has the descriptor, is gone.
+    let options = "fd=9,rootmode=40000,user_id=0,group_id=0";
+    let mount = format!("exec 9<>/dev/fuse && mount -i -t fuse -o {options} none {path} && exec \"$0\" \"$@\"");
+    let rig = Rig::new(&["-i", "1", "--env-file", &format!("{path}/env")]).through(&["sh", "-c", &mount]);
+    let rig = rig.fixture("up wait").start();
+    rig.until("rinit waits for the file", |_| {
+        std::fs::read_to_string(format!("/proc/{}/comm", rig.pid())).is_ok_and(|name| name.trim() == "rinit")
+    });
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    let out = rig.output();
+    assert!(out.has("asked to stop while --env-file was being read") && starts(&out) == 0, "{:?}", out.stderr);
+}
+
+#[test]
 fn a_file_that_is_no_env_file_is_refused_at_start_with_its_name_and_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
@@ -534,8 +557,8 @@ fn the_settings_in_force_are_shown_with_their_source_and_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s").display().to_string();
     let rig = Rig::new(&["-i", "max", "--socket", &socket]).env("RINIT_STOP_TIMEOUT", "1500ms");
-    let rig = rig.fixture("wait").start();
-    rig.until("it is ready", |out| out.has("is ready after"));
+    let rig = rig.fixture("up wait").start();
+    rig.until("it is up", |out| starts(out) == 1);
     let shown = Command::new(env!("CARGO_BIN_EXE_rinit")).args(["config", "--socket", &socket]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     let row = |name: &str| {
