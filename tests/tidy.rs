@@ -1,6 +1,6 @@
 //! What `ARCHITECTURE.md` promises of the source, held against the source.
 
-use rinit::config::{APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
+use rinit::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +75,7 @@ fn no_source_file_is_longer_than_a_reader_can_hold() {
 #[test]
 fn the_readme_lists_every_setting_as_it_is() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for table in [APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS] {
+    for table in [APP_SETTINGS, CONTAINER_SETTINGS, COMMON_SETTINGS, INIT_SETTINGS] {
         let table = table.iter().map(row).collect::<String>();
         assert!(readme.contains(&table), "README.md must hold this table:\n{table}");
     }

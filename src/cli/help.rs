@@ -1,7 +1,7 @@
 //! Writes the texts of `--help`, `--version` and `--license`.
 
 use super::verbs;
-use crate::config::{APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
+use crate::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
 
 pub(super) const LICENSE: &str =
     "rinit is free software under the MIT license or the Apache License 2.0, as you choose.\n";
@@ -49,6 +49,8 @@ Workers (with -i):
     text.extend(APP_SETTINGS.iter().map(entry));
     text.push_str("\nThe container (with -i):\n");
     text.extend(CONTAINER_SETTINGS.iter().map(entry));
+    text.push_str("\nBoth modes:\n");
+    text.extend(COMMON_SETTINGS.iter().map(entry));
     text.push_str("\nOne child (without -i):\n");
     text.extend(INIT_SETTINGS.iter().map(entry));
     text.push_str(

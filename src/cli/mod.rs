@@ -42,11 +42,18 @@ pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation 
     let called = arguments.next().unwrap_or_default();
     let name = Path::new(&called).file_name().and_then(OsStr::to_str).unwrap_or_default();
     let arguments: Vec<OsString> = arguments.collect();
-    match name {
-        "tini" | "tini-static" | "docker-init" => tini::parse(arguments, environment),
-        "dumb-init" => dumb_init::parse(arguments, environment),
-        _ => rinit::parse(arguments, environment),
+    if is_release_of("tini", name) || is_release_of("docker-init", name) {
+        tini::parse(arguments, environment)
+    } else if is_release_of("dumb-init", name) {
+        dumb_init::parse(arguments, environment)
+    } else {
+        rinit::parse(arguments, environment)
     }
+}
+
+/// Returns whether a release of the program has that file name: `tini`, `tini-static-arm64`, `dumb-init_1.2.5_x86_64`.
+fn is_release_of(program: &str, file: &str) -> bool {
+    file.strip_prefix(program).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
 
 /// Returns a variable's value if it is set, even to nothing.

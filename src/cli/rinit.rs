@@ -280,7 +280,6 @@ mod tests {
     fn flags_of_the_other_mode_are_refused_and_their_variables_are_not() {
         assert!(refused("--restart never app", &[]).contains("add -i N"));
         assert!(refused("-i 1 -g app", &[]).contains("-g: means something only without -i"));
-        assert!(refused("-i 1 --linger 1s app", &[]).contains("--linger: means something only without -i"));
         init("app", &[("RINIT_RESTART", "never")]);
     }
 
@@ -302,6 +301,39 @@ mod tests {
     fn no_command_is_a_fault() {
         assert!(refused("", &[]).contains("no command is given"));
         assert!(refused("-i 2 --", &[]).contains("no command is given"));
+    }
+
+    #[test]
+    fn releases_of_tini_and_dumb_init_are_known_by_their_file_names() {
+        let name_of = |file: &str| {
+            let words = [file, "--", "app"].map(OsString::from).to_vec();
+            match super::super::parse(words, &[]) {
+                Invocation::Init(options) => options.name,
+                other => panic!("{file}: {other:?}"),
+            }
+        };
+        for file in ["tini", "/usr/bin/tini-static", "/tini-amd64", "tini-static-arm64", "docker-init"] {
+            assert_eq!(name_of(file), "tini", "{file}");
+        }
+        for file in ["dumb-init", "/dumb-init_1.2.5_x86_64", "dumb-init_1.2.5_amd64"] {
+            assert_eq!(name_of(file), "dumb-init", "{file}");
+        }
+        for file in ["rinit", "tinier", "my-tini", "dumb-initial", "rinit-amd64"] {
+            assert_eq!(name_of(file), "rinit", "{file}");
+        }
+    }
+
+    #[test]
+    fn as_tini_posixly_correct_ends_the_options_at_the_command() {
+        let parse = |environment: &[(OsString, OsString)]| {
+            let words = ["tini", "-g", "sh", "-c", "exit", "--", "x"].map(OsString::from).to_vec();
+            super::super::parse(words, environment)
+        };
+        assert!(matches!(parse(&[]), Invocation::Refuse(Refusal { code: 1, .. })));
+        match parse(&[("POSIXLY_CORRECT".into(), "".into())]) {
+            Invocation::Init(options) => assert_eq!(options.command, ["sh", "-c", "exit", "--", "x"]),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

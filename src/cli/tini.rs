@@ -11,7 +11,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     if arguments == ["--version"] {
         return Invocation::Print(VERSION.into());
     }
-    match options(arguments) {
+    match options(arguments, environment) {
         Ok(Ok(mut options)) if !options.command.is_empty() => {
             apply_tini_variables(&mut options, environment);
             Invocation::Init(options)
@@ -23,10 +23,15 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
 }
 
 /// Parses the options; `Ok(Err(text))` is a text that was asked for.
-fn options(arguments: Vec<OsString>) -> Result<Result<init::Options, String>, lexopt::Error> {
+fn options(
+    arguments: Vec<OsString>,
+    environment: &Environment,
+) -> Result<Result<init::Options, String>, lexopt::Error> {
     let mut options = init::Options::tini(vec![]);
     let mut parser = Parser::from_args(arguments);
-    // As with tini, options are read behind the command too, up to `--`: `tini sh -c …` is refused.
+    // As with tini, options are read behind the command too, up to `--`: `tini sh -c …` is refused. With POSIXLY_CORRECT the
+    // command ends them (getopt(3)).
+    let command_ends_options = variable(environment, "POSIXLY_CORRECT").is_some();
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Short('h') => return Ok(Err(help::TINI.into())),
@@ -37,6 +42,10 @@ fn options(arguments: Vec<OsString>) -> Result<Result<init::Options, String>, le
             Arg::Short('w') => options.warn_reaped = true,
             Arg::Short('g') => options.group = true,
             Arg::Short('e') => options.success.push(exit_code(&parser.value()?.string()?)?),
+            Arg::Value(word) if command_ends_options => {
+                options.command = std::iter::once(word).chain(parser.raw_args()?).collect();
+                break;
+            }
             Arg::Value(word) => options.command.push(word),
             Arg::Short(_) | Arg::Long(_) => return Err(argument.unexpected()),
         }

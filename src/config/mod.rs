@@ -38,7 +38,7 @@ pub use ready::ReadyCheck;
 pub(crate) use resolve::{AppConfig, Liveness, LogConfig};
 pub use resolve::{InitConfig, SupervisorConfig, for_init, for_supervisor};
 pub use settings::{
-    APP_SETTINGS, AppSpec, CONTAINER_SETTINGS, ContainerSpec, INIT_SETTINGS, InitSpec, Layer, NO_DEFAULT, PREFIX,
-    Scope, Setting, all, by_flag,
+    APP_SETTINGS, AppSpec, COMMON_SETTINGS, CONTAINER_SETTINGS, CommonSpec, ContainerSpec, INIT_SETTINGS, InitSpec,
+    Layer, NO_DEFAULT, PREFIX, Scope, Setting, all, by_flag,
 };
 pub use value::{LogFormat, Rewrite, exit_code};

@@ -26,6 +26,8 @@ pub struct SupervisorConfig {
     pub(crate) apps: Vec<AppConfig>,
     /// The settings that all apps share.
     pub(crate) container: ContainerConfig,
+    /// The time that processes which outlive their workers have to end.
+    pub(crate) linger: Duration,
     in_force: Vec<SettingValue>,
 }
 
@@ -113,13 +115,14 @@ pub struct InitConfig {
 pub fn for_init(layer: &Layer, faults: &mut Faults) -> InitConfig {
     refuse_flags(
         layer,
-        |scope| scope != Scope::Init,
+        |scope| matches!(scope, Scope::App | Scope::Container),
         "means something only with workers: add -i N (-i 0: one for each CPU)",
         faults,
     );
-    let settings = layer.init.parse(&mut Reader { faults, in_force: vec![] });
+    let reader = &mut Reader { faults, in_force: vec![] };
+    let (common, settings) = (layer.common.parse(reader), layer.init.parse(reader));
     InitConfig {
-        linger: settings.linger,
+        linger: common.linger,
         rewrite: settings.rewrite.into_iter().map(|rewrite| (rewrite.0, rewrite.1)).collect(),
     }
 }
@@ -131,7 +134,10 @@ pub fn for_supervisor(layer: &Layer, command: Vec<OsString>, root: &Path, faults
     let (app, mut settings) = resolve_app(&layer.app, command, root, faults);
     let (container, of_container) = resolve_container(&layer.container, faults);
     settings.extend(of_container);
-    SupervisorConfig { apps: vec![app], container, in_force: settings }
+    let mut reader = Reader { faults, in_force: vec![] };
+    let linger = layer.common.parse(&mut reader).linger;
+    settings.extend(reader.in_force);
+    SupervisorConfig { apps: vec![app], container, linger, in_force: settings }
 }
 
 fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, faults: &mut Faults) {

@@ -50,6 +50,8 @@ pub enum Scope {
     Container,
     /// The only child, in init mode.
     Init,
+    /// Both modes.
+    Common,
 }
 
 impl Setting {
@@ -229,6 +231,18 @@ settings! {
 }
 
 settings! {
+    /// The raw settings of both modes: text, with its source, or nothing.
+    CommonSpec,
+    /// The parsed settings of both modes.
+    CommonSettings,
+    /// The table of the settings of both modes.
+    COMMON_SETTINGS: Common;
+
+    linger: Duration = Duration::ZERO; "linger";
+        "at the container's end: processes that outlive the child or their worker get SIGTERM, and this time to end";
+}
+
+settings! {
     /// The raw settings of init mode: text, with its source, or nothing.
     InitSpec,
     /// The parsed settings of init mode.
@@ -236,15 +250,13 @@ settings! {
     /// The table of init mode's settings.
     INIT_SETTINGS: Init;
 
-    linger: Duration = Duration::ZERO; "linger";
-        "when the child has exited, what still runs gets SIGTERM and this long before the kernel kills it";
     rewrite: Vec<Rewrite> = vec![]; "rewrite" / 'r';
         "signal S reaches the child as R, by name or number; R = 0: not at all";
 }
 
 /// Every setting, in the order of the README's tables.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    [APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS].into_iter().flatten()
+    [APP_SETTINGS, CONTAINER_SETTINGS, COMMON_SETTINGS, INIT_SETTINGS].into_iter().flatten()
 }
 
 /// The setting of that flag (without dashes), if there is one.
@@ -260,6 +272,8 @@ pub struct Layer {
     pub app: AppSpec,
     /// Settings of the container.
     pub container: ContainerSpec,
+    /// Settings of both modes.
+    pub common: CommonSpec,
     /// Settings of init mode.
     pub init: InitSpec,
 }
@@ -267,7 +281,10 @@ pub struct Layer {
 impl Layer {
     /// Takes a value for the setting of that flag; false if there is none.
     pub fn put(&mut self, flag: &str, given: Given) -> bool {
-        self.app.put(flag, given.clone()) || self.container.put(flag, given.clone()) || self.init.put(flag, given)
+        self.app.put(flag, given.clone())
+            || self.container.put(flag, given.clone())
+            || self.common.put(flag, given.clone())
+            || self.init.put(flag, given)
     }
 
     /// These values, and the ones of the layer below for settings that have none here.
@@ -275,13 +292,14 @@ impl Layer {
         Layer {
             app: self.app.or(below.app),
             container: self.container.or(below.container),
+            common: self.common.or(below.common),
             init: self.init.or(below.init),
         }
     }
 
     /// The settings that have values, in the order of the tables.
     pub fn given(&self) -> impl Iterator<Item = (&'static Setting, &Values)> {
-        self.app.given().chain(self.container.given()).chain(self.init.given())
+        self.app.given().chain(self.container.given()).chain(self.common.given()).chain(self.init.given())
     }
 
     /// Whether these settings ask for a supervisor.
@@ -314,6 +332,7 @@ mod tests {
             let by_key = match setting.scope {
                 Scope::App => Layer { app: serde_json::from_str(&document).unwrap(), ..Layer::default() },
                 Scope::Container => Layer { container: serde_json::from_str(&document).unwrap(), ..Layer::default() },
+                Scope::Common => Layer { common: serde_json::from_str(&document).unwrap(), ..Layer::default() },
                 Scope::Init => Layer { init: serde_json::from_str(&document).unwrap(), ..Layer::default() },
             };
             assert_eq!(by_flag, by_key, "{}", setting.flag);

@@ -47,6 +47,12 @@ impl Signal {
     pub const TTIN: Signal = Signal(21);
     /// SIGTTOU.
     pub const TTOU: Signal = Signal(22);
+    /// SIGXCPU.
+    pub const XCPU: Signal = Signal(24);
+    /// SIGXFSZ.
+    pub const XFSZ: Signal = Signal(25);
+    /// SIGWINCH.
+    pub const WINCH: Signal = Signal(28);
 
     /// SIGRTMIN, as glibc and the kernel's users count.
     pub const RTMIN: Signal = Signal(REALTIME_MIN);

@@ -1,45 +1,48 @@
-//! Init mode: one child, whose life is the container's. What tini, dumb-init and Docker's init do.
+//! Init mode: runs one child, whose life is the container's, as tini, dumb-init and Docker's init do.
 //!
-//! A straight line and one loop: catch signals, start the child, then wait for signals, forwarding them and collecting
-//! whatever ends, until the child has.
+//! A straight line and one loop: block signals, start the child, then take signals, forward them and collect processes
+//! that end, until the child has ended.
 
+mod job;
 mod linger;
 mod options;
 
 pub use options::{Codes, Options, Subreaper, Verbosity};
 
 use crate::core::{Exit, Signal};
-use crate::sys::process::{Child, PID_ROOM, Program, Session, Setup, exec_result, kill, spawn};
-use crate::sys::signals::{self, Inherited};
-use crate::sys::{adopt_orphans, die_with_parent, pair, reap, tty};
+use crate::sys::process::{Child, PID_PLACEHOLDER, Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::signals::{self, Caught, Inherited, Sender};
+use crate::sys::{adopt_orphans, die_with_parent, raw_environment, reap, tty};
+use job::Job;
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::ffi::OsString;
+use std::io;
 
-/// Runs the command as the only child and returns its exit code, or the code of what went wrong.
+/// Runs the command as the only child. Returns its exit code, or the code of the failure.
 pub fn run(options: &Options, inherited: Inherited) -> u8 {
     options.warnings.iter().for_each(|warning| options.warn(warning));
     let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
     if let Some(signal) = options.parent_death
         && let Err(error) = die_with_parent(signal)
     {
-        options.warn(&format!("{signal} at the parent's death cannot be had: {error}"));
+        options.warn(&format!("cannot get {signal} at the parent's death: {error}"));
     }
-    take_orphans(options, is_pid_1);
+    become_parent_of_orphans(options, is_pid_1);
 
     signals::keep_zombies();
-    // A session of its own needs the terminal that rinit's has. Giving it up raises these two, here: not to be passed on.
+    // A session of its own needs the terminal that rinit's has. Giving it up raises these two signals here, for rinit.
     if options.session && tty::give_up_terminal() {
         signals::discard(Signal::HUP);
         signals::discard(Signal::CONT);
     }
-    let foreground = !options.session && tty::owns_foreground();
     let setup = Setup {
         stdio: [None; 3],
         pass: &[],
         session: if options.session { Session::New } else { Session::Group },
         user: None,
         signals: if options.reset_signals { Inherited::clean() } else { inherited },
-        foreground,
+        foreground: !options.session && tty::owns_foreground(),
         oom_score_adj: None,
         parent_death: None,
     };
@@ -50,14 +53,21 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
         Err(why) => return options.fail(&format!("cannot start {}: {why}", options.program()), options.codes.internal),
     };
     options.info(&format!("started {} as process {}", options.program(), child.pid));
+    // The child keeps the working directory; rinit keeps no file system from being unmounted.
+    let _ = std::env::set_current_dir("/");
     if !options.forward_faults {
         signals::leave_faults_to_the_kernel();
     }
-    let exit = wait_for(&child, options, is_pid_1);
-    if foreground && !is_pid_1 {
-        // The shell that started rinit in the foreground expects it there.
-        tty::take_foreground();
-    }
+    let mut job = Job::new(child.pid, !options.session, is_pid_1);
+    let exit = match wait_for(&child, &mut job, options, is_pid_1) {
+        Ok(exit) => exit,
+        Err(error) => {
+            // Without PID 1 the kernel ends it anyway.
+            let _ = kill(Pid::from_raw(-child.pid.as_raw()), Signal::KILL);
+            return options.fail(&format!("cannot wait for {}: {error}", options.program()), options.codes.internal);
+        }
+    };
+    job.take_terminal_back();
     let code = match exec_result(&child.outcome) {
         Some(Err(error)) => {
             let code = if error.status() == 127 { options.codes.not_found } else { options.codes.not_executable };
@@ -71,7 +81,7 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
     if options.success.contains(&code) { 0 } else { code }
 }
 
-fn take_orphans(options: &Options, is_pid_1: bool) {
+fn become_parent_of_orphans(options: &Options, is_pid_1: bool) {
     if is_pid_1 && !options.subreaper.is_always() {
         return;
     }
@@ -90,56 +100,61 @@ fn take_orphans(options: &Options, is_pid_1: bool) {
     }
 }
 
-/// The environment as it is, but a `LISTEN_PID` that means rinit will mean the child.
+/// The environment as it is, but a `LISTEN_PID` that names rinit will name the child.
 fn environment() -> Vec<OsString> {
-    let own = std::process::id().to_string();
-    std::env::vars_os()
-        .map(|(key, value)| {
-            if key == "LISTEN_PID" && value == *own {
-                return pair(key, PID_ROOM.as_ref());
-            }
-            pair(key, &value)
-        })
-        .collect()
+    let own = format!("LISTEN_PID={}", std::process::id());
+    let childs = format!("LISTEN_PID={PID_PLACEHOLDER}");
+    raw_environment().into_iter().map(|entry| if entry == *own { childs.clone().into() } else { entry }).collect()
 }
 
-/// The loop. Returns when the child has ended and what it leaves behind had its time.
-fn wait_for(child: &Child, options: &Options, is_pid_1: bool) -> Exit {
+/// The loop. Returns when the child has ended and the processes that it leaves behind had their time.
+///
+/// # Errors
+/// The kernel refuses to wait for processes or signals.
+fn wait_for(child: &Child, job: &mut Job, options: &Options, is_pid_1: bool) -> io::Result<Exit> {
     loop {
-        while let Some((pid, exit)) = reap::peek() {
+        while let Some((pid, exit)) = reap::peek()? {
             if pid == child.pid {
                 // Until it is collected, its group's number is its own.
                 if options.terminate_group
-                    && let Some(signal) = options.passed_on_as(Signal::TERM)
+                    && let Some(signal) = options.forwarded_as(Signal::TERM)
                 {
                     let _ = kill(Pid::from_raw(-pid.as_raw()), signal);
                 }
-                linger::wait(child.pid, options.linger, is_pid_1);
+                linger::wait(child.pid, options.linger, is_pid_1)?;
                 reap::collect(pid);
-                return exit;
+                return Ok(exit);
             }
             reap::collect(pid);
             if options.warn_reaped {
                 options.warn(&format!("Reaped zombie process with pid={pid}"));
             }
         }
-        match signals::wait(None) {
-            Some(Signal::CHLD) | None => {}
-            Some(signal) => forward(signal, child.pid, options),
+        job.follow_stop();
+        match signals::wait(None)? {
+            None | Some(Caught { signal: Signal::CHLD, .. }) => {}
+            Some(Caught { signal: Signal::CONT, .. }) if job.on_continued() => {}
+            // The kernel's answer to what rinit itself does: its messages, its processor time.
+            Some(Caught { signal: Signal::PIPE | Signal::XCPU | Signal::XFSZ, sender: Sender::Kernel }) => {}
+            Some(caught) => forward(caught.signal, child.pid, options),
         }
     }
 }
 
 fn forward(signal: Signal, child: Pid, options: &Options) {
-    if let Some(sent) = options.passed_on_as(signal) {
+    if let Some(sent) = options.forwarded_as(signal) {
         let target = if options.group || options.session { Pid::from_raw(-child.as_raw()) } else { child };
         // A child that has no session yet has no group of that number; it still gets what is sent to it alone.
         match kill(target, sent).or_else(|_| kill(child, sent)) {
-            Ok(()) => options.debug(&format!("passed {sent} to {target}")),
-            Err(errno) => options.debug(&format!("cannot pass {sent} to {target}: {}", errno.desc())),
+            Ok(()) => options.debug(&format!("forwarded {sent} to {target}")),
+            Err(Errno::EPERM) => options.warn(&format!(
+                "cannot forward {sent} to process {child}: not permitted: it runs as another user, and rinit lacks CAP_KILL \
+                 (docker run --cap-add KILL)"
+            )),
+            Err(errno) => options.debug(&format!("cannot forward {sent} to {target}: {}", errno.desc())),
         }
     }
-    if options.session && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
+    if options.stops_itself && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
         // As the terminal would stop the whole job; PID 1 cannot be stopped and goes on.
         let _ = kill(nix::unistd::getpid(), Signal::STOP);
     }

@@ -1,60 +1,61 @@
-//! What init mode was asked for, under whichever name.
+//! Init mode's options, under each of the names that rinit may be called by.
 
 use crate::core::Signal;
-use crate::sys::signals;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::time::Duration;
 
-/// What init mode was asked for. [`Options::rinit`] is the plain thing; the other names differ in fields alone.
+/// Init mode's options. [`Options::rinit`] has the defaults; the other names differ in fields alone.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The name under which it speaks.
+    /// The name in front of its messages.
     pub name: &'static str,
     /// The program and its arguments; never empty.
     pub command: Vec<OsString>,
-    /// Whether signals go to the child's group.
+    /// Signals go to the child's group.
     pub group: bool,
-    /// Whether the child gets a session of its own, and signals go to all of it.
+    /// The child gets a session of its own, and signals go to its whole group.
     pub session: bool,
-    /// Whether what is left of the child's group gets SIGTERM when the child has exited.
+    /// The rest of the child's group gets SIGTERM when the child has exited.
     pub terminate_group: bool,
-    /// Whether orphans are taken in when this is not PID 1.
+    /// Orphans are adopted when this is not PID 1.
     pub subreaper: Subreaper,
     /// Exit codes of the child that become 0.
     pub success: Vec<u8>,
-    /// What this process gets when its parent dies.
+    /// The signal that this process gets when its parent dies.
     pub parent_death: Option<Signal>,
-    /// Whether collecting an orphan is worth a warning.
+    /// Collecting an orphan is worth a warning.
     pub warn_reaped: bool,
-    /// What is sent in the place of a signal.
+    /// The signal that is sent in the place of another; `None`: none is.
     pub rewrite: BTreeMap<Signal, Option<Signal>>,
-    /// Signals that are not passed on.
+    /// Signals that are not forwarded.
     pub ignored: Vec<Signal>,
-    /// Whether signals that stand for a fault (SIGSEGV…) are forwarded when a process sends them.
+    /// Signals that stand for a fault (SIGSEGV…) are forwarded when a process sends them.
     pub forward_faults: bool,
-    /// Whether the child starts with no signal blocked or ignored, or with what this process was started with.
+    /// SIGTSTP, SIGTTIN and SIGTTOU stop this process too, after they are forwarded.
+    pub stops_itself: bool,
+    /// The child starts with no signal blocked or ignored, and not with those of this process.
     pub reset_signals: bool,
-    /// How long what the child leaves behind may take to end.
+    /// The time that processes which the child leaves behind have to end.
     pub linger: Duration,
-    /// How much is said.
+    /// The messages that are printed.
     pub verbosity: Verbosity,
-    /// Codes for what goes wrong.
+    /// Exit codes of failures.
     pub codes: Codes,
-    /// What is odd in the settings and no fault.
+    /// Settings that are odd and no fault.
     pub warnings: Vec<String>,
 }
 
-/// Whether orphans are taken in.
+/// The adoption of orphans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subreaper {
     /// When this is not PID 1.
     WhenNeeded,
-    /// Even then (`-s`).
+    /// Also as PID 1 (`-s`).
     Always,
-    /// No; being neither is worth a warning, as in tini.
+    /// Never; being neither is worth a warning, as in tini.
     Never,
 }
 
@@ -67,16 +68,16 @@ impl Subreaper {
     }
 }
 
-/// How much is said, and where: tini puts all but warnings on stdout.
+/// The messages that are printed, and their stream: tini prints all but warnings on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verbosity {
     /// 0: what is fatal; 1: warnings; 2: information; 3: everything.
     pub level: u32,
-    /// Whether what is no warning goes to stdout.
+    /// Messages that are no warning go to stdout.
     pub to_stdout: bool,
 }
 
-/// Exit codes for what goes wrong.
+/// Exit codes of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codes {
     /// There is no such program.
@@ -103,6 +104,7 @@ impl Options {
             rewrite: BTreeMap::new(),
             ignored: vec![],
             forward_faults: true,
+            stops_itself: false,
             reset_signals: false,
             linger: Duration::ZERO,
             verbosity: Verbosity { level: 1, to_stdout: false },
@@ -128,6 +130,7 @@ impl Options {
     pub fn dumb_init(command: Vec<OsString>) -> Options {
         let mut options = Options {
             name: "dumb-init",
+            stops_itself: true,
             reset_signals: true,
             codes: Codes { not_found: 2, not_executable: 2, internal: 1 },
             ..Options::rinit(command)
@@ -136,11 +139,13 @@ impl Options {
         options
     }
 
-    /// dumb-init's session mode: a session of its own, SIGTERM to what is left of it, and stopping as a shell's job
-    /// stops.
+    /// dumb-init's session mode: a session of its own, SIGTERM to the rest of its group at the end, and SIGSTOP for the
+    /// signals by which a terminal stops a job.
     pub fn set_session(&mut self, session: bool) {
         self.session = session;
         self.terminate_group = session;
+        // dumb-init itself stops with or without a session.
+        self.stops_itself |= session;
         for signal in [Signal::TSTP, Signal::TTIN, Signal::TTOU] {
             match session {
                 true => self.rewrite.insert(signal, Some(Signal::STOP)),
@@ -149,46 +154,43 @@ impl Options {
         }
     }
 
-    /// What the child gets for the signal, if anything.
-    pub(super) fn passed_on_as(&self, signal: Signal) -> Option<Signal> {
-        let kept_back = self.ignored.contains(&signal) || signal.is_fault() && !self.forward_faults;
-        if kept_back { None } else { self.rewrite.get(&signal).copied().unwrap_or(Some(signal)) }
+    /// The signal that the child gets for this one, if any.
+    pub(super) fn forwarded_as(&self, signal: Signal) -> Option<Signal> {
+        let is_dropped = self.ignored.contains(&signal) || signal.is_fault() && !self.forward_faults;
+        if is_dropped { None } else { self.rewrite.get(&signal).copied().unwrap_or(Some(signal)) }
     }
 
     pub(super) fn program(&self) -> Cow<'_, str> {
         self.command.first().map_or("".into(), |program| program.to_string_lossy())
     }
 
-    /// Says what ended it, and returns the code.
+    /// Prints a fatal message, and returns the code.
     pub(super) fn fail(&self, message: &str, code: u8) -> u8 {
-        self.say(0, message);
+        self.print(0, message);
         code
     }
 
     pub(super) fn warn(&self, message: &str) {
-        self.say(1, message);
+        self.print(1, message);
     }
 
     pub(super) fn info(&self, message: &str) {
-        self.say(2, message);
+        self.print(2, message);
     }
 
     pub(super) fn debug(&self, message: &str) {
-        self.say(3, message);
+        self.print(3, message);
     }
 
-    /// A terminal or pipe that is gone is no reason to fail, and its SIGPIPE is not the child's.
-    fn say(&self, level: u32, message: &str) {
+    /// A terminal or pipe that is gone is no reason to fail.
+    fn print(&self, level: u32, message: &str) {
         let line = format!("{}: {message}\n", self.name);
-        let written = if level > self.verbosity.level {
+        let _ = if level > self.verbosity.level {
             Ok(())
         } else if level > 1 && self.verbosity.to_stdout {
             std::io::stdout().write_all(line.as_bytes())
         } else {
             std::io::stderr().write_all(line.as_bytes())
         };
-        if written.is_err() {
-            signals::discard(Signal::PIPE);
-        }
     }
 }

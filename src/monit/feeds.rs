@@ -106,7 +106,8 @@ pub fn signals(sender: &Sender) -> Result<(), String> {
         sender,
         Box::new(|sender| {
             loop {
-                let Some(signal) = sys::signals::wait(None) else { continue };
+                let Ok(caught) = sys::signals::wait(None) else { return };
+                let Some(signal) = caught.map(|caught| caught.signal) else { continue };
                 let message = match signal {
                     Signal::INT => Message::End(Ok(())),
                     Signal::TERM | Signal::HUP | Signal::QUIT => Message::End(Err(format!("ended by {signal}"))),

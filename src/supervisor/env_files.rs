@@ -39,7 +39,9 @@ pub(super) fn read_all(config: &SupervisorConfig) -> Result<Vec<Result<Variables
     }
     // No handler is installed yet: every signal is blocked, and taken here.
     loop {
-        if let Some(Signal::TERM | Signal::INT | Signal::QUIT) = signals::wait(Some(CHECK_INTERVAL)) {
+        let caught = signals::wait(Some(CHECK_INTERVAL))
+            .map_err(|error| refuse(format!("cannot start: {error}"), super::INTERNAL_ERROR))?;
+        if caught.is_some_and(|caught| matches!(caught.signal, Signal::TERM | Signal::INT | Signal::QUIT)) {
             return Err(refuse(
                 format!("asked to stop while --env-file was being read ({files}): nothing was started"),
                 0,

@@ -3,7 +3,9 @@
 use super::Notice;
 use super::effects::DeadWorker;
 use super::launch::LaunchSpec;
+use super::linger::linger;
 use super::reporter::{self, Reporter};
+use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::workers::Workers;
 use crate::config::SupervisorConfig;
 use crate::control::{Call, Endpoints, Journal, SupervisorHandle, start_when_needed};
@@ -12,7 +14,7 @@ use crate::logs::Logs;
 use crate::ports::Ports;
 use crate::sys::peer::exists;
 use crate::sys::process::kill;
-use crate::sys::signals::{Inherited, Signals};
+use crate::sys::signals::{Caught, Inherited, Signals, suspend};
 use crate::sys::{cgroup, reap};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, VecDeque};
@@ -59,6 +61,9 @@ pub(super) struct Supervisor {
     pub(super) started_at: SystemTime,
     /// How many kills of the out-of-memory killer are accounted for.
     oom_kills: Option<u64>,
+    signals: SignalTable,
+    hint: StopSignalHint,
+    linger: Duration,
     /// There may be zombies that the last turn left.
     more_to_reap: bool,
     recorder: VecDeque<(Time, Event)>,
@@ -78,7 +83,9 @@ impl Supervisor {
         config: &SupervisorConfig,
         (book, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
-        let policies = launches.values().map(|launch| launch.app.policy.clone()).collect();
+        let policies: Vec<_> = launches.values().map(|launch| launch.app.policy.clone()).collect();
+        let stop_signals = policies.iter().map(|policy| policy.stop.signal).collect();
+        let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
         let (sender, notices) = mpsc::channel(MAX_QUEUED_NOTICES);
         let seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
         Ok(Supervisor {
@@ -95,6 +102,9 @@ impl Supervisor {
             started: now(),
             started_at: SystemTime::now(),
             oom_kills: cgroup::oom_kills(Path::new("/")),
+            signals: SignalTable { stop_signals, is_pid_1, inherited },
+            hint: StopSignalHint::default(),
+            linger: config.linger,
             more_to_reap: false,
             recorder: VecDeque::with_capacity(MAX_RECORDED_EVENTS),
         })
@@ -103,7 +113,7 @@ impl Supervisor {
     /// Runs to the container's exit code.
     ///
     /// # Errors
-    /// The kernel refuses to watch the signals' pipe.
+    /// The kernel refuses to watch the signals' pipe, or to wait for processes.
     pub(super) async fn run(&mut self, signals: Signals, control: (Endpoints, SupervisorHandle)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         self.reporter.start();
@@ -120,10 +130,10 @@ impl Supervisor {
             }
             let notice = self.wait(&signals).await?;
             for _ in 0..MAX_EVENTS_IN_A_ROW {
-                let Ok(signal) = signals.try_io(Interest::READABLE, Signals::next) else { break };
-                self.on_signal(signal);
+                let Ok(caught) = signals.try_io(Interest::READABLE, Signals::next) else { break };
+                self.on_signal(caught);
             }
-            self.reap();
+            self.reap()?;
             let mut next = notice.or_else(|| self.notices.try_recv().ok());
             for _ in 0..MAX_EVENTS_IN_A_ROW {
                 let Some(notice) = next.take() else { break };
@@ -142,6 +152,7 @@ impl Supervisor {
         // What is still asked is not answered any more.
         self.calls.close();
         while self.calls.try_recv().is_ok() {}
+        linger(self.linger, &signals, &self.signals).await?;
         self.reporter.finish().await;
         self.flush(&signals).await?;
         self.drain_clients(&clients).await;
@@ -174,20 +185,23 @@ impl Supervisor {
     }
 
     /// Acts on a signal to rinit, by the README's table.
-    fn on_signal(&mut self, signal: Signal) {
-        let event = match signal {
-            Signal::CHLD => {
+    fn on_signal(&mut self, caught: Caught) {
+        let signal = caught.signal;
+        let event = match self.signals.action(caught) {
+            SignalAction::Reap => {
                 self.more_to_reap = true;
                 return;
             }
-            Signal::TERM | Signal::INT | Signal::QUIT => Event::Shutdown,
-            Signal::HUP => Event::Reload(Target::All),
-            Signal::TTIN => Event::Scale(Target::All, Count::By(1)),
-            Signal::TTOU => Event::Scale(Target::All, Count::By(-1)),
-            other => {
+            SignalAction::Stop => Event::Shutdown,
+            SignalAction::Reload => Event::Reload(Target::All),
+            SignalAction::Scale(by) => Event::Scale(Target::All, Count::By(by)),
+            SignalAction::Forward => {
                 self.book.open().counts.forwarded += 1;
-                Event::Forward(other)
+                self.hint.on_forwarded(signal, self.now());
+                Event::Forward(signal)
             }
+            SignalAction::Suspend => return suspend(Pid::this(), signal),
+            SignalAction::Nothing => return tracing::debug!("got {signal} from the kernel or the terminal: no effect"),
         };
         tracing::debug!("got {signal}");
         self.handle(event);
@@ -229,17 +243,18 @@ impl Supervisor {
     }
 
     /// Collects what has ended: workers, probes, and every orphan of the container.
-    fn reap(&mut self) {
-        self.more_to_reap = self.more_to_reap && self.reap_some();
+    fn reap(&mut self) -> io::Result<()> {
+        self.more_to_reap = self.more_to_reap && self.reap_some()?;
         for worker in self.workers.take_ended_groups() {
             self.handle(Event::GroupEnded(worker));
         }
+        Ok(())
     }
 
     /// Collects some of what has ended. Returns true if there may be more.
-    fn reap_some(&mut self) -> bool {
+    fn reap_some(&mut self) -> io::Result<bool> {
         for _ in 0..MAX_EXITS_IN_A_ROW {
-            let Some((pid, exit)) = reap::peek() else { return false };
+            let Some((pid, exit)) = reap::peek()? else { return Ok(false) };
             match self.workers.of(pid) {
                 Some(worker) => self.reap_worker(worker, pid, exit),
                 None => {
@@ -255,7 +270,7 @@ impl Supervisor {
                 }
             }
         }
-        true
+        Ok(true)
     }
 
     /// Reports a worker's end to the fleet and collects it: in this order, so that signals to its group, which the fleet may
@@ -268,6 +283,9 @@ impl Supervisor {
             news => {
                 if news.is_some() {
                     self.handle(Event::Spawned(worker));
+                }
+                if let Some(slot) = self.workers.slot(worker).filter(|_| !self.fleet.is_stopping()) {
+                    self.hint.on_exit(slot, &self.launches, exit, self.now());
                 }
                 let oom_killed = !self.workers.was_killed(worker) && self.was_oom_kill(exit);
                 Event::Exited(worker, Exit { oom_killed, ..exit })
@@ -323,8 +341,8 @@ impl Supervisor {
                 ready = signals.readable() => drop(ready?),
                 () = sleep(LOG_STUCK_AFTER) => if moves == self.logs.moves() { return Ok(()) },
             }
-            while let Ok(signal) = signals.try_io(Interest::READABLE, Signals::next) {
-                if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
+            while let Ok(caught) = signals.try_io(Interest::READABLE, Signals::next) {
+                if self.signals.action(caught) == SignalAction::Stop {
                     return Ok(());
                 }
             }

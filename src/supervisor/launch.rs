@@ -3,9 +3,9 @@
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
 use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
-use crate::sys::descriptors::childs_limit;
+use crate::sys::fd_limit::childs_limit;
 use crate::sys::pair;
-use crate::sys::process::PID_ROOM;
+use crate::sys::process::PID_PLACEHOLDER;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -154,7 +154,7 @@ impl LaunchSpec {
             set("LISTEN_FDNAMES", names.join(":").as_ref());
         }
         if !self.listeners.is_empty() {
-            set("LISTEN_PID", PID_ROOM.as_ref());
+            set("LISTEN_PID", PID_PLACEHOLDER.as_ref());
         }
         if let Some(number) = handed.channel {
             set("NODE_CHANNEL_FD", number.to_string().as_ref());
@@ -175,7 +175,7 @@ impl LaunchSpec {
         }
         if let Some(number) = handed.library {
             // By the worker's own number: so the processes that it starts find it too.
-            append(&mut variables, "LD_PRELOAD", ":", &format!("/proc/{PID_ROOM}/fd/{number}"));
+            append(&mut variables, "LD_PRELOAD", ":", &format!("/proc/{PID_PLACEHOLDER}/fd/{number}"));
         }
         variables.into_iter().map(|(key, value)| pair(key, &value)).collect()
     }

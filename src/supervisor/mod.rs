@@ -12,11 +12,13 @@ mod effects;
 mod env_files;
 mod event_loop;
 mod launch;
+mod linger;
 mod notify;
 mod panic;
 mod probe;
 mod ready;
 mod reporter;
+mod signals;
 mod status;
 mod workers;
 
@@ -57,7 +59,7 @@ const INTERNAL_ERROR: u8 = 70;
 /// # Errors
 /// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
 pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
-    crate::sys::descriptors::raise_limit();
+    crate::sys::fd_limit::raise_limit();
     let (launches, gate) = open_everything(&config)?;
     let cannot = |what: &str, error: io::Error| Refusal {
         text: format!("rinit: cannot start: {what}: {error}\n"),

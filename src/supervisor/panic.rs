@@ -50,7 +50,7 @@ fn stop_all(mut left: Vec<Pid>) {
         let _ = kill(*pid, Signal::TERM);
     }
     wait_until(PATIENCE, || {
-        while let Some((pid, _)) = reap::peek() {
+        while let Ok(Some((pid, _))) = reap::peek() {
             reap::collect(pid);
             left.retain(|other| *other != pid);
         }

@@ -1,28 +1,31 @@
-//! What touches the kernel: the only place with `unsafe`, and with none of rinit's decisions.
+//! Wraps the kernel's calls. All `unsafe` code is here, and none of rinit's decisions.
 #![allow(unsafe_code)]
 
 pub mod cgroup;
-pub mod descriptors;
+pub mod fd_limit;
 pub mod peer;
 pub mod process;
 pub mod reap;
 pub mod signals;
 pub mod socket;
+pub mod startup;
+pub mod tree;
 pub mod tty;
 pub mod user;
 
-/// Threads of rinit's do little, and no deep calls.
+/// The stack of rinit's threads, in bytes: none of them makes deep calls.
 const THREAD_STACK: usize = 128 * 1024;
 
 use crate::core::Signal;
 use nix::libc;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// Makes this process the one to which orphans below it go, as they go to PID 1 (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
+/// Makes this process the parent of orphans below it, as PID 1 is (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
 ///
 /// # Errors
 /// A kernel before 3.4, or a seccomp filter.
@@ -42,7 +45,7 @@ pub fn die_with_parent(signal: Signal) -> io::Result<()> {
     }
 }
 
-/// Starts a thread that no signal is for; above all not the SIGPIPE of a stdout that is gone.
+/// Starts a thread with every signal blocked; above all the SIGPIPE of a stdout that is gone.
 ///
 /// # Errors
 /// The limit on processes is reached.
@@ -50,7 +53,7 @@ pub fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
     spawn_thread_with(name, THREAD_STACK, work)
 }
 
-/// The same, with a stack of so many bytes.
+/// The same, with a stack of `stack` bytes.
 ///
 /// # Errors
 /// The limit on processes is reached.
@@ -61,7 +64,7 @@ pub fn spawn_thread_with(name: &str, stack: usize, work: impl FnOnce() + Send + 
     thread.map(drop)
 }
 
-/// Lets a thread that is not the loop's rest.
+/// Sleeps, in a thread that is not the event loop's.
 #[expect(clippy::disallowed_methods, reason = "never on the loop's thread")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
@@ -69,7 +72,7 @@ pub fn pause(time: Duration) {
 
 /// Descriptor 1, which rinit never closes.
 pub fn stdout() -> BorrowedFd<'static> {
-    // SAFETY: see above; Rust's runtime has opened /dev/null where it was closed at start.
+    // SAFETY: see above; `startup` has opened it if it was closed.
     unsafe { BorrowedFd::borrow_raw(1) }
 }
 
@@ -79,7 +82,7 @@ pub fn stderr() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(2) }
 }
 
-/// How many bytes wait in a pipe (`FIONREAD`, ioctl_tty(2)).
+/// The number of bytes that wait in a pipe (`FIONREAD`, ioctl_tty(2)).
 pub fn bytes_waiting(pipe: BorrowedFd) -> usize {
     let mut count: libc::c_int = 0;
     // SAFETY: one int is written to.
@@ -94,7 +97,7 @@ pub fn bytes_waiting(pipe: BorrowedFd) -> usize {
 /// # Errors
 /// The kernel refuses, or there is no event loop.
 pub fn watch<T: AsFd + AsRawFd + 'static>(owner: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: what lends out a descriptor as `AsFd` keeps it open while it lives, and it lives in the `AsyncFd`.
+    // SAFETY: an owner that is `AsFd` keeps its descriptor open while it lives, and it lives in the `AsyncFd`.
     unsafe { AsyncFd::register(owner) }.map_err(io::Error::from)
 }
 
@@ -104,4 +107,18 @@ pub fn pair(key: OsString, value: &OsStr) -> OsString {
     pair.push("=");
     pair.push(value);
     pair
+}
+
+/// This process' environment, entry by entry as it is: duplicates and entries without `=` too, which
+/// [`std::env::vars_os`] leaves out.
+pub fn raw_environment() -> Vec<OsString> {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: rinit never changes its environment, so the list and its strings stay as the kernel has made them: the list
+    // ends with a null pointer, each string with a NUL.
+    unsafe {
+        let entry = |at| (!environ.is_null()).then(|| *environ.add(at)).filter(|entry| !entry.is_null());
+        (0..).map_while(entry).map(|entry| OsString::from_vec(CStr::from_ptr(entry).to_bytes().to_vec())).collect()
+    }
 }

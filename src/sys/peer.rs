@@ -1,4 +1,4 @@
-//! Who is at the other end of a socket, and whether it is still there.
+//! Checks the process at the other end of a socket.
 
 use nix::errno::Errno;
 use nix::sys::socket::UnixCredentials;
@@ -7,8 +7,8 @@ use nix::unistd::{Pid, getpgid};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
-/// Whose word counts: a worker's process group, its user, and root, in this PID namespace. A process outside of it has no
-/// number here, and is not believed.
+/// The senders that may speak for a worker: its process group, its user, and root, in this PID namespace. A process outside
+/// of it has no number here, and is not trusted.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// The worker's process, which leads its group.
@@ -18,14 +18,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether that is the worker, or one of its own.
+    /// Returns whether the sender may speak for the worker.
     pub fn is_trusted(&self, sender: &UnixCredentials) -> bool {
         let is_in_group = || getpgid(Some(Pid::from_raw(sender.pid()))) == Ok(self.pid);
         sender.pid() > 0 && (sender.uid() == self.uid || sender.uid() == 0 || is_in_group())
     }
 }
 
-/// Whether a process has that socket open (`proc_pid_fd(5)`). `None`: it cannot be looked at, as another user's process
+/// Returns whether a process has that socket open (`proc_pid_fd(5)`). `None`: rinit may not look, as at another user's process
 /// without `CAP_SYS_PTRACE`.
 pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
     let name = format!("socket:[{}]", fstat(socket).ok()?.st_ino);
@@ -44,7 +44,7 @@ pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
     Some(false)
 }
 
-/// Whether a process of that number is there, if only as a zombie.
+/// Returns whether there is a process of that number, be it a zombie.
 pub fn exists(pid: Pid) -> bool {
     nix::sys::signal::kill(pid, None) != Err(Errno::ESRCH)
 }

@@ -1,9 +1,8 @@
-//! Starting a process: fork, the child's set-up, exec.
+//! Starts a process: fork, the child's set-up, exec.
 //!
 //! Everything that needs memory is made ready before the fork. The child makes only calls that `signal-safety(7)`
-//! allows, with every signal blocked until its handlers are gone, and tells through a pipe what failed; the pipe's end
-//! without a word means that the program runs. The parent never waits for that: it reads the pipe when it has
-//! something to say.
+//! allows, with every signal blocked until its handlers are gone, and reports a failure through a pipe. A pipe that closes
+//! without a report means that the program runs. The parent never waits for that: it reads the pipe when it is readable.
 
 use super::signals::{Inherited, block_all, set_mask};
 use super::tty;
@@ -17,20 +16,20 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// Where programs are looked for when the child has no `PATH`, as Docker sets it.
+/// The search path of a child without `PATH`, as Docker sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Stands in a variable for the child's own number, which is known only after the fork: room for its ten digits.
-pub const PID_ROOM: &str = "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}";
+/// A placeholder for the child's own number, which is known only after the fork: room for its ten digits.
+pub const PID_PLACEHOLDER: &str = "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}";
 
-/// A program to run: where it may be, its arguments and its environment.
+/// A program to run: the files that it may be, its arguments and its environment.
 pub struct Program {
     candidates: Vec<CString>,
     arguments: Vec<CString>,
     environment: Vec<Vec<u8>>,
 }
 
-/// What the child is to find.
+/// The set-up of a child.
 pub struct Setup<'a> {
     /// Descriptors for 0, 1 and 2; `None` leaves rinit's own.
     pub stdio: [Option<RawFd>; 3],
@@ -38,15 +37,15 @@ pub struct Setup<'a> {
     pub pass: &'a [(RawFd, RawFd)],
     /// A group or session of its own.
     pub session: Session,
-    /// Who it runs as; `None`: as rinit.
+    /// Its user; `None`: rinit's.
     pub user: Option<&'a Credentials>,
-    /// Its signals.
+    /// Its blocked and ignored signals.
     pub signals: Inherited,
-    /// Whether it gets the terminal's foreground.
+    /// It gets the terminal's foreground.
     pub foreground: bool,
     /// Its score for the out-of-memory killer (`proc_pid_oom_score_adj(5)`); `None`: rinit's.
     pub oom_score_adj: Option<i32>,
-    /// What it gets when rinit dies.
+    /// The signal that it gets when rinit dies.
     pub parent_death: Option<Signal>,
 }
 
@@ -55,7 +54,7 @@ pub struct Setup<'a> {
 pub enum Session {
     /// A process group of its own.
     Group,
-    /// A session of its own, with standard input as its terminal if it is one and nobody else's.
+    /// A session of its own, with standard input as its terminal if it is one that no session has.
     New,
 }
 
@@ -67,7 +66,7 @@ pub struct Child {
     pub outcome: OwnedFd,
 }
 
-/// Why the child could not become the program.
+/// The reason why the child could not become the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecError {
     stage: Stage,
@@ -120,19 +119,19 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
     // A file without `#!` is run by the shell, as execvp(3) does: sh FILE ARGUMENTS.
     let shell = c"/bin/sh".as_ptr();
     let script: Vec<_> = [shell, shell].into_iter().chain(arguments.iter().skip(1).copied()).collect();
-    let rooms = program.environment.iter_mut().filter_map(|pair| {
-        let at = memchr::memmem::find(pair, PID_ROOM.as_bytes())?;
-        let room = pair.get_mut(at..)?;
-        Some((room.as_mut_ptr(), room.len() - PID_ROOM.len()))
+    let placeholders = program.environment.iter_mut().filter_map(|pair| {
+        let at = memchr::memmem::find(pair, PID_PLACEHOLDER.as_bytes())?;
+        let place = pair.get_mut(at..)?;
+        Some((place.as_mut_ptr(), place.len() - PID_PLACEHOLDER.len()))
     });
-    let rooms = rooms.collect();
+    let placeholders = placeholders.collect();
     let environment: Vec<_> =
         program.environment.iter_mut().map(|pair| pair.as_mut_ptr()).chain([std::ptr::null_mut()]).collect();
     let stdio = setup.stdio.iter().zip(0..).filter_map(|(from, to)| from.map(|from| (from, to)));
     let descriptors: Vec<(RawFd, RawFd)> = stdio.chain(setup.pass.iter().copied()).collect();
     let above_all = descriptors.iter().map(|(_, to)| to + 1).fold(3, i32::max);
     if report.as_raw_fd() < above_all {
-        // Out of the way of what the child is to have; here, where a failure can still be told.
+        // Out of the way of the child's descriptors; here, where a failure can still be reported.
         report = move_up(report.as_raw_fd(), above_all)?;
     }
     let mut prepared = Prepared {
@@ -143,7 +142,7 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
         arguments,
         script,
         environment,
-        rooms,
+        placeholders,
     };
 
     let before = block_all();
@@ -155,7 +154,7 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
     set_mask(before);
     match forked? {
         ForkResult::Parent { child } => {
-            // The child does the same; whoever is first, a signal to the group finds it.
+            // The child does the same: whichever comes first, a signal to the group finds it.
             if setup.session == Session::Group {
                 let _ = nix::unistd::setpgid(child, child);
             }
@@ -165,7 +164,7 @@ pub fn spawn(program: &mut Program, setup: &Setup) -> Result<Child, Errno> {
     }
 }
 
-/// What came of the exec: `None` while it is under way. Never blocks.
+/// The result of the exec: `None` while it is under way. Never blocks.
 pub fn exec_result(outcome: &OwnedFd) -> Option<Result<(), ExecError>> {
     let mut word = [0u8; 5];
     match nix::unistd::read(outcome, &mut word) {
@@ -181,7 +180,7 @@ pub fn exec_result(outcome: &OwnedFd) -> Option<Result<(), ExecError>> {
             Some(Err(ExecError { stage, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }))
         }
         Err(Errno::EAGAIN | Errno::EINTR) => None,
-        // The pipe is broken in a way that says nothing of the child, whose exit will tell.
+        // The pipe is broken, which says nothing of the child; its exit will.
         Err(_) => Some(Ok(())),
     }
 }
@@ -189,13 +188,13 @@ pub fn exec_result(outcome: &OwnedFd) -> Option<Result<(), ExecError>> {
 /// `kill(2)`: to a process, to a group if negative, or to all if -1.
 ///
 /// # Errors
-/// `ESRCH`: nobody is there; `EPERM`: nobody there may be signalled.
+/// `ESRCH`: no such process; `EPERM`: this process may signal none of them.
 pub fn kill(target: Pid, signal: Signal) -> nix::Result<()> {
     // SAFETY: no memory is passed. Not nix's kill, which knows no real-time signals.
     Errno::result(unsafe { libc::kill(target.as_raw(), signal.number()) }).map(drop)
 }
 
-/// Why a process cannot be had now, and may be later: a limit of the container or the user, named; or `None` when the
+/// The limit of the container or the user that keeps a process from starting now, but perhaps not later; `None`: the
 /// error is of another kind.
 pub fn why_not_now(errno: Errno) -> Option<&'static str> {
     match errno {
@@ -208,12 +207,12 @@ pub fn why_not_now(errno: Errno) -> Option<&'static str> {
 }
 
 impl ExecError {
-    /// Why the kernel had no room for it, if that is what failed.
+    /// The limit that was reached, if that is what failed.
     pub fn not_now(&self) -> Option<&'static str> {
         why_not_now(self.errno)
     }
 
-    /// What a shell would give: 127 when there is no such program, else 126.
+    /// The exit status that a shell would give: 127 when there is no such program, else 126.
     pub fn status(&self) -> u8 {
         if self.is_missing() { 127 } else { 126 }
     }
@@ -222,7 +221,7 @@ impl ExecError {
         self.stage == Stage::Exec && matches!(self.errno, Errno::ENOENT | Errno::ENOTDIR)
     }
 
-    /// What failed, on what, why, and what to do.
+    /// A message: what failed, on what, why, and what to do.
     pub fn explain(&self, program: &str) -> String {
         let why = self.errno.desc();
         match self.stage {
@@ -245,15 +244,15 @@ impl ExecError {
     }
 }
 
-/// All that the child needs and must not allocate.
+/// Everything that the child needs and must not allocate.
 struct Prepared {
     candidates: Vec<*const libc::c_char>,
     arguments: Vec<*const libc::c_char>,
     script: Vec<*const libc::c_char>,
     environment: Vec<*mut u8>,
-    /// Where the child writes its number, and how many bytes follow the room.
-    rooms: Vec<(*mut u8, usize)>,
-    /// From and to.
+    /// The placeholders for the child's number, each with the number of bytes that follow it.
+    placeholders: Vec<(*mut u8, usize)>,
+    /// Each descriptor, and the number that it is to have.
     descriptors: Vec<(RawFd, RawFd)>,
     /// Higher than every number that a descriptor is to have.
     above_all: RawFd,
@@ -272,11 +271,11 @@ fn run(setup: &Setup, prepared: &mut Prepared, report: RawFd) -> ! {
     }
 }
 
-/// Makes the calling process what the set-up says; returns only when something failed, and says what.
+/// Sets the calling process up and becomes the program. Returns only when something failed.
 fn become_program(setup: &Setup, prepared: &mut Prepared) -> (Stage, Errno) {
     match setup.session {
         Session::Group => {
-            // It fails only where the parent has done it already.
+            // It fails only when the parent has done it already.
             let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
         }
         Session::New => {
@@ -304,13 +303,13 @@ fn become_program(setup: &Setup, prepared: &mut Prepared) -> (Stage, Errno) {
         // SAFETY: prctl(2) with plain numbers. After the change of user, which would clear it.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) };
     }
-    prepared.rooms.iter().for_each(|(room, tail)| write_own_pid(*room, *tail));
-    super::descriptors::restore_limit();
+    prepared.placeholders.iter().for_each(|(place, tail)| write_own_pid(*place, *tail));
+    super::fd_limit::restore_limit();
     setup.signals.restore();
     (Stage::Exec, exec(prepared))
 }
 
-/// First those away that are in another's place, then each to its own.
+/// Moves descriptors out of each other's places, then each to its own.
 fn place_descriptors(prepared: &mut Prepared) -> Result<(), Errno> {
     for at in 0..prepared.descriptors.len() {
         let places = &prepared.descriptors;
@@ -322,7 +321,7 @@ fn place_descriptors(prepared: &mut Prepared) -> Result<(), Errno> {
         }
     }
     for (from, to) in &prepared.descriptors {
-        // SAFETY: no memory is passed; what `to` was is not used by this process any more.
+        // SAFETY: no memory is passed; the file at `to` is not used by this process any more.
         Errno::result(unsafe { libc::dup2(*from, *to) })?;
     }
     Ok(())
@@ -330,7 +329,7 @@ fn place_descriptors(prepared: &mut Prepared) -> Result<(), Errno> {
 
 /// A copy of the descriptor with a number from `least` on.
 fn move_up(descriptor: RawFd, least: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: no memory is passed; the new descriptor is nobody else's.
+    // SAFETY: no memory is passed; the new descriptor has no other owner.
     unsafe {
         let moved = Errno::result(libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, least))?;
         Ok(OwnedFd::from_raw_fd(moved))
@@ -361,20 +360,21 @@ fn become_user(user: &Credentials) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Writes the caller's number into a [`PID_ROOM`], and moves what follows it up.
-fn write_own_pid(room: *mut u8, tail: usize) {
+/// Writes the caller's number into a [`PID_PLACEHOLDER`], and moves the rest of the variable up.
+fn write_own_pid(place: *mut u8, tail: usize) {
     let mut number = std::process::id();
     let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
     for at in (0..digits).rev() {
-        // SAFETY: a process number has at most ten digits, and so has the room.
-        unsafe { *room.add(at) = b'0' + (number % 10) as u8 };
+        // SAFETY: a process number has at most ten digits, and so has the placeholder.
+        unsafe { *place.add(at) = b'0' + (number % 10) as u8 };
         number /= 10;
     }
-    // SAFETY: `tail` bytes follow the room, the NUL among them.
-    unsafe { std::ptr::copy(room.add(PID_ROOM.len()), room.add(digits), tail) };
+    // SAFETY: `tail` bytes follow the placeholder, the NUL among them.
+    unsafe { std::ptr::copy(place.add(PID_PLACEHOLDER.len()), place.add(digits), tail) };
 }
 
-/// Tries each place as `execvp(3)` does. Returns only when none will do.
+/// Tries each file as `execvp(3)` does, and skips directories that are missing, on a dead mount, or too long a name. Returns
+/// only when none can be run.
 fn exec(prepared: &mut Prepared) -> Errno {
     let environment = prepared.environment.as_ptr().cast::<*const libc::c_char>();
     let mut denied = false;
@@ -392,6 +392,8 @@ fn exec(prepared: &mut Prepared) -> Errno {
         }
         match errno {
             Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT | Errno::ENOTCONN | Errno::EHOSTDOWN => {}
+            Errno::ENAMETOOLONG if prepared.candidates.len() > 1 => {}
             Errno::EACCES => denied = true,
             other => return other,
         }

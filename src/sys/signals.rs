@@ -1,18 +1,51 @@
-//! Signals: caught without losing one, and the dispositions that rinit was started with.
+//! Blocks and catches signals, and keeps the dispositions that rinit was started with for its children.
 //!
 //! The kernel drops a signal to PID 1 that has neither a handler nor is blocked (pid_namespaces(7)), so rinit blocks all
 //! of them first thing. Init mode leaves them blocked and takes one after the other with [`wait`]; the supervisor, which
 //! waits for more than signals, gets them through a pipe, from [`Signals`].
 
+use super::process::kill;
 use crate::core::Signal;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet};
+use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
+
+/// A signal that has reached rinit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caught {
+    /// The signal.
+    pub signal: Signal,
+    /// Its sender.
+    pub sender: Sender,
+}
+
+/// The sender of a signal, by its `si_code` and `si_pid` (sigaction(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Another process, of this PID namespace or of one above it: kill(2), sigqueue(3), tgkill(2).
+    Process,
+    /// The kernel or the terminal; or a call of rinit's own that raises a signal (SIGPIPE, SIGXFSZ).
+    Kernel,
+}
+
+impl Caught {
+    fn new(info: &libc::siginfo_t) -> Option<Caught> {
+        let is_sent = matches!(info.si_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
+        // SAFETY: these codes come with the sender's number, which is 0 for one outside of this namespace. getpid(2) may
+        // be called in a signal handler.
+        let sender = match is_sent && unsafe { info.si_pid() != libc::getpid() } {
+            true => Sender::Process,
+            false => Sender::Kernel,
+        };
+        Some(Caught { signal: Signal::new(info.si_signo)?, sender })
+    }
+}
 
 /// A set of signals as the kernel has it, one bit each. The C libraries' own sets leave out the real-time signals that
 /// they keep for themselves (32 and 33, in musl 34 too), and so would lose what the child is to inherit.
@@ -37,21 +70,17 @@ fn kernel_action(number: i32, new: Option<&Action>) -> Option<Action> {
     (result == 0).then_some(old)
 }
 
-/// The signals that were ignored when the process began, one bit each. Rust's runtime ignores SIGPIPE before `main`,
-/// so this is read before that, by the loader's list of initialisers.
+/// The signals that were ignored when the process began, one bit each.
 static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
 
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = remember_ignored;
-
-extern "C" fn remember_ignored() {
+/// Reads the ignored signals. Rust's runtime ignores SIGPIPE, so this is called before it starts.
+pub(super) fn remember_ignored() {
     let is_ignored = |number: &i32| kernel_action(*number, None).is_some_and(|action| action.handler == libc::SIG_IGN);
     let ignored = (1..=64).filter(is_ignored).fold(0, |mask, number| mask | 1u64 << (number - 1));
     IGNORED_AT_START.store(ignored, Ordering::Relaxed);
 }
 
-/// How the process that started rinit left the signals, and how a child is to find them.
+/// The signals that are blocked and ignored in a new child: by default those that rinit was started with.
 #[derive(Clone, Copy)]
 pub struct Inherited {
     mask: Mask,
@@ -64,13 +93,18 @@ impl Inherited {
         Inherited { mask: block_all().0, ignored: IGNORED_AT_START.load(Ordering::Relaxed) }
     }
 
-    /// What a child finds that is to have nothing blocked or ignored.
+    /// No signal blocked and none ignored.
     pub fn clean() -> Inherited {
         Inherited { mask: 0, ignored: 0 }
     }
 
-    /// Blocks no more than was blocked before: for whoever is no init after all.
-    pub fn let_through(&self) {
+    /// Returns whether the signal was ignored when rinit started, as by nohup(1).
+    pub fn is_ignored(&self, signal: Signal) -> bool {
+        self.ignored & bit(signal) != 0
+    }
+
+    /// Unblocks what was not blocked before, for a process that is no init.
+    pub fn unblock(&self) {
         set_mask(Blocked(self.mask));
     }
 
@@ -78,7 +112,8 @@ impl Inherited {
     /// (`signal-safety(7)`).
     pub(super) fn restore(&self) {
         for number in 1..=64 {
-            let handler = if self.ignored & 1 << (number - 1) != 0 { libc::SIG_IGN } else { libc::SIG_DFL };
+            let is_ignored = self.ignored & 1 << (number - 1) != 0;
+            let handler = if is_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
             // SIGKILL and SIGSTOP are refused, and stay what they are.
             kernel_action(number, Some(&Action { handler, ..Action::default() }));
         }
@@ -86,16 +121,20 @@ impl Inherited {
     }
 }
 
-/// Which signals are blocked.
+/// A thread's blocked signals.
 #[derive(Clone, Copy)]
 pub struct Blocked(Mask);
+
+fn bit(signal: Signal) -> Mask {
+    1 << (signal.number() - 1)
+}
 
 /// Blocks every signal and returns what was blocked before.
 pub fn block_all() -> Blocked {
     set_mask(Blocked(!0))
 }
 
-/// Blocks exactly these, and returns what was blocked before. For the calling thread.
+/// Blocks exactly these signals in the calling thread, and returns what was blocked before.
 pub fn set_mask(blocked: Blocked) -> Blocked {
     change_mask(Some(blocked))
 }
@@ -108,48 +147,79 @@ fn change_mask(new: Option<Blocked>) -> Blocked {
     Blocked(before)
 }
 
-/// Takes the next signal that is pending, of all that are blocked; waits for one until the time is up, or for ever.
-/// Signals of one number that were sent several times come once, real-time signals as often as they were sent.
-pub fn wait(timeout: Option<Duration>) -> Option<Signal> {
+/// Takes the next pending signal of all that are blocked; waits for one until the timeout, or for ever. `None`: the time
+/// is up, or the wait was interrupted. A standard signal that was sent several times comes once, a real-time signal as
+/// often as it was sent.
+///
+/// # Errors
+/// The kernel refuses rt_sigtimedwait(2), as under a seccomp filter.
+pub fn wait(timeout: Option<Duration>) -> io::Result<Option<Caught>> {
     take(change_mask(None).0, timeout)
 }
 
-/// Forgets the signal if it is pending.
+/// Drops the signal if it is pending.
 pub fn discard(signal: Signal) {
-    while take(1 << (signal.number() - 1), Some(Duration::ZERO)).is_some() {}
+    while let Ok(Some(_)) = take(bit(signal), Some(Duration::ZERO)) {}
 }
 
-fn take(which: Mask, timeout: Option<Duration>) -> Option<Signal> {
+fn take(which: Mask, timeout: Option<Duration>) -> io::Result<Option<Caught>> {
     let time = timeout.map(|time| libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as _ });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: rt_sigtimedwait(2) reads a mask, of the size that it is told, and a time; it may be given no siginfo.
-    let number = unsafe {
-        let none = std::ptr::null_mut::<libc::siginfo_t>();
-        libc::syscall(libc::SYS_rt_sigtimedwait, &raw const which, none, time, size_of::<Mask>())
+    // SAFETY: a zeroed siginfo is a valid value to be written to; rt_sigtimedwait(2) reads a mask, of the size that it is
+    // told, and a time.
+    let (result, info) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let size = size_of::<Mask>();
+        (libc::syscall(libc::SYS_rt_sigtimedwait, &raw const which, &raw mut info, time, size), info)
     };
-    Signal::new(number as i32)
+    match Errno::result(result) {
+        Ok(_) => Ok(Caught::new(&info)),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(errno) => Err(refused("rt_sigtimedwait", errno)),
+    }
 }
 
-/// Lets the signals of a fault end this process, whoever sends them: PID 1 never gets them.
+/// The error of a system call without which rinit cannot work.
+pub(super) fn refused(call: &str, errno: Errno) -> io::Error {
+    let text = format!("the kernel refuses {call}(2): {}; see the container's seccomp profile", errno.desc());
+    io::Error::new(io::Error::from(errno).kind(), text)
+}
+
+/// Takes the default action of SIGTSTP, SIGTTIN or SIGTTOU: stops `target`, which is this process or its group, until
+/// SIGCONT. The kernel does not stop a group that no shell could continue (setpgid(2), "orphaned"), nor PID 1.
+pub fn suspend(target: Pid, signal: Signal) {
+    let before = kernel_action(signal.number(), Some(&Action::default()));
+    let mask = block_all();
+    let _ = kill(target, signal);
+    // It is pending, and is delivered here.
+    set_mask(Blocked(!bit(signal)));
+    set_mask(mask);
+    kernel_action(signal.number(), before.as_ref());
+}
+
+/// Gives the signals of a fault their default action: they end this process, but never reach PID 1.
 pub fn leave_faults_to_the_kernel() {
     let faults = Signal::catchable().filter(|signal| signal.is_fault());
     let unblocked = faults.fold(0, |mask: Mask, signal| {
         kernel_action(signal.number(), Some(&Action::default()));
-        mask | 1 << (signal.number() - 1)
+        mask | bit(signal)
     });
     set_mask(Blocked(!unblocked));
 }
 
-/// Makes sure that ended children wait to be collected: while SIGCHLD is ignored the kernel throws them away (wait(2)).
+/// Makes ended children wait to be collected: while SIGCHLD is ignored the kernel collects them itself (wait(2)).
 pub fn keep_zombies() {
     kernel_action(Signal::CHLD.number(), Some(&Action::default()));
 }
 
-/// The pipe's writing end for [`note`].
-static NOTES_TO: AtomicI32 = AtomicI32::new(-1);
+/// The writing end of the pipe from [`note`] to [`Signals`].
+static PIPE: AtomicI32 = AtomicI32::new(-1);
 
-/// The signals that found the pipe full, one bit each: none is lost, however many others there are.
-static MISSED: AtomicU64 = AtomicU64::new(0);
+/// The signals that found the pipe full, one bit each: first those of the kernel, then those of processes. None is lost.
+static OVERFLOW: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// In the pipe, marks a signal that a process has sent.
+const SENT_BY_PROCESS: u8 = 0x80;
 
 /// The signals that reach rinit.
 pub struct Signals {
@@ -158,37 +228,38 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches every signal that can be caught, and lets them through.
+    /// Catches every signal that can be caught, and unblocks them.
     ///
     /// # Errors
-    /// When the kernel has no pipe left, or refuses a handler.
+    /// The kernel has no pipe left, or refuses a handler.
     pub fn catch_all() -> io::Result<Signals> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        NOTES_TO.store(write.as_raw_fd(), Ordering::Relaxed);
+        PIPE.store(write.as_raw_fd(), Ordering::Relaxed);
         for signal in Signal::catchable() {
-            match signal {
-                _ if ACTED_ON.contains(&signal) => catch(signal, write.as_raw_fd())?,
-                KEPT_BY_MUSL => catch_kept()?,
-                _ => catch_to_pass_on(signal)?,
-            }
+            if signal == KEPT_BY_MUSL { catch_kept()? } else { catch(signal)? }
         }
         set_mask(Blocked(0));
         Ok(Signals { read, _write: write })
     }
 
-    /// The next signal that has arrived. Never blocks.
+    /// Returns the next signal that has arrived. Never blocks.
     ///
     /// # Errors
     /// `WouldBlock`: none has.
-    pub fn next(&self) -> io::Result<Signal> {
-        let missed = MISSED.load(Ordering::Relaxed);
-        if missed != 0 {
-            MISSED.fetch_and(!(1 << missed.trailing_zeros()), Ordering::Relaxed);
-            return Signal::new(missed.trailing_zeros() as i32 + 1).ok_or_else(|| io::ErrorKind::InvalidData.into());
+    pub fn next(&self) -> io::Result<Caught> {
+        for (overflow, sender) in OVERFLOW.iter().zip([Sender::Kernel, Sender::Process]) {
+            let missed = overflow.load(Ordering::Relaxed);
+            if let Some(signal) = Signal::new(missed.trailing_zeros() as i32 + 1).filter(|_| missed != 0) {
+                overflow.fetch_and(!bit(signal), Ordering::Relaxed);
+                return Ok(Caught { signal, sender });
+            }
         }
-        let mut number = [0u8];
-        nix::unistd::read(&self.read, &mut number)?;
-        Signal::new(i32::from(number[0])).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let mut byte = [0u8];
+        nix::unistd::read(&self.read, &mut byte)?;
+        let [byte] = byte;
+        let sender = if byte & SENT_BY_PROCESS == 0 { Sender::Kernel } else { Sender::Process };
+        let signal = Signal::new(i32::from(byte & !SENT_BY_PROCESS)).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Caught { signal, sender })
     }
 }
 
@@ -206,20 +277,7 @@ impl AsRawFd for Signals {
 
 const KEPT_BY_MUSL: Signal = Signal::RTMIN;
 
-/// The signals that mean something to the supervisor.
-const ACTED_ON: [Signal; 7] =
-    [Signal::CHLD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::TTIN, Signal::TTOU];
-
-fn catch(signal: Signal, to: RawFd) -> io::Result<()> {
-    let number = signal.number();
-    // SAFETY: the action makes one write(2) and touches nothing else. The descriptor lives as long as `Signals`, and
-    // after that a write to it fails.
-    unsafe { signal_hook::low_level::register(number, move || write_byte(to, number)) }.map(drop)
-}
-
-/// The others are passed on. Not by signal-hook: it copies its whole table with each signal that is added, and refuses
-/// the signals of a fault, which can also be sent by a process and then mean no fault of rinit's.
-fn catch_to_pass_on(signal: Signal) -> io::Result<()> {
+fn catch(signal: Signal) -> io::Result<()> {
     let action = SigAction::new(SigHandler::SigAction(note), SaFlags::SA_RESTART | SaFlags::SA_ONSTACK, SigSet::all());
     let raw: libc::sigaction = action.into();
     // SAFETY: the handler makes only calls that `signal-safety(7)` allows. Not nix's call, which has no real-time signals.
@@ -227,39 +285,43 @@ fn catch_to_pass_on(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// musl refuses to have anybody handle 34, which it would use to change the user of all threads at once, and rinit
-/// never does. It is the first real-time signal to everybody else. The kernel takes for it what musl made for another
-/// signal, with the way back from a handler that every action needs. All signals are blocked meanwhile.
+/// musl refuses a handler for 34, which it would use to change the user of all threads at once, and rinit never does. To
+/// all other programs it is the first real-time signal. The kernel takes for it the action that musl made for another
+/// signal, with the restorer that every handler needs to return. All signals are blocked meanwhile.
 fn catch_kept() -> io::Result<()> {
-    let lender = Signal::USR2.number();
-    let before = kernel_action(lender, None);
-    catch_to_pass_on(Signal::USR2)?;
-    let made = kernel_action(lender, before.as_ref());
+    let lender = Signal::USR2;
+    let before = kernel_action(lender.number(), None);
+    catch(lender)?;
+    let made = kernel_action(lender.number(), before.as_ref());
     let caught = made.and_then(|action| kernel_action(KEPT_BY_MUSL.number(), Some(&action)));
     caught.map(drop).ok_or_else(io::Error::last_os_error)
 }
 
+/// The handler: makes one write(2).
 extern "C" fn note(number: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo to a handler installed with SA_SIGINFO.
-    let from_a_process = unsafe { info.as_ref() }.is_some_and(|info| info.si_code <= 0);
-    let is_fault = Signal::new(number).is_some_and(Signal::is_fault);
-    if from_a_process || !is_fault {
-        write_byte(NOTES_TO.load(Ordering::Relaxed), number);
-    } else {
+    let Some(caught) = unsafe { info.as_ref() }.and_then(Caught::new) else { return };
+    if caught.signal.is_fault() && caught.sender == Sender::Kernel {
         // Back to the default; on return the faulting instruction runs again and ends the program.
         kernel_action(number, Some(&Action::default()));
+    } else {
+        write_to_pipe(caught);
     }
 }
 
-/// For a signal handler: writes the number, or notes that it could not, and leaves `errno` as it was.
-fn write_byte(to: RawFd, number: i32) {
-    let byte = number as u8;
+/// Writes the signal, or notes that it could not, and leaves `errno` as it was.
+fn write_to_pipe(Caught { signal, sender }: Caught) {
+    let number = signal.number() as u8;
+    let (byte, overflow) = match sender {
+        Sender::Kernel => (number, &OVERFLOW[0]),
+        Sender::Process => (number | SENT_BY_PROCESS, &OVERFLOW[1]),
+    };
     // SAFETY: `errno` is this thread's own, and one byte is readable at that address.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
-        if libc::write(to, (&raw const byte).cast(), 1) != 1 {
-            MISSED.fetch_or(1 << (number - 1), Ordering::Relaxed);
+        if libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) != 1 {
+            overflow.fetch_or(bit(signal), Ordering::Relaxed);
         }
         *errno = before;
     }

@@ -1,26 +1,43 @@
-//! The terminal's foreground: whose Ctrl-C it is.
+//! Reads and hands over a terminal's foreground group, and reads its size.
 
 use nix::libc;
-use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// Whether standard input is a terminal whose foreground is this process' own, to give away.
-pub fn owns_foreground() -> bool {
-    tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp())
+/// Returns whether standard input is the session's terminal.
+pub fn is_controlling() -> bool {
+    foreground().is_some()
 }
 
-/// Takes the foreground back for this process' group. SIGTTOU must be blocked.
-pub fn take_foreground() {
-    let _ = tcsetpgrp(stdin(), getpgrp());
+/// Returns whether this process' group is the foreground of the terminal that standard input is.
+pub fn owns_foreground() -> bool {
+    foreground() == Some(getpgrp())
+}
+
+/// Takes the foreground for this process' group, if that group has it. SIGTTOU must be blocked.
+pub fn take_foreground_from(group: Pid) {
+    if foreground() == Some(group) {
+        let _ = tcsetpgrp(stdin(), getpgrp());
+    }
+}
+
+/// Gives this process' foreground to a group. SIGTTOU must be blocked.
+pub fn give_foreground_to(group: Pid) {
+    let _ = tcsetpgrp(stdin(), group);
 }
 
 /// Gives the foreground to the calling process' group: for a child between fork and exec, with SIGTTOU blocked. That
 /// it fails (no terminal, one of another session, a file) is no reason not to run.
 pub(super) fn give_foreground_to_self() {
-    let _ = tcsetpgrp(stdin(), nix::unistd::getpid());
+    give_foreground_to(nix::unistd::getpid());
 }
 
-/// How many letters fit on a line of the terminal that standard output is.
+/// The group in the foreground; `None`: standard input is no terminal of this session.
+fn foreground() -> Option<Pid> {
+    tcgetpgrp(stdin()).ok()
+}
+
+/// The number of columns of the terminal that standard output is.
 pub fn width() -> Option<u16> {
     size().map(|(columns, _)| columns)
 }
@@ -30,7 +47,7 @@ pub fn size() -> Option<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: one winsize is written to.
     let result = unsafe { libc::ioctl(1, libc::TIOCGWINSZ, &raw mut size) };
-    // A terminal that nobody has told its size says 0.
+    // A terminal that was never told its size says 0.
     (result == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))
 }
 

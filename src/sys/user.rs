@@ -4,7 +4,7 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid, getgid, getgrouplist, getgroup
 use std::ffi::CString;
 use std::path::PathBuf;
 
-/// Who a worker is to be.
+/// A worker's user and groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// User.
@@ -22,7 +22,7 @@ impl Credentials {
     /// `/etc/passwd`, or 0 for a number that has no entry there. For this process' own user it is its own group and groups.
     ///
     /// # Errors
-    /// A name that is not known here.
+    /// A name that `/etc/passwd` or `/etc/group` does not have.
     pub fn parse(text: &str) -> Result<Credentials, String> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
@@ -54,7 +54,7 @@ impl Credentials {
         Ok(Credentials { uid, gid, groups, home: entry.map(|entry| entry.dir) })
     }
 
-    /// Whether this process is that user already.
+    /// Returns whether this process has that user and group already.
     pub fn is_current(&self) -> bool {
         self.uid == getuid() && self.gid == getgid()
     }
