@@ -23,7 +23,7 @@ impl Job {
         Job { child, is_below_shell: shares_session && !is_pid_1 && tty::is_controlling(), is_stopped: false }
     }
 
-    /// Stops rinit's group if the child has stopped.
+    /// Stops rinit's group if the child has stopped, until the shell continues it.
     pub(super) fn follow_stop(&mut self) {
         if !self.is_below_shell {
             return;
@@ -38,6 +38,16 @@ impl Job {
         self.is_stopped = true;
         // The whole group, as the key would have stopped it: a pipeline's other programs, a script that runs rinit.
         suspend(Pid::from_raw(0), if wants_terminal { signal } else { Signal::TSTP });
+    }
+
+    /// Stops rinit itself, after it has forwarded a signal that stops the child too.
+    pub(super) fn stop_itself(&mut self) {
+        let _ = kill(nix::unistd::getpid(), Signal::STOP);
+        if self.is_below_shell {
+            // Continued again. The child's own stop is no reason to stop a second time.
+            let _ = reap::take_stop(self.child);
+            self.is_stopped = true;
+        }
     }
 
     /// Continues the child if it had stopped rinit. Returns whether it did.

@@ -136,7 +136,13 @@ fn wait_for(child: &Child, job: &mut Job, options: &Options, is_pid_1: bool) -> 
             Some(Caught { signal: Signal::CONT, .. }) if job.on_continued() => {}
             // The kernel's answer to what rinit itself does: its messages, its processor time.
             Some(Caught { signal: Signal::PIPE | Signal::XCPU | Signal::XFSZ, sender: Sender::Kernel }) => {}
-            Some(caught) => forward(caught.signal, child.pid, options),
+            Some(Caught { signal, .. }) => {
+                forward(signal, child.pid, options);
+                if options.stops_itself && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
+                    // As the terminal would stop the whole job; PID 1 cannot be stopped and goes on.
+                    job.stop_itself();
+                }
+            }
         }
     }
 }
@@ -153,9 +159,5 @@ fn forward(signal: Signal, child: Pid, options: &Options) {
             )),
             Err(errno) => options.debug(&format!("cannot forward {sent} to {target}: {}", errno.desc())),
         }
-    }
-    if options.stops_itself && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
-        // As the terminal would stop the whole job; PID 1 cannot be stopped and goes on.
-        let _ = kill(nix::unistd::getpid(), Signal::STOP);
     }
 }

@@ -72,7 +72,7 @@ fn parse(text: &str) -> Option<Stat> {
 mod tests {
     use super::*;
 
-    const REST: &str = "19 20 20 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 9 2768896 240 0 1 1 0 0 0 0";
+    const REST: &str = "19 20 20 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 9 2768896 240 0 1 1 0 0 0";
 
     #[test]
     fn a_name_with_parentheses_and_spaces_is_read_whole() {

@@ -7,6 +7,7 @@ mod lifetime;
 mod linger;
 mod orphans;
 mod signals;
+mod surroundings;
 mod tini;
 
 use crate::harness::{Rig, Running, children, eventually};

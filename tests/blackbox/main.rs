@@ -5,7 +5,9 @@ mod harness;
 
 mod environment;
 mod init;
+mod jobs;
 mod limits;
+mod linger;
 mod listen;
 mod logs;
 mod ready;

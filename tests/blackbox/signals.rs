@@ -152,3 +152,37 @@ fn a_failed_worker_is_the_first_to_go() {
     assert_eq!(rig.wait(), 0);
     assert!(rig.output().told("web-1", "is gone"));
 }
+
+#[test]
+fn the_stop_signal_sent_to_rinit_stops_the_container_and_its_workers_get_it() {
+    for signal in ["WINCH", "QUIT", "USR1", "HUP", "35"] {
+        let script = format!("trap 'echo graceful; exit 0' {signal}; echo up; while :; do sleep 0.02; done");
+        let rig = Rig::new(&["-i", "2", "--stop-signal", signal, "--", "sh", "-c", &script]).start();
+        rig.until("both are up", |out| out.count("| up") == 2);
+        rig.signal(signal);
+        assert_eq!(rig.wait(), 0, "{signal}");
+        assert_eq!(rig.output().count("| graceful"), 2, "{signal}");
+        assert!(!rig.output().has("--stop-signal"), "{:?}", rig.output().stderr);
+    }
+}
+
+#[test]
+fn a_forwarded_signal_that_ends_workers_is_told_of_once_with_the_setting_that_is_missing() {
+    let rig = Rig::new(&["-i", "2", "--name", "web", "--backoff", "1ms..1ms"]).fixture("up wait").start();
+    rig.until("both are up", |out| out.count("| up ") == 2);
+    rig.signal("USR1");
+    rig.until("both are up again", |out| out.count("| up ") == 4);
+    rig.signal("USR1");
+    rig.until("and again", |out| out.count("| up ") == 6);
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    assert_eq!(rig.output().count("set --stop-signal SIGUSR1"), 1, "{:?}", rig.output().stderr);
+}
+
+#[test]
+fn a_limit_on_file_sizes_that_rinit_itself_hits_is_no_signal_for_its_workers() {
+    let through = ["sh", "-c", "ulimit -f 0; exec \"$0\" \"$@\""];
+    let rig = Rig::new(&["-i", "2", "--restart", "never"]).fixture("after=100 exit=0").through(&through).start();
+    assert_eq!(rig.wait(), 0);
+    assert!(!rig.output().has("SIGXFSZ"), "{:?}", rig.output().stderr);
+}

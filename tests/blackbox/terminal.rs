@@ -11,15 +11,15 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
-const IN_FRONT: [&str; 2] = ["setsid", "--ctty"];
+pub const IN_FRONT: [&str; 2] = ["setsid", "--ctty"];
 
-struct Terminal {
+pub struct Terminal {
     keyboard: PtyMaster,
     name: String,
 }
 
 impl Terminal {
-    fn new() -> Terminal {
+    pub fn new() -> Terminal {
         // Closed in what other tests start at the same time, for which it would never hang up.
         let keyboard = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&keyboard).unwrap();
@@ -29,23 +29,23 @@ impl Terminal {
     }
 
     /// The end for a program.
-    fn line(&self) -> File {
+    pub fn line(&self) -> File {
         OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(&self.name).unwrap()
     }
 
-    fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    fn resize(&self) {
+    pub fn resize(&self) {
         // One number, since stty makes a change of its own of each.
         let done = Command::new("stty").args(["rows", "41"]).stdin(self.line()).status().unwrap();
         assert!(done.success());
     }
 }
 
-const CTRL_C: &str = "\x03";
-const CTRL_Z: &str = "\x1a";
+pub const CTRL_C: &str = "\x03";
+pub const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
 
 /// rinit as PID 1 with a terminal.

@@ -17,6 +17,10 @@
 //! | `deaf=SIG` | ignores the signal from now on |
 //! | `block=SIG`, `raise=SIG` | blocks the signal from now on; sends it to itself |
 //! | `exec` | becomes the program that the words behind it name |
+//! | `odd-env` | the same, with the environment `NO_EQUALS_SIGN`, `TWICE=1`, `TWICE=2` |
+//! | `environ` | prints `entry ENTRY` for each entry of its environment |
+//! | `refuse=CALL,CALL` | has the kernel refuse these system calls from now on: waitid, wait4, rt_sigtimedwait |
+//! | `cwd` | prints `cwd PATH` |
 //! | `on-term=WORD,WORD` | does these words at SIGTERM |
 //! | `notify`, `notify=TEXT` | says READY=1, or something else, to NOTIFY_SOCKET |
 //! | `newline=FD` | writes a newline to that descriptor |
@@ -49,11 +53,15 @@ fn main() {
             }
             continue;
         }
-        if word == "exec" {
+        if word == "exec" || word == "odd-env" {
             let words: Vec<_> = words.map(|word| std::ffi::CString::new(word).unwrap()).collect();
-            // Rust's runtime ignores it, and the program is to find what the words before have left.
+            // Rust's runtime ignores it, and the program is to have what the words before have set.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-            panic!("{word}: {:?}", nix::unistd::execvp(&words[0], &words));
+            let result = match &*word {
+                "exec" => nix::unistd::execvp(&words[0], &words),
+                _ => nix::unistd::execve(&words[0], &words, &[c"NO_EQUALS_SIGN", c"TWICE=1", c"TWICE=2"]),
+            };
+            panic!("{word}: {result:?}");
         }
         act(&word);
     }
@@ -157,6 +165,14 @@ fn act(word: &str) {
             });
         }
         "lend" => lend(value),
+        "refuse" => refuse(value.split(',')),
+        "cwd" => say(&format!("cwd {}", std::env::current_dir().unwrap().display())),
+        "environ" => {
+            let entries = std::fs::read("/proc/self/environ").unwrap();
+            entries
+                .split(|byte| *byte == 0)
+                .for_each(|entry| say(&format!("entry {}", String::from_utf8_lossy(entry))));
+        }
         "file" => {
             while !std::path::Path::new(value).exists() {
                 std::thread::sleep(Duration::from_millis(5));
@@ -193,6 +209,30 @@ fn lend(path: &str) {
     let rights = [ControlMessage::ScmRights(&descriptors)];
     sendmsg::<UnixAddr>(socket.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
     unsafe { libc::close(channel) };
+}
+
+/// Installs a seccomp filter that answers these system calls with EPERM, as a container engine's profile does.
+fn refuse<'a>(calls: impl Iterator<Item = &'a str>) {
+    let step = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    // The number of the call is the first field of seccomp_data.
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for call in calls {
+        let number = match call {
+            "waitid" => libc::SYS_waitid,
+            "wait4" => libc::SYS_wait4,
+            "rt_sigtimedwait" => libc::SYS_rt_sigtimedwait,
+            _ => panic!("{call}: no such call"),
+        };
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number as u32));
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        program.push(step(libc::BPF_RET | libc::BPF_K, 0, refused));
+    }
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter), 0);
+    }
 }
 
 fn answer(listener: &std::net::TcpListener, text: &str) {

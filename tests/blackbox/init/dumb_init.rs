@@ -231,6 +231,21 @@ fn the_terminals_stop_signals_are_rewritten_if_so_asked_and_passed_to_a_single_c
 }
 
 #[test]
+fn without_a_session_a_stop_signal_is_forwarded_and_stops_itself_too() {
+    for signal in ["TSTP", "TTIN", "TTOU"] {
+        let rig = below_a_shell(dumb_init(&["-c"]).fixture("signals"));
+        rig.until("it is up", |out| out.has("up "));
+        let itself = first_below(&rig);
+        rig.signal_pid(itself, signal);
+        until_got(&rig, &format!("SIG{signal}"));
+        until_stopped(itself, true);
+        rig.signal_pid(itself, "CONT");
+        until_stopped(itself, false);
+        until_got(&rig, "SIGCONT");
+    }
+}
+
+#[test]
 fn it_stops_itself_by_the_signal_it_gets_and_not_by_the_one_it_sends() {
     // As dumb-init does: a stop signal that is rewritten stops it all the same, and another one never does.
     let rig = below_a_shell(dumb_init(&["-r", "20:10", "-r", "12:19"]).fixture("signals"));
