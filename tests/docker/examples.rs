@@ -30,10 +30,10 @@ fn the_example_that_takes_sockets_serves_reloads_under_load_and_stops() {
 fn serves_reloads_under_load_and_stops(image: &str) {
     let container = Container::start(&PUBLISHED, image, &[]);
     let workers = all_ready(&container);
-    for worker in 0..workers {
-        let line = format!("app-{worker} | worker {worker}, process ");
-        assert!(container.logs().stdout.iter().any(|l| l.starts_with(&line)), "{:?}", container.logs().stdout);
-    }
+    container.until("each worker has named itself", |logs| {
+        let named = |worker| format!("app-{worker} | worker {worker}, process ");
+        (0..workers).all(|worker| logs.stdout.iter().any(|line| line.starts_with(&named(worker))))
+    });
     let port = container.port(8080);
     assert_eq!(get(port, "/healthz").unwrap(), "ok");
     eventually("every worker has answered", || {
@@ -59,12 +59,12 @@ fn serves_reloads_under_load_and_stops(image: &str) {
 #[test]
 fn on_docker_kill_hup_the_old_serve_until_the_new_are_ready() {
     let Some(engine) = engine() else { return };
-    let gate = Endpoints::new();
-    let container = gate.container(&engine.node);
+    let hook = StartupHook::new();
+    let container = hook.container(&engine.node);
     let port = container.port(8080);
     let old = container.logs().words_after("process ");
 
-    gate.set(CLOSED);
+    hook.set(CLOSED);
     let load = under_load(port, || {
         container.signal("HUP");
         container.until("a new one is there", |logs| logs.has("started as a replacement"));
@@ -75,7 +75,7 @@ fn on_docker_kill_hup_the_old_serve_until_the_new_are_ready() {
             assert!(old.contains(&process_of(&answer)), "{answer} is not by one of the old {old:?}");
         }
         assert!(!container.logs().has("gets SIGTERM"), "no old worker is asked to go while no new one is ready");
-        gate.set("");
+        hook.set("");
         container.until("the reload is done", |logs| logs.has("reload to generation 2 done"));
     });
     assert_eq!(load.failures, [""; 0], "of {} requests", load.answered);
@@ -86,12 +86,12 @@ fn on_docker_kill_hup_the_old_serve_until_the_new_are_ready() {
 #[test]
 fn a_version_that_does_not_start_leaves_the_old_one_serving_and_the_next_reload_tries_again() {
     let Some(engine) = engine() else { return };
-    let gate = Endpoints::new();
-    let container = gate.container(&engine.node);
+    let hook = StartupHook::new();
+    let container = hook.container(&engine.node);
     let port = container.port(8080);
     let old = container.logs().words_after("process ");
 
-    gate.set("console.error('DATABASE_URL is not set'); process.exit(3);");
+    hook.set("console.error('DATABASE_URL is not set'); process.exit(3);");
     let load = under_load(port, || {
         container.signal("HUP");
         container.until("the log says why", |logs| {
@@ -104,14 +104,14 @@ fn a_version_that_does_not_start_leaves_the_old_one_serving_and_the_next_reload_
     let answer = get(port, "/").unwrap();
     assert!(old.contains(&process_of(&answer)), "{answer} is not by one of the old {old:?}");
 
-    gate.set("");
+    hook.set("");
     container.signal("HUP");
     container.until("the next reload is done", |logs| logs.has("reload to generation 3 done"));
     assert!(!old.contains(&process_of(&get(port, "/").unwrap())));
 }
 
-/// A file that Node runs before the app: what it holds when a process starts decides how that goes.
-struct Endpoints {
+/// A file that Node runs before the app: its content decides how a process starts.
+struct StartupHook {
     folder: tempfile::TempDir,
 }
 
@@ -122,27 +122,27 @@ const MIN_UPTIME: Duration = Duration::from_millis(100);
 const CLOSED: &str = "while (require('node:fs').readFileSync(__filename, 'utf8') !== '') \
                       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);";
 
-impl Endpoints {
-    fn new() -> Endpoints {
+impl StartupHook {
+    fn new() -> StartupHook {
         let folder = tempfile::tempdir().unwrap();
         // The container's user is another.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let gate = Endpoints { folder };
-        gate.set("");
-        gate
+        let hook = StartupHook { folder };
+        hook.set("");
+        hook
     }
 
     fn set(&self, script: &str) {
-        std::fs::write(self.folder.path().join("gate.js"), script).unwrap();
+        std::fs::write(self.folder.path().join("hook.js"), script).unwrap();
     }
 
     fn container(&self, image: &str) -> Container {
-        let mount = format!("{}:/gate:ro", self.folder.path().display());
+        let mount = format!("{}:/hook:ro", self.folder.path().display());
         let uptime = format!("RINIT_MIN_UPTIME={}ms", MIN_UPTIME.as_millis());
-        let options = ["-e", &uptime, "-e", "NODE_OPTIONS=--require=/gate/gate.js", "-v", &mount];
+        let options = ["-e", &uptime, "-e", "NODE_OPTIONS=--require=/hook/hook.js", "-v", &mount];
         let container = Container::start(&[&PUBLISHED[..], &options].concat(), image, &[]);
         let workers = all_ready(&container);
-        // So short an uptime may have made them ready before they listened, or had come by the gate.
+        // So short an uptime may have made them ready before they listened, or had come by the hook.
         container.until("every worker listens", |logs| logs.count("listens on") == workers);
         container
     }

@@ -9,6 +9,7 @@
 //!
 //! A test waits for a condition on what rinit and its workers have printed, never for a time.
 #![allow(dead_code)] // no test file uses all of it
+#![allow(unsafe_code)] // a child's signals can only be reset between fork and exec
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
@@ -18,8 +19,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// A condition that has not come true by then never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A condition that has not come true by then never will: a bound for a loaded machine, not a time to be reached.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The program under test.
 pub fn rinit() -> PathBuf {
@@ -157,6 +158,7 @@ impl Rig {
         // All of them have one /run: each would ask whether another one's socket is a dead one's.
         command.env("RINIT_SOCKET", "off");
         command.args(&words[1..]).envs(self.environment).process_group(0);
+        with_default_signals(&mut command);
         command.stdin(self.stdin.unwrap_or_else(Stdio::null));
         let watch_stdout = self.stdout.is_none();
         command.stdout(self.stdout.unwrap_or_else(Stdio::piped)).stderr(Stdio::piped());
@@ -194,6 +196,19 @@ impl Output {
         let is_about = |line: &String| line.split(' ').any(|word| word == worker) && line.contains(what);
         self.stderr.iter().any(is_about)
     }
+}
+
+/// Starts the command with no signal ignored or blocked, however the tests were started (nohup, a script's background).
+pub fn with_default_signals(command: &mut Command) -> &mut Command {
+    let reset = || {
+        // SIGKILL and SIGSTOP are refused.
+        for number in 1..=64 {
+            let _ = unsafe { nix::libc::signal(number, nix::libc::SIG_DFL) };
+        }
+        nix::sys::signal::SigSet::empty().thread_set_mask().map_err(std::io::Error::from)
+    };
+    // SAFETY: signal(2) and sigprocmask(2) may be called between fork and exec.
+    unsafe { command.pre_exec(reset) }
 }
 
 fn watch(
