@@ -167,7 +167,7 @@ impl LaunchSpec {
         handed.notify.iter().for_each(|name| set("NOTIFY_SOCKET", name));
         if self.app.live.check == LiveCheck::Watchdog {
             set("WATCHDOG_USEC", self.app.live.interval.as_micros().to_string().as_ref());
-            set("WATCHDOG_PID", PID_ROOM.as_ref());
+            set("WATCHDOG_PID", PID_PLACEHOLDER.as_ref());
         }
         handed.door.iter().for_each(|name| set("RINIT_PORTS", name));
         if let Some(script) = &self.way.script {
