@@ -109,7 +109,7 @@ impl Api {
                 let status = self.status().await?;
                 // Not with the book open: /proc is read in there, and the loop writes in the book.
                 let counts = self.rinit.book.open().counts.clone();
-                let text = metrics::text(&status, &counts, &self.rinit.record.passed());
+                let text = metrics::text(&status, &counts, &self.rinit.record.totals());
                 Ok(whole(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
             }
             (_, "/healthz") => Ok(whole(StatusCode::OK, "text/plain", "ok\n")),

@@ -118,7 +118,7 @@ pub(super) fn answer(rinit: &SupervisorHandle, wanted: Wanted, whose: Whose, ali
             if !writer.send(std::mem::take(&mut text)).await {
                 return;
             }
-            let mut news = std::pin::pin!(record.news.notified());
+            let mut news = std::pin::pin!(record.changed.notified());
             let mut end = std::pin::pin!(book.news.notified());
             news.as_mut().enable();
             end.as_mut().enable();

@@ -3,14 +3,14 @@
 use super::journal::Counters;
 use super::types::{Status, WorkerStatus};
 use crate::core::AppId;
-use crate::logs::Passed;
+use crate::logs::SlotTotals;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 const STATES: [&str; 6] = ["starting", "ready", "draining", "backoff", "stopped", "failed"];
 
 /// The page.
-pub(super) fn text(status: &Status, counts: &Counters, passed: &[Passed]) -> String {
+pub(super) fn text(status: &Status, counts: &Counters, passed: &[SlotTotals]) -> String {
     let mut page = Page(String::new());
     let app = |id: usize| status.apps.get(id).map_or("?", |app| app.name.as_str());
 
@@ -100,7 +100,7 @@ pub(super) fn text(status: &Status, counts: &Counters, passed: &[Passed]) -> Str
     page.family("rinit_forwarded_signals_total", "counter", "Signals that were passed on to the workers.");
     page.sample("rinit_forwarded_signals_total", &[], counts.forwarded as f64);
 
-    let worker = |passed: &Passed| format!("{}-{}", passed.slot.0, passed.slot.1);
+    let worker = |passed: &SlotTotals| format!("{}-{}", passed.slot.0, passed.slot.1);
     page.family("rinit_log_bytes_total", "counter", "Bytes that workers wrote, by stream.");
     for one in passed {
         for (stream, bytes) in ["stdout", "stderr"].iter().zip(one.bytes) {

@@ -1,4 +1,4 @@
-//! rinit's own lines: tracing events, in the workers' format, on stderr.
+//! Writes rinit's own lines, its tracing events, in the workers' format to stderr.
 
 use super::format::Format;
 use super::handle::Logs;
@@ -11,41 +11,41 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Sends every event of that level and above to the log.
+/// Sends every tracing event of that level and above to the log.
 pub fn install(logs: &Logs, format: Format, level: tracing::Level) {
     let logs = logs.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
-        .event_format(Own(format))
-        .with_writer(move || ToHub(logs.clone()))
+        .event_format(EventFormat(format))
+        .with_writer(move || LogWriter(logs.clone()))
         .finish();
     // It fails only when there is one already, which then writes.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-struct Own(Format);
+struct EventFormat(Format);
 
-impl<S, N> FormatEvent<S, N> for Own
+impl<S, N> FormatEvent<S, N> for EventFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut text = Text::default();
+        let mut text = EventText::default();
         event.record(&mut text);
-        let line = self.0.own(*event.metadata().level(), &(text.message + &text.fields), SystemTime::now());
+        let line = self.0.diagnostic(*event.metadata().level(), &(text.message + &text.fields), SystemTime::now());
         writer.write_str(&String::from_utf8_lossy(&line))
     }
 }
 
 /// The message, and `key=value` for each field.
 #[derive(Default)]
-struct Text {
+struct EventText {
     message: String,
     fields: String,
 }
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
@@ -54,11 +54,11 @@ impl Visit for Text {
     }
 }
 
-struct ToHub(Logs);
+struct LogWriter(Logs);
 
-impl io::Write for ToHub {
+impl io::Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.own(line.to_vec());
+        self.0.write_diagnostic(line.to_vec());
         Ok(line.len())
     }
 

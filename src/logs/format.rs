@@ -1,75 +1,71 @@
-//! How a line is written. Pure: a piece of a line in, bytes out.
+//! Formats lines: a fragment of a stream in, bytes out. Pure.
 
 use super::Stream;
-use super::lines::Piece;
+use super::buffer::append;
+use super::json;
+use super::lines::Fragment;
 use crate::config::LogFormat;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use std::borrow::Cow;
-use std::fmt;
 use std::io::Write;
 use std::time::SystemTime;
 
 /// The format that all lines share.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
-    /// Which.
+    /// The kind: prefixed, raw or JSON.
     pub format: LogFormat,
-    /// Whether the time stands in front.
+    /// The time precedes each line.
     pub time: bool,
-    /// The width of the names in front, so that what follows is in one column.
+    /// The width of the worker's name before a line, in characters, so that all lines begin in one column.
     pub width: usize,
 }
 
-/// Who wrote a line.
+/// The origin of a worker's lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The app.
+pub struct Labels {
+    /// The app's name.
     pub app: String,
-    /// Its slot.
+    /// The slot's number.
     pub index: u32,
     /// The process.
     pub pid: i32,
 }
 
-/// One stream of one worker, with what stands in every line of it made once.
+/// A moment and, where the format shows it, its text: made once for all lines that are read together.
 #[derive(Debug)]
-pub(super) struct Voice {
-    /// `web-0 | `.
-    prefix: Vec<u8>,
-    /// What a JSON line says of its origin: key and value, already as JSON.
-    members: [(&'static str, Vec<u8>); 4],
-}
-
-/// The time as it is written, made once for all lines that are read together.
-#[derive(Debug)]
-pub(super) struct Stamp {
+pub(super) struct Timestamp {
     pub(super) at: SystemTime,
     text: String,
 }
 
-impl Stamp {
-    pub(super) fn new(at: SystemTime) -> Stamp {
-        Stamp { at, text: humantime::format_rfc3339_millis(at).to_string() }
-    }
+/// The bytes before each line of one stream.
+#[derive(Debug)]
+pub(super) struct LineStart {
+    /// The worker's name in its column.
+    prefix: Vec<u8>,
+    /// The members that a JSON line gets, but for its time: keys, and values as JSON.
+    members: [(&'static str, Vec<u8>); 4],
+    /// The prefix and the time, or the beginning of a JSON object, as last refreshed.
+    bytes: Vec<u8>,
 }
 
 impl Format {
-    pub(super) fn voice(&self, source: &Source, stream: Stream) -> Voice {
-        let Source { app, index, pid } = source;
-        let text = |text: &str| {
-            let mut out = Vec::new();
-            string(&mut out, text);
-            out
-        };
-        Voice {
-            prefix: self.prefix(&format!("{app}-{index}")),
-            members: [
-                ("app", text(app)),
-                ("worker", index.to_string().into_bytes()),
-                ("pid", pid.to_string().into_bytes()),
-                ("stream", text(stream.name())),
-            ],
-        }
+    /// The text of a moment is made only if this format shows it.
+    pub(super) fn timestamp(&self, at: SystemTime) -> Timestamp {
+        let is_shown = self.time || self.format == LogFormat::Json;
+        let text = if is_shown { humantime::format_rfc3339_millis(at).to_string() } else { String::new() };
+        Timestamp { at, text }
+    }
+
+    /// Makes what stands before each line of a stream.
+    pub(super) fn line_start(&self, labels: &Labels, stream: Stream) -> LineStart {
+        let Labels { app, index, pid } = labels;
+        let members = [
+            ("app", json::string(app)),
+            ("worker", index.to_string().into_bytes()),
+            ("pid", pid.to_string().into_bytes()),
+            ("stream", json::string(stream.name())),
+        ];
+        LineStart { prefix: self.prefix(&format!("{app}-{index}")), members, bytes: Vec::new() }
     }
 
     fn prefix(&self, name: &str) -> Vec<u8> {
@@ -79,32 +75,62 @@ impl Format {
         }
     }
 
-    /// Writes a piece of a worker's line.
-    pub(super) fn piece(&self, out: &mut Vec<u8>, voice: &Voice, time: &Stamp, piece: Piece) {
+    /// Updates the time before the lines that follow.
+    pub(super) fn refresh(&self, start: &mut LineStart, time: &Timestamp) {
+        start.bytes.clear();
         if self.format == LogFormat::Json {
-            return object(out, voice, time, piece);
-        }
-        if piece.first {
+            let keys = json::OwnKeys::default();
+            json::begin_object(&mut start.bytes, &time.text, &start.members, keys);
+        } else {
             if self.time {
-                out.extend_from_slice(time.text.as_bytes());
-                out.push(b' ');
+                append(&mut start.bytes, time.text.as_bytes());
+                start.bytes.push(b' ');
             }
-            out.extend_from_slice(&voice.prefix);
-        }
-        out.extend_from_slice(piece.bytes);
-        if piece.last {
-            out.push(b'\n');
+            append(&mut start.bytes, &start.prefix);
         }
     }
 
-    /// One of rinit's own events: a line, or in text more when the message has more.
-    pub(super) fn own(&self, level: tracing::Level, message: &str, time: SystemTime) -> Vec<u8> {
+    /// Writes a fragment of a worker's stream. `start` was refreshed for this time.
+    pub(super) fn write(&self, out: &mut Vec<u8>, start: &LineStart, time: &Timestamp, fragment: Fragment) {
+        let origin = json::Origin { time: &time.text, members: &start.members, start: &start.bytes };
+        match (self.format, fragment) {
+            (LogFormat::Raw, Fragment::Lines(text)) if start.bytes.is_empty() => out.extend_from_slice(text),
+            (LogFormat::Raw | LogFormat::Prefix, Fragment::Lines(text)) => {
+                for_each_line(text, |line| {
+                    append(out, &start.bytes);
+                    append(out, line);
+                    out.push(b'\n');
+                });
+            }
+            (LogFormat::Raw | LogFormat::Prefix, Fragment::Part { bytes, is_first, is_last }) => {
+                if is_first {
+                    append(out, &start.bytes);
+                }
+                append(out, bytes);
+                if is_last {
+                    out.push(b'\n');
+                }
+            }
+            (LogFormat::Json, Fragment::Lines(text)) => {
+                for_each_line(text, |line| json::write_line(out, &origin, line));
+            }
+            (LogFormat::Json, Fragment::Part { bytes, is_first: true, is_last: true }) => {
+                json::write_line(out, &origin, bytes);
+            }
+            (LogFormat::Json, Fragment::Part { bytes, is_last, .. }) => {
+                json::write_message(out, &origin, bytes, !is_last);
+            }
+        }
+    }
+
+    /// Formats one of rinit's own events: a line, or in text more when the message has more.
+    pub(super) fn diagnostic(&self, level: tracing::Level, message: &str, time: SystemTime) -> Vec<u8> {
         let mut out = Vec::new();
-        let stamp = Stamp::new(time);
+        let time = self.timestamp(time);
         if self.format == LogFormat::Json {
             let level = level.as_str().to_lowercase();
-            let _ = write!(out, "{{\"time\":\"{}\",\"app\":\"rinit\",\"level\":\"{level}\",\"message\":", stamp.text);
-            string(&mut out, message);
+            let _ = write!(out, "{{\"time\":\"{}\",\"app\":\"rinit\",\"level\":\"{level}\",\"message\":", time.text);
+            out.extend(json::string(message));
             out.extend_from_slice(b"}\n");
             return out;
         }
@@ -115,117 +141,24 @@ impl Format {
             tracing::Level::DEBUG | tracing::Level::TRACE => "debug: ",
         };
         let prefix = if self.format == LogFormat::Raw { b"rinit: ".to_vec() } else { self.prefix("rinit") };
-        let own = Voice { prefix, members: Default::default() };
+        let mut start = LineStart { prefix, members: Default::default(), bytes: Vec::new() };
+        self.refresh(&mut start, &time);
         for (line, mark) in message.lines().zip(std::iter::once(mark).chain(std::iter::repeat(""))) {
             let line = format!("{mark}{line}");
-            self.piece(&mut out, &own, &stamp, Piece { bytes: line.as_bytes(), first: true, last: true });
+            let line = Fragment::Part { bytes: line.as_bytes(), is_first: true, is_last: true };
+            self.write(&mut out, &start, &time, line);
         }
         out
     }
 }
 
-/// An object a line; a line that is an object already keeps its own keys, and gets those of ours that it lacks. Parts of
-/// a long line are objects of their own, all but the last marked as partial.
-fn object(out: &mut Vec<u8>, voice: &Voice, time: &Stamp, piece: Piece) {
-    let inner = if piece.first && piece.last { inner_of_object(piece.bytes) } else { None };
-    let taken = inner.as_ref().map_or(Keys::default(), |(_, keys)| *keys);
-    let mut comma: &[u8] = b"{";
-    let mut key = |out: &mut Vec<u8>, name: &str| {
-        out.extend_from_slice(std::mem::replace(&mut comma, b","));
-        out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\":");
-    };
-    if !taken.time {
-        key(out, "time");
-        out.push(b'"');
-        out.extend_from_slice(time.text.as_bytes());
-        out.push(b'"');
-    }
-    for ((name, value), taken) in voice.members.iter().zip([taken.app, taken.worker, taken.pid, taken.stream]) {
-        if !taken {
-            key(out, name);
-            out.extend_from_slice(value);
-        }
-    }
-    match inner {
-        Some((b"", _)) => out.extend_from_slice(if comma == b"{" { b"{" } else { b"" }),
-        Some((inner, _)) => {
-            out.extend_from_slice(comma);
-            out.extend_from_slice(inner);
-        }
-        None => {
-            key(out, "message");
-            string(out, &text(piece.bytes));
-            if !piece.last {
-                key(out, "partial");
-                out.extend_from_slice(b"true");
-            }
-        }
-    }
-    out.extend_from_slice(b"}\n");
-}
-
-/// Bytes that are not UTF-8 become the replacement character.
-fn text(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes.strip_suffix(b"\r").unwrap_or(bytes))
-}
-
-fn string(out: &mut Vec<u8>, text: &str) {
-    // Without an early end, so that many bytes are looked at at once.
-    let needs_escape = text.bytes().fold(false, |any, byte| any | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
-    if needs_escape {
-        // Writing to memory cannot fail, and a string is always JSON.
-        let _ = serde_json::to_writer(out, text);
-    } else {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    }
-}
-
-/// Which of rinit's keys an object has already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Keys {
-    time: bool,
-    app: bool,
-    worker: bool,
-    pid: bool,
-    stream: bool,
-}
-
-/// What stands between the braces of a JSON object, and which of our keys are among its own. `None`: no valid object.
-fn inner_of_object(bytes: &[u8]) -> Option<(&[u8], Keys)> {
-    let inner = bytes.trim_ascii().strip_prefix(b"{")?.strip_suffix(b"}")?;
-    // What is passed over by the parser is not checked by it.
-    let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(bytes).ok()?);
-    let keys = deserializer.deserialize_map(KeysOfObject).ok()?;
-    deserializer.end().ok()?;
-    Some((inner.trim_ascii(), keys))
-}
-
-struct KeysOfObject;
-
-impl<'de> Visitor<'de> for KeysOfObject {
-    type Value = Keys;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-        let mut keys = Keys::default();
-        while let Some((key, IgnoredAny)) = map.next_entry::<Cow<str>, IgnoredAny>()? {
-            match &*key {
-                "time" => keys.time = true,
-                "app" => keys.app = true,
-                "worker" => keys.worker = true,
-                "pid" => keys.pid = true,
-                "stream" => keys.stream = true,
-                _ => {}
-            }
-        }
-        Ok(keys)
+/// Gives each of these whole lines, without its newline.
+#[inline]
+fn for_each_line(text: &[u8], mut give: impl FnMut(&[u8])) {
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', text) {
+        give(text.get(start..end).unwrap_or_default());
+        start = end + 1;
     }
 }
 
@@ -236,10 +169,13 @@ mod tests {
 
     fn written(format: LogFormat, time: bool, line: &[u8]) -> String {
         let format = Format { format, time, width: 6 };
-        let voice = format.voice(&Source { app: "web".into(), index: 0, pid: 7 }, Stream::Stdout);
-        let stamp = Stamp::new(UNIX_EPOCH + Duration::from_millis(1_000_000_000_123));
-        let mut out = Vec::new();
-        format.piece(&mut out, &voice, &stamp, Piece { bytes: line, first: true, last: true });
+        let mut start = format.line_start(&Labels { app: "web".into(), index: 0, pid: 7 }, Stream::Stdout);
+        let time = format.timestamp(UNIX_EPOCH + Duration::from_millis(1_000_000_000_123));
+        format.refresh(&mut start, &time);
+        let (mut out, mut of_lines) = (Vec::new(), Vec::new());
+        format.write(&mut out, &start, &time, Fragment::Part { bytes: line, is_first: true, is_last: true });
+        format.write(&mut of_lines, &start, &time, Fragment::Lines(&[line, b"\n"].concat()));
+        assert_eq!(out, of_lines, "a line looks the same whether it was read whole or in two");
         String::from_utf8_lossy(&out).into_owned()
     }
 
@@ -273,21 +209,32 @@ mod tests {
     }
 
     #[test]
-    fn every_json_line_is_json() {
-        let lines: [&[u8]; 6] =
-            [b"", b"\0\x01\x7f", b"{\"k\":\"\\u0000\"}", b"\"", b"{\"\\u0061pp\":1}", "ü☃".as_bytes()];
+    fn every_json_line_is_json_and_says_the_same_text() {
+        let every_ascii: Vec<u8> = (0..128).filter(|byte| *byte != b'\n').collect();
+        let lines: [&[u8]; 7] = [
+            b"",
+            b"\0\x01\x7f",
+            b"{\"k\":\"\\u0000\"}",
+            b"\"",
+            b"{\"\\u0061pp\":1}",
+            "ü☃ \" ü".as_bytes(),
+            &every_ascii,
+        ];
         for line in lines {
             let written = written(LogFormat::Json, false, line);
             let value: serde_json::Value = serde_json::from_str(&written).unwrap();
             assert!(value.is_object() && written.ends_with("}\n"));
+            if let Some(message) = value.get("message") {
+                assert_eq!(message.as_str().unwrap().as_bytes(), line);
+            }
         }
     }
 
     #[test]
-    fn own_lines_keep_the_column_and_the_format() {
+    fn rinits_own_lines_keep_the_column_and_the_format() {
         let at = UNIX_EPOCH;
         let own = |format, text| {
-            let out = Format { format, time: false, width: 6 }.own(tracing::Level::WARN, text, at);
+            let out = Format { format, time: false, width: 6 }.diagnostic(tracing::Level::WARN, text, at);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(own(LogFormat::Prefix, "a\n  b"), "rinit  | warning: a\nrinit  |   b\n");

@@ -1,7 +1,8 @@
-//! The hub's front desk: what the loop asks of the log, without ever waiting for it.
+//! Passes the event loop's requests to the log thread without waiting for it.
 
-use super::format::Source;
+use super::format::Labels;
 use super::history::LogHistory;
+use super::limits::MAX_WAITING_DIAGNOSTICS;
 use crate::core::WorkerId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
@@ -19,88 +20,95 @@ pub struct Pipes {
     pub stderr: OwnedFd,
 }
 
-/// The hub, for those who have something for it.
+/// The log, for those who give it work.
 #[derive(Clone)]
 pub struct Logs {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What both sides see.
+/// The patience with a reader at the container's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// The container has finished by itself: all is written, however long its reader takes, as without rinit.
+    UntilRead,
+    /// The container was asked to stop: a reader that takes nothing for a second is given up.
+    WhileRead,
+}
+
+/// The state that the log thread shares with others.
 pub(super) struct Shared {
-    /// What workers wrote last.
-    pub(super) record: Arc<LogHistory>,
+    /// The last lines of the workers.
+    pub(super) history: Arc<LogHistory>,
     queue: Mutex<Queue>,
     /// Bytes of rinit's own lines that are not in a sink yet.
-    pub(super) own: AtomicUsize,
-    /// Counts up whenever the hub has moved something.
-    pub(super) moves: AtomicUsize,
-    /// Rings when there is something in the queue.
-    pub(super) bell: EventFd,
+    pub(super) waiting_diagnostics: AtomicUsize,
+    /// The number of turns in which the log has moved something.
+    pub(super) progress: AtomicUsize,
+    /// Wakes the log thread when there is something in the queue.
+    pub(super) wakeup: EventFd,
 }
 
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) commands: VecDeque<Command>,
-    /// Own lines that found no room.
+    /// The number of rinit's own lines that found no room.
     pub(super) dropped: u64,
 }
 
 pub(super) enum Command {
-    Add(WorkerId, Source, Pipes),
+    Add(WorkerId, Labels, Pipes),
     Drain(WorkerId, oneshot::Sender<Vec<String>>),
-    Own(Vec<u8>),
-    Finish(oneshot::Sender<()>),
+    Diagnostic(Vec<u8>),
+    Finish(Patience, oneshot::Sender<()>),
 }
-
-/// More of rinit's own lines than this do not wait: the oldest stay, the newest are counted.
-const OWN_AT_MOST: usize = 256 * 1024;
 
 impl Logs {
     /// Reads these pipes from now on.
-    pub fn add(&self, worker: WorkerId, source: Source, pipes: Pipes) {
-        self.give(Command::Add(worker, source, pipes));
+    pub fn add(&self, worker: WorkerId, labels: Labels, pipes: Pipes) {
+        self.send(Command::Add(worker, labels, pipes));
     }
 
-    /// Waits until all that the worker wrote before this call is written, or at least read; gives its last lines.
-    /// Without an answer the hub has failed.
+    /// Waits until all that the worker wrote before this call is written, or at least read; gives its last lines on
+    /// stderr. The sender is dropped without an answer when the log has failed.
     pub fn drain(&self, worker: WorkerId) -> oneshot::Receiver<Vec<String>> {
         let (done, answer) = oneshot::channel();
-        self.give(Command::Drain(worker, done));
+        self.send(Command::Drain(worker, done));
         answer
     }
 
     /// Writes one of rinit's own lines, unless too many of them wait already.
-    pub(super) fn own(&self, line: Vec<u8>) {
-        let own = &self.shared.own;
-        if own.fetch_add(line.len(), Ordering::Relaxed) + line.len() > OWN_AT_MOST {
-            own.fetch_sub(line.len(), Ordering::Relaxed);
+    pub(super) fn write_diagnostic(&self, line: Vec<u8>) {
+        let waiting = &self.shared.waiting_diagnostics;
+        if waiting.fetch_add(line.len(), Ordering::Relaxed) + line.len() > MAX_WAITING_DIAGNOSTICS {
+            waiting.fetch_sub(line.len(), Ordering::Relaxed);
             self.shared.queue().dropped += 1;
             return;
         }
-        self.give(Command::Own(line));
+        self.send(Command::Diagnostic(line));
     }
 
-    /// Writes all that is left in the pipes, and ends. Waits for a sink as long as it takes something every now and then.
-    pub fn finish(&self) -> oneshot::Receiver<()> {
+    /// Writes all that is left in the pipes, and ends. A second call replaces the first: its patience holds, and the first
+    /// one's sender is dropped.
+    pub fn finish(&self, patience: Patience) -> oneshot::Receiver<()> {
         let (done, answer) = oneshot::channel();
-        self.give(Command::Finish(done));
+        self.send(Command::Finish(patience, done));
         answer
     }
 
-    /// What workers wrote last.
-    pub fn record(&self) -> Arc<LogHistory> {
-        self.shared.record.clone()
+    /// The last lines of the workers.
+    pub fn history(&self) -> Arc<LogHistory> {
+        self.shared.history.clone()
     }
 
-    /// A number that goes on while bytes are moved.
-    pub fn moves(&self) -> usize {
-        self.shared.moves.load(Ordering::Relaxed)
+    /// A number that grows while bytes are moved.
+    pub fn progress(&self) -> usize {
+        self.shared.progress.load(Ordering::Relaxed)
     }
 
-    fn give(&self, command: Command) {
+    fn send(&self, command: Command) {
         self.shared.queue().commands.push_back(command);
-        // It fails only when it has been rung four billion times and not heard.
-        let _ = self.shared.bell.write(1);
+        // It fails only when the counter is full, and then the thread is woken anyway.
+        let _ = self.shared.wakeup.write(1);
     }
 }
 
@@ -109,11 +117,11 @@ impl Shared {
     /// The kernel has no descriptor left.
     pub(super) fn new() -> io::Result<Shared> {
         Ok(Shared {
-            record: Arc::new(LogHistory::new()),
+            history: Arc::new(LogHistory::new()),
             queue: Mutex::default(),
-            own: AtomicUsize::new(0),
-            moves: AtomicUsize::new(0),
-            bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            waiting_diagnostics: AtomicUsize::new(0),
+            progress: AtomicUsize::new(0),
+            wakeup: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         })
     }
 

@@ -1,16 +1,17 @@
-//! The hub: one thread that moves every byte from the workers' pipes to rinit's stdout and stderr.
+//! Moves every byte from the workers' pipes to rinit's stdout and stderr, on one thread.
 //!
-//! Each turn waits for pipes and sinks, reads each ready pipe once, and writes in large pieces. A pipe is read only while
-//! its lane is free, so what is in memory is one read's worth a lane, and one unfinished line a pipe.
+//! Each turn waits for pipes and sinks, reads each readable pipe once, and writes all lines of a read at once. A pipe is
+//! read only while its output is free. So memory holds one read for each output, and one unfinished line for each pipe.
 
-use super::format::{Format, Stamp};
-use super::handle::{Command, Logs, Pipes, Shared};
-use super::history::Recorder;
-use super::lines::LONGEST;
-use super::output::{Lanes, PATIENCE, now};
-use super::source::Tap;
+use super::format::{Format, Timestamp};
+use super::handle::{Command, Logs, Patience, Pipes, Shared};
+use super::history::HistoryWriter;
+use super::limits::{
+    MAX_ORPHANED_PIPES, PARTIAL_LINE_TIMEOUT, READ_SIZE, STALLED_READER_CHECK, STALLED_READER_TIMEOUT,
+};
+use super::output::{Outputs, now};
+use super::source::Source;
 use super::{Stream, StreamId};
-use crate::config::LogFormat;
 use crate::core::WorkerId;
 use crate::sys::{bytes_waiting, spawn_thread};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,15 +20,8 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 use tokio::sync::oneshot;
-
-/// How long a sink that takes nothing is waited for at the end.
-const LAST_PATIENCE: Duration = Duration::from_secs(1);
-/// How often the end looks whether that time is over.
-const LAST_LOOKS: Duration = Duration::from_millis(20);
-/// Pipes of dead workers that some descendant holds open: more than this, and the oldest is closed.
-const LEFT_OPEN: usize = 64;
 
 /// Starts the hub's thread.
 ///
@@ -37,7 +31,7 @@ pub fn start(format: Format) -> io::Result<Logs> {
     let shared = Arc::new(Shared::new()?);
     let mut hub = Hub::new(format, shared.clone());
     spawn_thread("logs", move || {
-        // A fault in here loses what was being written, not the log.
+        // A fault in here loses the bytes that were being written, not the log.
         while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
             hub.recover();
         }
@@ -48,127 +42,136 @@ pub fn start(format: Format) -> io::Result<Logs> {
 struct Hub {
     format: Format,
     shared: Arc<Shared>,
-    taps: Vec<Tap>,
-    lanes: Lanes,
-    draining: Vec<Draining>,
-    finishing: Option<Finishing>,
-    /// Own lines that found no room, and are not told of yet.
+    sources: Vec<Source>,
+    outputs: Outputs,
+    drain_requests: Vec<DrainRequest>,
+    finish_request: Option<FinishRequest>,
+    /// The number of rinit's own lines that found no room and are not reported yet.
     dropped: u64,
-    chunk: Vec<u8>,
+    read_buffer: Vec<u8>,
 }
 
-/// Somebody waits for a dead worker's last lines.
-struct Draining {
+/// A request for a dead worker's last lines.
+struct DrainRequest {
     worker: WorkerId,
     done: oneshot::Sender<Vec<String>>,
 }
 
-/// Somebody waits for the end.
-struct Finishing {
+/// A request to write the rest and end.
+struct FinishRequest {
+    patience: Patience,
     last_progress: Instant,
     done: oneshot::Sender<()>,
 }
 
 impl Hub {
     fn new(format: Format, shared: Arc<Shared>) -> Hub {
-        // A line of JSON may be many times as long as what it holds, so less is read at once.
-        let chunk = if format.format == LogFormat::Json { LONGEST / 4 } else { LONGEST };
         Hub {
             format,
             shared,
-            taps: Vec::new(),
-            lanes: Lanes::new(),
-            draining: Vec::new(),
-            finishing: None,
+            sources: Vec::new(),
+            outputs: Outputs::new(),
+            drain_requests: Vec::new(),
+            finish_request: None,
             dropped: 0,
-            chunk: vec![0; chunk],
+            read_buffer: vec![0; READ_SIZE],
         }
     }
 
-    /// Until it is asked to finish and has.
+    /// Runs until it is asked to finish and has.
     fn run(&mut self) {
         loop {
-            self.wait();
-            self.take_commands();
-            let moved = self.move_bytes();
-            self.answer();
-            self.close();
-            let is_idle =
-                self.taps.is_empty() && self.lanes.all().all(|lane| lane.sink.is_empty() && lane.own.is_empty());
-            if let Some(finishing) = &mut self.finishing {
-                if moved {
-                    finishing.last_progress = now();
-                }
-                if is_idle || now().saturating_duration_since(finishing.last_progress) >= LAST_PATIENCE {
-                    break;
-                }
+            if self.wait() {
+                self.take_commands();
+            }
+            let has_moved = self.move_bytes();
+            self.answer_drain_requests();
+            self.remove_sources();
+            if self.is_finished(has_moved) {
+                break;
             }
         }
-        if let Some(Finishing { done, .. }) = self.finishing.take() {
+        if let Some(FinishRequest { done, .. }) = self.finish_request.take() {
             let _ = done.send(());
         }
     }
 
-    /// After a panic: what was half written is given up, what was asked for stays.
+    /// Drops half-written bytes after a panic. Requests stay.
     fn recover(&mut self) {
-        for lane in self.lanes.all_mut() {
-            lane.sink.reset();
-            lane.free();
+        for output in self.outputs.all_mut() {
+            output.sink.reset();
+            output.release();
         }
-        self.own(tracing::Level::ERROR, "the log failed on a line, which is lost; it goes on");
+        self.write_diagnostic(tracing::Level::ERROR, "the log failed on a line, which is lost; it goes on");
     }
 
-    /// A line of the log's own.
-    fn own(&mut self, level: tracing::Level, message: &str) {
-        let line = self.format.own(level, message, SystemTime::now());
-        self.shared.own.fetch_add(line.len(), Ordering::Relaxed);
-        self.lanes.of(Stream::Stderr).own.push_back(line);
+    /// Writes a line of the log's own.
+    fn write_diagnostic(&mut self, level: tracing::Level, message: &str) {
+        let line = self.format.diagnostic(level, message, SystemTime::now());
+        self.shared.waiting_diagnostics.fetch_add(line.len(), Ordering::Relaxed);
+        self.outputs.get_mut(Stream::Stderr).diagnostics.push_back(line);
     }
 
-    /// Sleeps until something can be moved, or somebody calls.
-    fn wait(&mut self) {
-        let is_readable = |tap: &&Tap| !tap.ended && self.lanes.look(tap.id.stream).takes(tap.id);
-        let full = self.lanes.all().filter(|lane| !lane.sink.is_empty());
-        let mut ready = vec![PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN)];
-        ready.extend(self.taps.iter().filter(is_readable).map(|tap| PollFd::new(tap.pipe.as_fd(), PollFlags::POLLIN)));
-        ready.extend(full.map(|lane| PollFd::new(lane.sink.as_fd(), PollFlags::POLLOUT)));
-        let timeout = match &self.finishing {
-            Some(_) => PollTimeout::try_from(LAST_LOOKS),
-            None if self.lanes.all().any(|lane| lane.is_held()) => PollTimeout::try_from(PATIENCE),
-            None => Ok(PollTimeout::NONE),
+    /// Sleeps until something can be moved or a command comes. True if there may be commands.
+    fn wait(&mut self) -> bool {
+        let Hub { shared, sources, outputs, finish_request, .. } = self;
+        let is_polled = |source: &Source| !source.has_ended && outputs.get(source.id.stream).accepts(source.id);
+        let full = outputs.all().filter(|output| !output.sink.is_empty());
+        let mut polled = vec![PollFd::new(shared.wakeup.as_fd(), PollFlags::POLLIN)];
+        polled.extend(full.map(|output| PollFd::new(output.sink.as_fd(), PollFlags::POLLOUT)));
+        let first_source = polled.len();
+        let pipes = sources.iter().filter(|source| is_polled(source)).map(|source| source.pipe.as_fd());
+        polled.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+        let timeout = if sources.iter().any(|source| source.is_draining() && is_polled(source)) {
+            // Its last bytes are read without a word from the kernel: a descendant may hold the pipe open in silence.
+            Ok(PollTimeout::ZERO)
+        } else if finish_request.is_some() {
+            PollTimeout::try_from(STALLED_READER_CHECK)
+        } else if outputs.all().any(|output| output.is_midway()) {
+            PollTimeout::try_from(PARTIAL_LINE_TIMEOUT)
+        } else {
+            Ok(PollTimeout::NONE)
         };
-        let _ = poll(&mut ready, timeout.unwrap_or(PollTimeout::NONE));
-        let news: Vec<bool> = ready.iter().skip(1).map(|one| one.any() == Some(true)).collect();
-        let lanes = &self.lanes;
-        let polled = self.taps.iter_mut().filter(|tap| !tap.ended && lanes.look(tap.id.stream).takes(tap.id));
-        polled.zip(news).for_each(|(tap, news)| tap.ready = news);
+        let _ = poll(&mut polled, timeout.unwrap_or(PollTimeout::NONE));
+        let mut is_ready = polled.iter().map(|one| one.any() == Some(true));
+        let has_commands = is_ready.next() == Some(true);
+        let is_readable: Vec<bool> = is_ready.skip(first_source - 1).collect();
+        let outputs = &self.outputs;
+        let is_polled = |source: &&mut Source| !source.has_ended && outputs.get(source.id.stream).accepts(source.id);
+        let polled = self.sources.iter_mut().filter(is_polled);
+        polled.zip(is_readable).for_each(|(source, is_readable)| source.is_readable = is_readable);
+        has_commands
     }
 
     fn take_commands(&mut self) {
-        let _ = self.shared.bell.read();
+        let _ = self.shared.wakeup.read();
         let (commands, dropped) = {
             let mut queue = self.shared.queue();
             (std::mem::take(&mut queue.commands), std::mem::take(&mut queue.dropped))
         };
         for command in commands {
             match command {
-                Command::Add(worker, source, Pipes { stdout, stderr }) => {
+                Command::Add(worker, labels, Pipes { stdout, stderr }) => {
                     for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
-                        let voice = self.format.voice(&source, stream);
-                        let slot = (source.app.clone(), source.index);
-                        let recorder =
-                            Recorder::new(self.shared.record.clone(), slot, stream, source.pid.unsigned_abs());
-                        self.taps.push(Tap::new(StreamId { worker, stream }, voice, recorder, pipe));
+                        let start = self.format.line_start(&labels, stream);
+                        let slot = (labels.app.clone(), labels.index);
+                        let history =
+                            HistoryWriter::new(self.shared.history.clone(), slot, stream, labels.pid.unsigned_abs());
+                        let id = StreamId { worker, stream };
+                        self.sources.push(Source::new(id, &self.format, start, history, pipe));
                     }
                 }
                 Command::Drain(worker, done) => {
-                    self.taps.iter_mut().filter(|tap| tap.id.worker == worker).for_each(Tap::writer_is_gone);
-                    self.draining.push(Draining { worker, done });
+                    let sources = self.sources.iter_mut().filter(|source| source.id.worker == worker);
+                    sources.for_each(Source::on_writer_death);
+                    self.drain_requests.push(DrainRequest { worker, done });
                 }
-                Command::Own(line) => self.lanes.of(Stream::Stderr).own.push_back(line),
-                Command::Finish(done) => {
-                    self.taps.iter_mut().for_each(Tap::writer_is_gone);
-                    self.finishing = Some(Finishing { last_progress: now(), done });
+                Command::Diagnostic(line) => self.outputs.get_mut(Stream::Stderr).diagnostics.push_back(line),
+                Command::Finish(patience, done) => {
+                    if self.finish_request.is_none() {
+                        self.sources.iter_mut().for_each(Source::on_writer_death);
+                    }
+                    self.finish_request = Some(FinishRequest { patience, last_progress: now(), done });
                 }
             }
         }
@@ -177,82 +180,98 @@ impl Hub {
 
     /// Moves what can be moved now. True if anything was.
     fn move_bytes(&mut self) -> bool {
-        let time = Stamp::new(SystemTime::now());
-        let mut moved = false;
-        for lane in self.lanes.all_mut() {
-            moved |= lane.sink.flush();
+        let time = self.format.timestamp(SystemTime::now());
+        let mut has_moved = false;
+        for output in self.outputs.all_mut() {
+            has_moved |= output.sink.flush();
         }
-        let Hub { format, shared, taps, lanes, chunk, .. } = self;
-        for tap in taps.iter_mut().filter(|tap| tap.is_due()) {
-            let lane = lanes.of(tap.id.stream);
-            if lane.takes(tap.id) {
-                moved |= tap.read(chunk, format, lane, &time);
-                lane.sink.flush();
+        let Hub { format, shared, sources, outputs, read_buffer, .. } = self;
+        for source in sources.iter_mut().filter(|source| source.is_due()) {
+            let output = outputs.get_mut(source.id.stream);
+            if output.accepts(source.id) {
+                has_moved |= source.read(read_buffer, format, output, &time);
+                output.sink.flush();
             }
         }
-        self::end_overdue_lines(lanes, taps, format, &time);
-        for lane in lanes.all_mut().filter(|lane| lane.takes_own() && !lane.own.is_empty()) {
-            // Between workers' lines, never inside one, and behind what came before them.
-            for line in lane.own.drain(..) {
-                shared.own.fetch_sub(line.len(), Ordering::Relaxed);
-                lane.sink.buffer().extend_from_slice(&line);
-            }
-            lane.own.shrink_to(16);
-            moved |= lane.sink.flush();
-        }
-        if self.dropped > 0 && self.lanes.look(Stream::Stderr).takes_own() {
-            let dropped = std::mem::take(&mut self.dropped);
-            self.own(tracing::Level::WARN, &format!("{dropped} lines of rinit's own were lost: stderr was not read"));
-        }
-        if moved {
-            self.shared.moves.fetch_add(1, Ordering::Relaxed);
-        }
-        moved
-    }
-
-    /// Tells who waits for a dead worker's output that all of it is out.
-    fn answer(&mut self) {
-        let Hub { taps, draining, .. } = self;
-        let is_drained = |worker| taps.iter().filter(|tap| tap.id.worker == worker).all(Tap::is_drained);
-        for Draining { worker, done } in draining.extract_if(.., |draining| is_drained(draining.worker)) {
-            let stderr = taps.iter().find(|tap| tap.id == StreamId { worker, stream: Stream::Stderr });
-            let _ = done.send(stderr.map_or(Vec::new(), Tap::last_lines));
-        }
-    }
-
-    /// Closes what is over and what nobody will ask about.
-    fn close(&mut self) {
-        let Hub { format, taps, lanes, draining, finishing, .. } = self;
-        let asked_for = |tap: &Tap| draining.iter().any(|draining| draining.worker == tap.id.worker);
-        taps.retain(|tap| asked_for(tap) || !tap.is_over(finishing.is_some()));
-        if taps.iter().filter(|tap| tap.is_left_over()).count() > LEFT_OPEN
-            && let Some(oldest) = taps.iter().position(Tap::is_left_over)
+        end_overdue_lines(outputs, sources, format, &time);
+        for output in outputs.all_mut().filter(|output| output.accepts_diagnostics() && !output.diagnostics.is_empty())
         {
-            let mut tap = taps.remove(oldest);
-            tap.end_line(format, lanes.of(tap.id.stream), &Stamp::new(SystemTime::now()));
+            // Between workers' lines, never inside one, and behind the lines that came before them.
+            for line in output.diagnostics.drain(..) {
+                shared.waiting_diagnostics.fetch_sub(line.len(), Ordering::Relaxed);
+                output.sink.buffer().extend_from_slice(&line);
+            }
+            output.diagnostics.shrink_to(16);
+            has_moved |= output.sink.flush();
         }
+        if self.dropped > 0 && self.outputs.get(Stream::Stderr).accepts_diagnostics() {
+            let dropped = std::mem::take(&mut self.dropped);
+            let message = format!("{dropped} lines of rinit's own were lost: stderr was not read");
+            self.write_diagnostic(tracing::Level::WARN, &message);
+        }
+        if has_moved {
+            self.shared.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        has_moved
+    }
+
+    /// Answers those who wait for a dead worker's output when all of it is passed on.
+    fn answer_drain_requests(&mut self) {
+        let Hub { sources, drain_requests, .. } = self;
+        let is_drained = |worker| sources.iter().filter(|source| source.id.worker == worker).all(Source::is_drained);
+        for DrainRequest { worker, done } in drain_requests.extract_if(.., |request| is_drained(request.worker)) {
+            let stderr = sources.iter().find(|source| source.id == StreamId { worker, stream: Stream::Stderr });
+            let _ = done.send(stderr.map_or(Vec::new(), Source::last_lines));
+        }
+    }
+
+    /// Closes pipes that have ended and are not asked for, and the oldest of too many orphaned ones.
+    fn remove_sources(&mut self) {
+        let Hub { format, sources, outputs, drain_requests, finish_request, .. } = self;
+        let is_asked_for = |source: &Source| drain_requests.iter().any(|request| request.worker == source.id.worker);
+        sources.retain(|source| is_asked_for(source) || !source.is_over(finish_request.is_some()));
+        if sources.iter().filter(|source| source.is_orphaned()).count() > MAX_ORPHANED_PIPES
+            && let Some(oldest) = sources.iter().position(Source::is_orphaned)
+        {
+            let mut source = sources.remove(oldest);
+            let time = format.timestamp(SystemTime::now());
+            source.end_line(format, outputs.get_mut(source.id.stream), &time);
+        }
+    }
+
+    /// True when all is written after a request to finish, or its reader is given up.
+    fn is_finished(&mut self, has_moved: bool) -> bool {
+        let Some(request) = &mut self.finish_request else { return false };
+        if has_moved {
+            request.last_progress = now();
+        }
+        let is_stalled = match request.patience {
+            Patience::UntilRead => false,
+            Patience::WhileRead => now().saturating_duration_since(request.last_progress) >= STALLED_READER_TIMEOUT,
+        };
+        is_stalled || self.sources.is_empty() && self.outputs.all().all(|output| output.is_idle())
     }
 }
 
-/// Whoever stands in the middle of a line for too long while others wait has its line ended.
-fn end_overdue_lines(lanes: &mut Lanes, taps: &mut [Tap], format: &Format, time: &Stamp) {
+/// Ends the line of a stream that stands in its middle for too long while others wait.
+fn end_overdue_lines(outputs: &mut Outputs, sources: &mut [Source], format: &Format, time: &Timestamp) {
     for stream in [Stream::Stdout, Stream::Stderr] {
-        if !lanes.look(stream).is_held() {
+        if !outputs.get(stream).is_midway() {
             continue;
         }
-        let shared: Vec<bool> = taps.iter().map(|tap| lanes.are_shared(tap.id.stream, stream)).collect();
-        let lane = lanes.of(stream);
-        let own_waits = !lane.own.is_empty();
-        let others_wait = |holder| {
-            let mut others = taps.iter().zip(&shared).filter(|(tap, shared)| **shared && tap.id != holder);
-            own_waits || others.any(|(tap, _)| bytes_waiting(tap.pipe.as_fd()) > 0)
+        let is_shared: Vec<bool> = sources.iter().map(|source| outputs.are_shared(source.id.stream, stream)).collect();
+        let output = outputs.get_mut(stream);
+        let diagnostics_wait = !output.diagnostics.is_empty();
+        let has_waiters = |holder| {
+            let mut others = sources.iter().zip(&is_shared).filter(|(source, shared)| **shared && source.id != holder);
+            diagnostics_wait || others.any(|(source, _)| bytes_waiting(source.pipe.as_fd()) > 0)
         };
-        if let Some(holder) = lane.overdue(others_wait) {
-            match taps.iter_mut().find(|tap| tap.id == holder) {
-                Some(tap) => tap.end_line(format, lane, time),
-                None => lane.free(),
+        if let Some(holder) = output.overdue(has_waiters) {
+            match sources.iter_mut().find(|source| source.id == holder) {
+                Some(source) => source.end_line(format, output, time),
+                None => output.release(),
             }
-            lane.sink.flush();
+            output.sink.flush();
         }
     }
 }

@@ -1,34 +1,38 @@
-//! The log path: workers' pipes → whole lines → rinit's stdout and stderr.
+//! Carries workers' lines from their pipes to rinit's stdout and stderr.
 //!
-//! One thread, the hub, moves all bytes, so that a flood of lines never delays a signal and a stdout that nobody reads
-//! never blocks PID 1. There is no queue in between: while a sink is full its pipes are not read, and the workers feel
-//! it as they would with any full pipe.
+//! One thread, the hub, moves all bytes. So a flood of lines never delays a signal, and a stdout that has no reader never
+//! blocks PID 1. There is no queue in between: while a sink is full its pipes are not read, and the workers feel it as
+//! they would with any full pipe.
 //!
 //! ```text
-//! worker's pipe → lines (split) → format (prefix, json) → sink (stdout, stderr)
-//! rinit's own lines (tracing) → own ────────────────────────┘
+//! worker's pipe → source → lines (split) → format (prefix, json) → output → sink (stdout, stderr)
+//!                      └─→ history (rinit logs, the report of an exit)
+//! rinit's own lines (tracing) → diagnostics ─────────────────────────┘
 //! ```
 
+mod buffer;
 mod diagnostics;
 mod format;
 mod handle;
 mod history;
 mod hub;
+mod json;
 mod last_lines;
+mod limits;
 mod lines;
 mod output;
 mod sink;
 mod source;
 
 pub use diagnostics::install;
-pub use format::{Format, Source};
-pub use handle::{Logs, Pipes};
-pub use history::{Line, LogHistory, News, Passed, Slot};
+pub use format::{Format, Labels};
+pub use handle::{Logs, Patience, Pipes};
+pub use history::{Line, LogHistory, NewLines, Slot, SlotTotals};
 pub use hub::start;
 
 use crate::core::WorkerId;
 
-/// Which stream of which worker.
+/// One stream of one worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StreamId {
     worker: WorkerId,

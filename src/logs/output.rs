@@ -1,127 +1,129 @@
-//! A lane: one of rinit's two streams, and whose turn it is in it.
+//! Shares rinit's stdout and stderr among the workers: whole lines, one stream at a time.
 
-use super::sink::{Sink, are_one_file};
+use super::limits::{MAX_PARTIAL_LINE, PARTIAL_LINE_PROGRESS, PARTIAL_LINE_TIMEOUT};
+use super::sink::{Sink, is_one_file};
 use super::{Stream, StreamId};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long others wait for a stream in the middle of a line longer than it is passed on in one piece.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
-/// A stream that moves so many bytes within that time keeps its turn…
-const BRISK: usize = 64 * 1024;
-/// …up to so many in all: a line that never ends is no line.
-const LONGEST_TURN: usize = 16 * 1024 * 1024;
-
-/// One way out, shared by all workers.
-pub(super) struct Lane {
+/// One of rinit's two streams, shared by all workers.
+pub(super) struct Output {
     pub(super) sink: Sink,
-    held: Option<Hold>,
-    /// rinit's own lines that wait for the end of a hold.
-    pub(super) own: VecDeque<Vec<u8>>,
+    partial_line: Option<PartialLine>,
+    /// rinit's own lines that wait for the end of a line.
+    pub(super) diagnostics: VecDeque<Vec<u8>>,
 }
 
-/// A stream stands in the middle of a line: nobody else may write.
-struct Hold {
-    of: StreamId,
+/// A line whose first part is passed on. No other stream may write before its end.
+struct PartialLine {
+    stream: StreamId,
     since: Instant,
     /// Bytes moved since then.
-    moved: usize,
-    /// And from the beginning.
+    recent: usize,
+    /// Bytes moved from its beginning.
     total: usize,
 }
 
-impl Lane {
-    fn new(stream: Stream) -> Lane {
-        Lane { sink: Sink::new(stream), held: None, own: VecDeque::new() }
+impl Output {
+    fn new(stream: Stream) -> Output {
+        Output { sink: Sink::new(stream), partial_line: None, diagnostics: VecDeque::new() }
     }
 
-    /// Whether that stream may write now.
-    pub(super) fn takes(&self, tap: StreamId) -> bool {
-        self.sink.is_empty() && self.held.as_ref().is_none_or(|hold| hold.of == tap)
+    /// True when that stream may write now.
+    pub(super) fn accepts(&self, stream: StreamId) -> bool {
+        self.sink.is_empty() && self.partial_line.as_ref().is_none_or(|line| line.stream == stream)
     }
 
-    /// Whether rinit's own lines may be written now.
-    pub(super) fn takes_own(&self) -> bool {
-        self.sink.is_empty() && self.held.is_none()
+    /// True when rinit's own lines may be written now.
+    pub(super) fn accepts_diagnostics(&self) -> bool {
+        self.sink.is_empty() && self.partial_line.is_none()
     }
 
-    /// Notes that a stream has written, and whether it stands in the middle of a line.
-    pub(super) fn wrote(&mut self, tap: StreamId, midway: bool, bytes: usize) {
-        match &mut self.held {
-            Some(hold) if hold.of == tap && midway => {
-                hold.moved += bytes;
-                hold.total += bytes;
+    /// True when nothing waits to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sink.is_empty() && self.diagnostics.is_empty()
+    }
+
+    /// Notes that a stream has written, and if it stands in the middle of a line.
+    pub(super) fn note_write(&mut self, stream: StreamId, is_midway: bool, bytes: usize) {
+        match &mut self.partial_line {
+            Some(line) if line.stream == stream && is_midway => {
+                line.recent += bytes;
+                line.total += bytes;
             }
-            Some(hold) if hold.of == tap => self.held = None,
-            _ if midway => self.held = Some(Hold { of: tap, since: now(), moved: bytes, total: bytes }),
-            _ => {}
+            Some(line) if line.stream == stream => self.partial_line = None,
+            Some(_) => {}
+            None if is_midway => {
+                self.partial_line = Some(PartialLine { stream, since: now(), recent: bytes, total: bytes });
+            }
+            None => {}
         }
     }
 
-    /// Whether a stream is in the middle of a line.
-    pub(super) fn is_held(&self) -> bool {
-        self.held.is_some()
+    /// True while a stream is in the middle of a line.
+    pub(super) fn is_midway(&self) -> bool {
+        self.partial_line.is_some()
     }
 
     /// The stream whose line is to be ended, since others wait and it goes on too slowly, or for ever.
-    pub(super) fn overdue(&mut self, others_wait: impl FnOnce(StreamId) -> bool) -> Option<StreamId> {
-        let hold = self.held.as_mut().filter(|hold| now().saturating_duration_since(hold.since) >= PATIENCE)?;
-        let keeps_it =
-            hold.moved >= BRISK && hold.total < LONGEST_TURN || !self.sink.is_empty() || !others_wait(hold.of);
-        if keeps_it {
-            (hold.since, hold.moved) = (now(), 0);
+    pub(super) fn overdue(&mut self, has_waiters: impl FnOnce(StreamId) -> bool) -> Option<StreamId> {
+        let is_due = |line: &&mut PartialLine| now().saturating_duration_since(line.since) >= PARTIAL_LINE_TIMEOUT;
+        let line = self.partial_line.as_mut().filter(is_due)?;
+        let has_progress = line.recent >= PARTIAL_LINE_PROGRESS && line.total < MAX_PARTIAL_LINE;
+        if has_progress || !self.sink.is_empty() || !has_waiters(line.stream) {
+            (line.since, line.recent) = (now(), 0);
             return None;
         }
-        Some(hold.of)
+        Some(line.stream)
     }
 
-    /// Ends the turn, whoever's it is.
-    pub(super) fn free(&mut self) {
-        self.held = None;
+    /// Lets others write, whatever line is unfinished.
+    pub(super) fn release(&mut self) {
+        self.partial_line = None;
     }
 }
 
-/// rinit's stdout and stderr; one lane when they are one file, as in a container with a terminal.
-pub(super) struct Lanes {
-    stdout: Lane,
-    stderr: Option<Lane>,
+/// rinit's stdout and stderr; one output when they are one file, as in a container with a terminal.
+pub(super) struct Outputs {
+    stdout: Output,
+    stderr: Option<Output>,
 }
 
-impl Lanes {
-    pub(super) fn new() -> Lanes {
-        let stderr = if are_one_file() { None } else { Some(Lane::new(Stream::Stderr)) };
-        Lanes { stdout: Lane::new(Stream::Stdout), stderr }
+impl Outputs {
+    pub(super) fn new() -> Outputs {
+        let stderr = if is_one_file() { None } else { Some(Output::new(Stream::Stderr)) };
+        Outputs { stdout: Output::new(Stream::Stdout), stderr }
     }
 
-    pub(super) fn of(&mut self, stream: Stream) -> &mut Lane {
-        match (stream, &mut self.stderr) {
-            (Stream::Stderr, Some(lane)) => lane,
-            (Stream::Stdout | Stream::Stderr, _) => &mut self.stdout,
-        }
-    }
-
-    pub(super) fn look(&self, stream: Stream) -> &Lane {
+    pub(super) fn get(&self, stream: Stream) -> &Output {
         match (stream, &self.stderr) {
-            (Stream::Stderr, Some(lane)) => lane,
+            (Stream::Stderr, Some(output)) => output,
             (Stream::Stdout | Stream::Stderr, _) => &self.stdout,
         }
     }
 
-    /// Whether both streams go the same way.
+    pub(super) fn get_mut(&mut self, stream: Stream) -> &mut Output {
+        match (stream, &mut self.stderr) {
+            (Stream::Stderr, Some(output)) => output,
+            (Stream::Stdout | Stream::Stderr, _) => &mut self.stdout,
+        }
+    }
+
+    /// True when both streams are written to the same output.
     pub(super) fn are_shared(&self, one: Stream, other: Stream) -> bool {
         one == other || self.stderr.is_none()
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Lane> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Output> {
         std::iter::once(&self.stdout).chain(&self.stderr)
     }
 
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Output> {
         std::iter::once(&mut self.stdout).chain(&mut self.stderr)
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the log's own clock: nothing is decided by it but patience")]
+#[expect(clippy::disallowed_methods, reason = "the log's own clock, for nothing but its timeouts")]
 pub(super) fn now() -> Instant {
     Instant::now()
 }

@@ -1,135 +1,168 @@
-//! One stream of one worker.
+//! Reads one stream of one worker and passes its lines on.
 
-use super::format::{Format, Stamp, Voice};
-use super::history::Recorder;
-use super::last_lines::Tail;
-use super::lines::{Lines, Piece};
-use super::output::Lane;
+use super::format::{Format, LineStart, Timestamp};
+use super::history::HistoryWriter;
+use super::last_lines::LastLines;
+use super::lines::{Fragment, LineSplitter};
+use super::output::Output;
 use super::{Stream, StreamId};
+use crate::config::LogFormat;
 use crate::sys::bytes_waiting;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// A worker's pipe, and what is known of its writer.
-pub(super) struct Tap {
+/// A worker's pipe, and the state of its writer.
+pub(super) struct Source {
     pub(super) id: StreamId,
     pub(super) pipe: OwnedFd,
-    /// There may be something to read.
-    pub(super) ready: bool,
-    /// Nobody has the other end any more.
-    pub(super) ended: bool,
-    life: Life,
-    voice: Voice,
-    lines: Lines,
-    tail: Tail,
-    recorder: Recorder,
+    /// The kernel said that there is something to read.
+    pub(super) is_readable: bool,
+    /// No process has the other end any more.
+    pub(super) has_ended: bool,
+    writer: Writer,
+    start: LineStart,
+    lines: LineSplitter,
+    last_lines: LastLines,
+    history: HistoryWriter,
 }
 
-/// Whether the worker lives. Its descendants may write for longer.
+/// The state of the worker. Its descendants may write for longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+enum Writer {
     Alive,
-    /// It is dead, and so many bytes of what it wrote are still in the pipe.
-    Dying {
-        left: usize,
+    /// It is dead, and some of what it wrote is still in the pipe.
+    Dead {
+        /// The bytes of that.
+        unread: usize,
     },
-    /// All that it wrote is passed on.
-    Dead,
+    /// It is dead, and all that it wrote is passed on.
+    Drained,
 }
 
-impl Tap {
-    pub(super) fn new(id: StreamId, voice: Voice, recorder: Recorder, pipe: OwnedFd) -> Tap {
-        let (lines, tail) = (Lines::default(), Tail::default());
-        Tap { id, pipe, ready: false, ended: false, life: Life::Alive, voice, lines, tail, recorder }
-    }
-
-    /// From now on only what is in the pipe already is the worker's own.
-    pub(super) fn writer_is_gone(&mut self) {
-        if !matches!(self.life, Life::Dying { .. }) {
-            self.life = Life::Dying { left: bytes_waiting(self.pipe.as_fd()) };
+impl Source {
+    pub(super) fn new(
+        id: StreamId,
+        format: &Format,
+        start: LineStart,
+        history: HistoryWriter,
+        pipe: OwnedFd,
+    ) -> Source {
+        Source {
+            id,
+            pipe,
+            is_readable: false,
+            has_ended: false,
+            writer: Writer::Alive,
+            start,
+            lines: LineSplitter::new(format.format == LogFormat::Json),
+            last_lines: LastLines::default(),
+            history,
         }
     }
 
-    /// Whether all that the worker wrote is passed on.
+    /// Notes the death of the worker: only what is in the pipe now is its own.
+    pub(super) fn on_writer_death(&mut self) {
+        if !matches!(self.writer, Writer::Dead { .. }) {
+            self.writer = Writer::Dead { unread: bytes_waiting(self.pipe.as_fd()) };
+        }
+    }
+
+    /// True when all that the worker wrote is passed on.
     pub(super) fn is_drained(&self) -> bool {
-        self.ended || self.life == Life::Dead
+        self.has_ended || self.writer == Writer::Drained
     }
 
-    /// Whether there is something to do even if the pipe is not ready.
+    /// True when it is to be read now: it is readable, or its worker's last bytes are not passed on yet.
     pub(super) fn is_due(&self) -> bool {
-        !self.ended && (self.ready || matches!(self.life, Life::Dying { .. }))
+        !self.has_ended && (self.is_readable || self.is_draining())
     }
 
-    /// Whether nobody will ask for it again. A stream that ends before its worker is kept for its tail.
-    pub(super) fn is_over(&self, finishing: bool) -> bool {
-        match self.life {
-            Life::Alive => false,
-            Life::Dying { .. } => self.ended,
-            Life::Dead => self.ended || finishing,
+    /// True while a dead worker's last bytes are not passed on.
+    pub(super) fn is_draining(&self) -> bool {
+        !self.has_ended && matches!(self.writer, Writer::Dead { .. })
+    }
+
+    /// True when it can be forgotten. A stream that ends before its worker is kept for its last lines.
+    pub(super) fn is_over(&self, is_finishing: bool) -> bool {
+        match self.writer {
+            Writer::Alive => false,
+            Writer::Dead { .. } => self.has_ended,
+            Writer::Drained => self.has_ended || is_finishing,
         }
     }
 
-    /// Whether only descendants of a dead worker can write to it.
-    pub(super) fn is_left_over(&self) -> bool {
-        self.life == Life::Dead && !self.ended
+    /// True when only descendants of a dead worker can write to it.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.writer == Writer::Drained && !self.has_ended
     }
 
-    /// The last lines of it.
+    /// Its last lines.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        self.tail.text()
+        self.last_lines.text()
     }
 
     /// Reads once, and passes on what came. True if anything did.
-    pub(super) fn read(&mut self, chunk: &mut [u8], format: &Format, lane: &mut Lane, time: &Stamp) -> bool {
-        self.ready = false;
-        let (count, empty) = match nix::unistd::read(&self.pipe, chunk) {
+    pub(super) fn read(&mut self, buffer: &mut [u8], format: &Format, output: &mut Output, time: &Timestamp) -> bool {
+        self.is_readable = false;
+        let (count, is_empty) = match nix::unistd::read(&self.pipe, buffer) {
             Ok(0) => {
-                self.ended = true;
+                self.has_ended = true;
                 (0, true)
             }
             Ok(count) => (count, false),
             Err(Errno::EINTR) => (0, false),
             Err(Errno::EAGAIN) => (0, true),
             Err(_) => {
-                self.ended = true;
+                self.has_ended = true;
                 (0, true)
             }
         };
-        let bytes = chunk.get(..count).unwrap_or_default();
+        let bytes = buffer.get(..count).unwrap_or_default();
         if self.id.stream == Stream::Stderr {
-            self.tail.take(bytes);
+            self.last_lines.push(bytes);
         }
-        let died = match &mut self.life {
-            Life::Dying { left } => {
-                *left = if empty { 0 } else { left.saturating_sub(count) };
-                *left == 0
+        if let Writer::Dead { unread } = &mut self.writer {
+            *unread = if is_empty { 0 } else { unread.saturating_sub(count) };
+            if *unread == 0 {
+                self.writer = Writer::Drained;
+                self.pass_on(bytes, true, format, output, time);
+                return count > 0;
             }
-            Life::Alive | Life::Dead => false,
-        };
-        if died {
-            self.life = Life::Dead;
         }
-        let is_last = died || self.ended;
-        if count > 0 || is_last {
-            self.recorder.take(bytes, is_last, time.at);
-        }
-        self.pass_on(bytes, is_last, format, lane, time);
+        self.pass_on(bytes, self.has_ended, format, output, time);
         count > 0
     }
 
     /// Ends the line in whose middle it stands.
-    pub(super) fn end_line(&mut self, format: &Format, lane: &mut Lane, time: &Stamp) {
-        self.pass_on(b"", true, format, lane, time);
+    pub(super) fn end_line(&mut self, format: &Format, output: &mut Output, time: &Timestamp) {
+        self.lines_to(output, format, time, |lines, emit| lines.end(emit));
+        output.note_write(self.id, self.lines.is_midway(), 0);
     }
 
-    fn pass_on(&mut self, bytes: &[u8], is_last: bool, format: &Format, lane: &mut Lane, time: &Stamp) {
-        let Tap { voice, lines, .. } = self;
-        let out = lane.sink.buffer();
-        let mut give = |piece: Piece| format.piece(out, voice, time, piece);
-        lines.feed(bytes, &mut give);
-        if is_last {
-            lines.end(&mut give);
+    /// Passes bytes on; with `is_last` the line that they begin ends with them.
+    fn pass_on(&mut self, bytes: &[u8], is_last: bool, format: &Format, output: &mut Output, time: &Timestamp) {
+        if !bytes.is_empty() || is_last {
+            self.history.push(bytes, is_last, time.at);
         }
-        lane.wrote(self.id, lines.is_midway(), bytes.len());
+        self.lines_to(output, format, time, |lines, emit| {
+            lines.feed(bytes, &mut *emit);
+            if is_last {
+                lines.end(emit);
+            }
+        });
+        output.note_write(self.id, self.lines.is_midway(), bytes.len());
+    }
+
+    fn lines_to(
+        &mut self,
+        output: &mut Output,
+        format: &Format,
+        time: &Timestamp,
+        split: impl FnOnce(&mut LineSplitter, &mut dyn FnMut(Fragment)),
+    ) {
+        let Source { start, lines, .. } = self;
+        format.refresh(start, time);
+        let out = output.sink.buffer();
+        split(lines, &mut |fragment| format.write(out, start, time, fragment));
     }
 }

@@ -10,7 +10,7 @@ use super::workers::Workers;
 use crate::config::SupervisorConfig;
 use crate::control::{Call, Endpoints, Journal, SupervisorHandle, start_when_needed};
 use crate::core::{AppId, Count, Event, Exit, ExitKind, Fleet, Signal, SlotState, Target, Time, WorkerId};
-use crate::logs::Logs;
+use crate::logs::{Logs, Patience};
 use crate::ports::Ports;
 use crate::sys::peer::exists;
 use crate::sys::process::kill;
@@ -330,21 +330,32 @@ impl Supervisor {
         self.dead.clear();
     }
 
-    /// Waits until what the workers wrote is out, or nothing of it goes on; a signal to stop ends that too.
+    /// Waits until all that the workers wrote is written. After a request to stop, a reader that takes nothing is given up
+    /// soon, and a further request ends the wait.
     async fn flush(&mut self, signals: &AsyncFd<Signals>) -> io::Result<()> {
-        let mut done = self.logs.finish();
+        let mut patience = if self.fleet.is_stopping() { Patience::WhileRead } else { Patience::UntilRead };
+        let mut done = self.logs.finish(patience);
         loop {
-            let moves = self.logs.moves();
+            let progress = self.logs.progress();
             tokio::select! {
                 biased;
                 _ = &mut done => return Ok(()),
                 ready = signals.readable() => drop(ready?),
-                () = sleep(LOG_STUCK_AFTER) => if moves == self.logs.moves() { return Ok(()) },
+                () = sleep(LOG_STUCK_AFTER), if patience == Patience::WhileRead => {
+                    if progress == self.logs.progress() {
+                        return Ok(());
+                    }
+                }
             }
             while let Ok(caught) = signals.try_io(Interest::READABLE, Signals::next) {
-                if self.signals.action(caught) == SignalAction::Stop {
+                if self.signals.action(caught) != SignalAction::Stop {
+                    continue;
+                }
+                if patience == Patience::WhileRead {
                     return Ok(());
                 }
+                patience = Patience::WhileRead;
+                done = self.logs.finish(patience);
             }
         }
     }

@@ -99,7 +99,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     let rinit = SupervisorHandle {
         calls: caller,
         book: book.clone(),
-        record: logs.record(),
+        record: logs.history(),
         config: Arc::new(config.in_force(gate.path())),
         clients: Arc::default(),
     };

@@ -4,6 +4,7 @@ use super::INTERNAL_ERROR;
 use super::event_loop::Supervisor;
 use crate::control::{Endpoints, SupervisorHandle};
 use crate::core::Signal;
+use crate::logs::Patience;
 use crate::sys::process::kill;
 use crate::sys::reap;
 use crate::sys::signals::Signals;
@@ -39,7 +40,7 @@ pub(super) fn guard(
     let _ = writeln!(std::io::stderr(), "rinit: {what}; stopping every worker\n{}", supervisor.history());
     let (workers, logs) = supervisor.left();
     stop_all(workers);
-    let mut done = logs.finish();
+    let mut done = logs.finish(Patience::WhileRead);
     wait_until(LAST_PATIENCE, || done.try_recv() != Err(TryRecvError::Empty));
     INTERNAL_ERROR
 }

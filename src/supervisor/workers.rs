@@ -6,7 +6,7 @@ use super::probe::{LastAnswer, ProbeSetup, Probes};
 use super::ready::{self, Watched, WorkerReport};
 use crate::config::{LogConfig, LogFormat};
 use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
-use crate::logs::{Logs, Pipes, Source};
+use crate::logs::{Labels, Logs, Pipes};
 use crate::ports::{DrainRequest, Ports};
 use crate::sys::peer::{Identity, exists};
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_now};
@@ -139,8 +139,8 @@ impl Workers {
         let child = spawn(&mut program, &setup).map_err(no_room)?;
 
         if let Some(output) = output {
-            let source = Source { app: launch.app.name.clone(), index: slot.index, pid: child.pid.as_raw() };
-            self.logs.add(worker, source, output.pipes);
+            let labels = Labels { app: launch.app.name.clone(), index: slot.index, pid: child.pid.as_raw() };
+            self.logs.add(worker, labels, output.pipes);
         }
         let exec = Rc::new(child.outcome);
         let uid = launch.app.user.as_ref().map_or(nix::unistd::getuid(), |user| user.uid).as_raw();
