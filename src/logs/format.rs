@@ -5,6 +5,7 @@ use super::buffer::append;
 use super::json;
 use super::lines::Fragment;
 use crate::config::LogFormat;
+use std::fmt;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -35,6 +36,18 @@ pub struct Labels {
 pub(super) struct Timestamp {
     pub(super) at: SystemTime,
     text: String,
+    is_shown: bool,
+}
+
+impl Timestamp {
+    /// Changes the moment, and keeps the memory of its text.
+    pub(super) fn set(&mut self, at: SystemTime) {
+        self.at = at;
+        self.text.clear();
+        if self.is_shown {
+            let _ = fmt::Write::write_fmt(&mut self.text, format_args!("{}", humantime::format_rfc3339_millis(at)));
+        }
+    }
 }
 
 /// The bytes before each line of one stream.
@@ -52,8 +65,9 @@ impl Format {
     /// The text of a moment is made only if this format shows it.
     pub(super) fn timestamp(&self, at: SystemTime) -> Timestamp {
         let is_shown = self.time || self.format == LogFormat::Json;
-        let text = if is_shown { humantime::format_rfc3339_millis(at).to_string() } else { String::new() };
-        Timestamp { at, text }
+        let mut time = Timestamp { at, text: String::new(), is_shown };
+        time.set(at);
+        time
     }
 
     /// Makes what stands before each line of a stream.

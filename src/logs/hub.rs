@@ -7,20 +7,21 @@ use super::format::{Format, Timestamp};
 use super::handle::{Command, Logs, Patience, Pipes, Shared};
 use super::history::HistoryWriter;
 use super::limits::{
-    MAX_ORPHANED_PIPES, PARTIAL_LINE_TIMEOUT, READ_SIZE, STALLED_READER_CHECK, STALLED_READER_TIMEOUT,
+    JSON_READ_SIZE, MAX_ORPHANED_PIPES, PARTIAL_LINE_TIMEOUT, READ_SIZE, STALLED_READER_CHECK, STALLED_READER_TIMEOUT,
 };
-use super::output::{Outputs, now};
+use super::output::{Output, Outputs, now};
 use super::source::Source;
 use super::{Stream, StreamId};
+use crate::config::LogFormat;
 use crate::core::WorkerId;
+use crate::sys::poll::{Interest, PollSet};
 use crate::sys::{bytes_waiting, spawn_thread};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 /// Starts the hub's thread.
@@ -49,6 +50,9 @@ struct Hub {
     /// The number of rinit's own lines that found no room and are not reported yet.
     dropped: u64,
     read_buffer: Vec<u8>,
+    poll_set: PollSet,
+    /// The time of this turn.
+    time: Timestamp,
 }
 
 /// A request for a dead worker's last lines.
@@ -74,7 +78,9 @@ impl Hub {
             drain_requests: Vec::new(),
             finish_request: None,
             dropped: 0,
-            read_buffer: vec![0; READ_SIZE],
+            read_buffer: vec![0; if format.format == LogFormat::Json { JSON_READ_SIZE } else { READ_SIZE }],
+            poll_set: PollSet::default(),
+            time: format.timestamp(SystemTime::now()),
         }
     }
 
@@ -114,32 +120,32 @@ impl Hub {
 
     /// Sleeps until something can be moved or a command comes. True if there may be commands.
     fn wait(&mut self) -> bool {
-        let Hub { shared, sources, outputs, finish_request, .. } = self;
-        let is_polled = |source: &Source| !source.has_ended && outputs.get(source.id.stream).accepts(source.id);
+        let Hub { shared, sources, outputs, finish_request, poll_set, .. } = self;
+        let can_read = |source: &Source| !source.has_ended && outputs.get(source.id.stream).accepts(source.id);
+        poll_set.clear();
+        poll_set.add(shared.wakeup.as_fd(), Interest::Read);
+        sources
+            .iter()
+            .filter(|source| can_read(source))
+            .for_each(|source| poll_set.add(source.pipe.as_fd(), Interest::Read));
         let full = outputs.all().filter(|output| !output.sink.is_empty());
-        let mut polled = vec![PollFd::new(shared.wakeup.as_fd(), PollFlags::POLLIN)];
-        polled.extend(full.map(|output| PollFd::new(output.sink.as_fd(), PollFlags::POLLOUT)));
-        let first_source = polled.len();
-        let pipes = sources.iter().filter(|source| is_polled(source)).map(|source| source.pipe.as_fd());
-        polled.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
-        let timeout = if sources.iter().any(|source| source.is_draining() && is_polled(source)) {
+        full.for_each(|output| poll_set.add(output.sink.as_fd(), Interest::Write));
+        let timeout = if sources.iter().any(|source| source.is_draining() && can_read(source)) {
             // Its last bytes are read without a word from the kernel: a descendant may hold the pipe open in silence.
-            Ok(PollTimeout::ZERO)
+            Some(Duration::ZERO)
         } else if finish_request.is_some() {
-            PollTimeout::try_from(STALLED_READER_CHECK)
-        } else if outputs.all().any(|output| output.is_midway()) {
-            PollTimeout::try_from(PARTIAL_LINE_TIMEOUT)
+            Some(STALLED_READER_CHECK)
+        } else if outputs.all().any(Output::is_midway) {
+            Some(PARTIAL_LINE_TIMEOUT)
         } else {
-            Ok(PollTimeout::NONE)
+            None
         };
-        let _ = poll(&mut polled, timeout.unwrap_or(PollTimeout::NONE));
-        let mut is_ready = polled.iter().map(|one| one.any() == Some(true));
-        let has_commands = is_ready.next() == Some(true);
-        let is_readable: Vec<bool> = is_ready.skip(first_source - 1).collect();
-        let outputs = &self.outputs;
-        let is_polled = |source: &&mut Source| !source.has_ended && outputs.get(source.id.stream).accepts(source.id);
-        let polled = self.sources.iter_mut().filter(is_polled);
-        polled.zip(is_readable).for_each(|(source, is_readable)| source.is_readable = is_readable);
+        // A kernel without memory for it leaves everything as not ready.
+        let _ = poll_set.wait(timeout);
+        let mut ready = poll_set.ready();
+        let has_commands = ready.next() == Some(true);
+        let polled = sources.iter_mut().filter(|source| can_read(source));
+        polled.zip(ready).for_each(|(source, is_readable)| source.is_readable = is_readable);
         has_commands
     }
 
@@ -180,22 +186,28 @@ impl Hub {
 
     /// Moves what can be moved now. True if anything was.
     fn move_bytes(&mut self) -> bool {
-        let time = self.format.timestamp(SystemTime::now());
         let mut has_moved = false;
-        for output in self.outputs.all_mut() {
-            has_moved |= output.sink.flush();
-        }
-        let Hub { format, shared, sources, outputs, read_buffer, .. } = self;
+        let Hub { format, shared, sources, outputs, read_buffer, time, .. } = self;
+        time.set(SystemTime::now());
         for source in sources.iter_mut().filter(|source| source.is_due()) {
             let output = outputs.get_mut(source.id.stream);
-            if output.accepts(source.id) {
-                has_moved |= source.read(read_buffer, format, output, &time);
-                output.sink.flush();
+            if !output.sink.has_room() {
+                has_moved |= output.sink.flush();
+            }
+            // A read that fills the buffer may have left more.
+            while output.accepts(source.id) {
+                let count = source.read(read_buffer, format, output, time);
+                has_moved |= count > 0;
+                if count < read_buffer.len() {
+                    break;
+                }
             }
         }
-        end_overdue_lines(outputs, sources, format, &time);
-        for output in outputs.all_mut().filter(|output| output.accepts_diagnostics() && !output.diagnostics.is_empty())
-        {
+        for output in outputs.all_mut() {
+            has_moved |= output.sink.flush();
+        }
+        end_overdue_lines(outputs, sources, format, time);
+        for output in outputs.all_mut().filter(|output| output.accepts_diagnostics() && !output.diagnostics.is_empty()) {
             // Between workers' lines, never inside one, and behind the lines that came before them.
             for line in output.diagnostics.drain(..) {
                 shared.waiting_diagnostics.fetch_sub(line.len(), Ordering::Relaxed);
@@ -227,15 +239,14 @@ impl Hub {
 
     /// Closes pipes that have ended and are not asked for, and the oldest of too many orphaned ones.
     fn remove_sources(&mut self) {
-        let Hub { format, sources, outputs, drain_requests, finish_request, .. } = self;
+        let Hub { format, sources, outputs, drain_requests, finish_request, time, .. } = self;
         let is_asked_for = |source: &Source| drain_requests.iter().any(|request| request.worker == source.id.worker);
         sources.retain(|source| is_asked_for(source) || !source.is_over(finish_request.is_some()));
         if sources.iter().filter(|source| source.is_orphaned()).count() > MAX_ORPHANED_PIPES
             && let Some(oldest) = sources.iter().position(Source::is_orphaned)
         {
             let mut source = sources.remove(oldest);
-            let time = format.timestamp(SystemTime::now());
-            source.end_line(format, outputs.get_mut(source.id.stream), &time);
+            source.end_line(format, outputs.get_mut(source.id.stream), time);
         }
     }
 
@@ -247,7 +258,9 @@ impl Hub {
         }
         let is_stalled = match request.patience {
             Patience::UntilRead => false,
-            Patience::WhileRead => now().saturating_duration_since(request.last_progress) >= STALLED_READER_TIMEOUT,
+            Patience::WhileRead => {
+                now().saturating_duration_since(request.last_progress) >= STALLED_READER_TIMEOUT
+            }
         };
         is_stalled || self.sources.is_empty() && self.outputs.all().all(|output| output.is_idle())
     }

@@ -1,8 +1,7 @@
 //! Writes lines as JSON objects: wraps text, and merges rinit's members into lines that are objects already. Pure.
 
 use super::buffer::append;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use std::borrow::Cow;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
 /// What every line of a stream says of itself.
@@ -151,16 +150,40 @@ impl<'de> Visitor<'de> for KeysOfObject {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnKeys, A::Error> {
         let mut keys = OwnKeys::default();
-        while let Some((key, IgnoredAny)) = map.next_entry::<Cow<str>, IgnoredAny>()? {
-            match &*key {
-                "time" => keys.time = true,
-                "app" => keys.app = true,
-                "worker" => keys.worker = true,
-                "pid" => keys.pid = true,
-                "stream" => keys.stream = true,
-                _ => {}
-            }
+        while map.next_key_seed(NoteKey(&mut keys))?.is_some() {
+            map.next_value::<IgnoredAny>()?;
         }
         Ok(keys)
+    }
+}
+
+/// Notes a key if it is one of rinit's, without a copy of it.
+struct NoteKey<'a>(&'a mut OwnKeys);
+
+impl<'de> DeserializeSeed<'de> for NoteKey<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NoteKey<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<(), E> {
+        match key {
+            "time" => self.0.time = true,
+            "app" => self.0.app = true,
+            "worker" => self.0.worker = true,
+            "pid" => self.0.pid = true,
+            "stream" => self.0.stream = true,
+            _ => {}
+        }
+        Ok(())
     }
 }

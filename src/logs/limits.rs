@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The bytes that one read takes from a pipe: all that a pipe of the default size holds (`pipe(7)`).
 pub(super) const READ_SIZE: usize = 64 * 1024;
+/// The bytes of one read under `--log json`, where an empty line becomes an object of 100 bytes.
+pub(super) const JSON_READ_SIZE: usize = 16 * 1024;
 /// The length from which an unfinished line is passed on in parts, so that a line without an end does not fill the memory.
 pub(super) const MAX_PART: usize = 64 * 1024;
 /// The length up to which a line that begins as a JSON object is kept until its end under `--log json`: only a whole
@@ -13,6 +15,8 @@ pub(super) const MAX_JSON_OBJECT: usize = 256 * 1024;
 pub(super) const RETAINED_LINE_BUFFER: usize = 4 * 1024;
 /// The memory that the buffer of a sink keeps when it is empty: one read, with what is added to its lines.
 pub(super) const RETAINED_SINK_BUFFER: usize = 256 * 1024;
+/// The bytes in a sink below which pipes are read again, so that the end of one read is written together with the next.
+pub(super) const SINK_LOW_WATER: usize = 64 * 1024;
 /// The size of rinit's own lines that may wait for stderr. Later ones are counted and dropped.
 pub(super) const MAX_WAITING_DIAGNOSTICS: usize = 256 * 1024;
 /// The number of pipes of dead workers that stay open for their descendants. Beyond it the oldest is closed.

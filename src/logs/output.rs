@@ -31,12 +31,12 @@ impl Output {
 
     /// True when that stream may write now.
     pub(super) fn accepts(&self, stream: StreamId) -> bool {
-        self.sink.is_empty() && self.partial_line.as_ref().is_none_or(|line| line.stream == stream)
+        self.sink.has_room() && self.partial_line.as_ref().is_none_or(|line| line.stream == stream)
     }
 
     /// True when rinit's own lines may be written now.
     pub(super) fn accepts_diagnostics(&self) -> bool {
-        self.sink.is_empty() && self.partial_line.is_none()
+        self.sink.has_room() && self.partial_line.is_none()
     }
 
     /// True when nothing waits to be written.
@@ -70,7 +70,7 @@ impl Output {
         let is_due = |line: &&mut PartialLine| now().saturating_duration_since(line.since) >= PARTIAL_LINE_TIMEOUT;
         let line = self.partial_line.as_mut().filter(is_due)?;
         let has_progress = line.recent >= PARTIAL_LINE_PROGRESS && line.total < MAX_PARTIAL_LINE;
-        if has_progress || !self.sink.is_empty() || !has_waiters(line.stream) {
+        if has_progress || !self.sink.has_room() || !has_waiters(line.stream) {
             (line.since, line.recent) = (now(), 0);
             return None;
         }

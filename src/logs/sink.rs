@@ -6,7 +6,7 @@
 //! `PIPE_BUF` bytes (`pipe(7)`).
 
 use super::Stream;
-use super::limits::RETAINED_SINK_BUFFER;
+use super::limits::{RETAINED_SINK_BUFFER, SINK_LOW_WATER};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -62,13 +62,20 @@ impl Sink {
         nix::fcntl::open(path.as_str(), flags, Mode::empty())
     }
 
-    /// The buffer of the bytes to be written.
+    /// The buffer of the bytes to be written, to which more can be added.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        self.pending.drain(..std::mem::take(&mut self.written));
         &mut self.pending
     }
 
+    /// True when nothing waits to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// True when so little waits to be written that more can be added.
+    pub(super) fn has_room(&self) -> bool {
+        self.pending.len() - self.written < SINK_LOW_WATER
     }
 
     /// Drops what is to be written.

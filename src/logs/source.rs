@@ -101,8 +101,8 @@ impl Source {
         self.last_lines.text()
     }
 
-    /// Reads once, and passes on what came. True if anything did.
-    pub(super) fn read(&mut self, buffer: &mut [u8], format: &Format, output: &mut Output, time: &Timestamp) -> bool {
+    /// Reads once, passes on what came, and returns its length.
+    pub(super) fn read(&mut self, buffer: &mut [u8], format: &Format, output: &mut Output, time: &Timestamp) -> usize {
         self.is_readable = false;
         let (count, is_empty) = match nix::unistd::read(&self.pipe, buffer) {
             Ok(0) => {
@@ -126,11 +126,11 @@ impl Source {
             if *unread == 0 {
                 self.writer = Writer::Drained;
                 self.pass_on(bytes, true, format, output, time);
-                return count > 0;
+                return count;
             }
         }
         self.pass_on(bytes, self.has_ended, format, output, time);
-        count > 0
+        count
     }
 
     /// Ends the line in whose middle it stands.

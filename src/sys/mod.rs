@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod fd_limit;
 pub mod peer;
+pub mod poll;
 pub mod process;
 pub mod reap;
 pub mod signals;

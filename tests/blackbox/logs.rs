@@ -1,4 +1,4 @@
-//! Logs: every line whole, in order and marked, whoever shouts, whoever dies, and whoever does not read.
+//! Tests of the log: every line is whole, in order and marked, under floods, deaths and readers that do not read.
 
 mod endings;
 mod formats;

@@ -1,8 +1,10 @@
-//! The last words of a worker, of all of them, and of what a dead one leaves running.
+//! Tests of the last lines: of a worker, of a container, and of a dead worker's descendants.
 
-use super::{Reader, lines_of};
-use crate::harness::{Rig, children, eventually};
+use super::{Reader, assert_counted, eventually_full, lines_of};
+use crate::harness::{Flag, Rig, Running, children, eventually};
 use nix::fcntl::{FcntlArg, fcntl};
+use std::io::PipeReader;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_last_line_without_newline_gets_one() {
@@ -40,6 +42,68 @@ fn a_last_line_without_newline_waits_for_a_slow_reader_too() {
     assert_eq!(rig.wait(), 0);
     let lines = lines_of(&text);
     assert_eq!(lines.last().unwrap(), "cat-0 | last words", "{} lines", lines.len());
+}
+
+/// A rinit whose workers have finished by themselves, and whose full stdout nobody has read yet.
+fn finished_and_unread() -> (Running, PipeReader) {
+    let (read, write) = std::io::pipe().unwrap();
+    let rig = Rig::new(&["-i", "2", "--restart", "never"]).fixture("lines=20000").stdout(write).start();
+    eventually_full(&read);
+    (rig, read)
+}
+
+#[test]
+fn a_container_that_finished_by_itself_waits_for_its_reader() {
+    let (rig, read) = finished_and_unread();
+    std::thread::sleep(Duration::from_millis(3500)); // a reader that pauses for longer than a stopped container waits
+    assert!(rig.is_running(), "rinit has ended before its lines were read");
+    let reader = Reader::of(read);
+    assert_eq!(rig.wait(), 0);
+    assert_counted(&reader.lines(), 2, 20_000);
+}
+
+#[test]
+fn a_stop_ends_the_wait_for_a_reader() {
+    // All is in the pipes of rinit and of the reader: the worker has ended, and only the log is left.
+    let (read, write) = std::io::pipe().unwrap();
+    let rig = Rig::new(&["-i", "1", "--restart", "never"]).fixture("lines=10000").stdout(write).start();
+    rig.until("the worker has finished", |out| out.has("every worker has finished"));
+    eventually_full(&read);
+    let start = Instant::now();
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    assert!(start.elapsed() < Duration::from_secs(4), "the stop took {:?}", start.elapsed());
+}
+
+#[test]
+fn the_last_lines_of_a_dead_worker_are_reported_also_when_another_line_was_in_the_way() {
+    // A descendant holds the dead worker's stderr open, so the kernel never says that it has ended. Meanwhile another worker
+    // stands in the middle of a long line.
+    let (is_held, is_collected, may_end) = (Flag::new(), Flag::new(), Flag::new());
+    let script = r#"if [ "$RINIT_WORKER" = 0 ]; then
+            watch='while kill -0 "$0" 2>/dev/null; do sleep 0.02; done; touch "$COLLECTED"; exec sleep 1000'
+            setsid sh -c "$watch" $$ </dev/null >/dev/null &
+            echo last words >&2
+            while [ ! -e "$HELD" ]; do sleep 0.02; done
+            exit 3
+        fi
+        head -c 70000 /dev/zero | tr '\0' x >&2
+        touch "$HELD"
+        while [ ! -e "$END" ]; do sleep 0.02; done
+        echo >&2
+        exec sleep 1000"#;
+    let rig = Rig::new(&["-i", "2", "--restart", "never", "--name", "web", "--", "sh", "-c", script])
+        .env("HELD", &is_held.path())
+        .env("COLLECTED", &is_collected.path())
+        .env("END", &may_end.path())
+        .start();
+    let exists = |flag: &Flag| std::path::Path::new(&flag.path()).exists();
+    eventually("the first worker is collected", || exists(&is_collected).then_some(()));
+    may_end.set();
+    rig.until("its end is reported with its last lines", |out| {
+        let report = out.stderr.iter().skip_while(|line| !line.contains("exit code 3"));
+        report.take(4).any(|line| line.starts_with("rinit") && line.contains("last words"))
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How a line looks.
+//! Tests of the formats of a line.
 
 use crate::harness::{Output, Rig};
 use serde_json::{Value, json};
@@ -101,6 +101,26 @@ fn a_long_line_of_json_comes_in_parts_that_join_to_the_same_text() {
     assert_eq!(last.get("partial"), None);
     let joined: String = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
     assert!(joined == text, "{} of its characters became others", joined.matches('\u{fffd}').count());
+}
+
+#[test]
+fn a_long_line_that_is_an_object_stays_one_up_to_256_kib() {
+    let object = |length: usize| {
+        let frame = r#"{"level":"info","text":""}"#;
+        format!(r#"{{"level":"info","text":"{}"}}"#, "x".repeat(length - frame.len()))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lines");
+    let (fits, is_longer) = (object(256 * 1024), object(400 * 1024));
+    std::fs::write(&file, format!("{fits}\n{is_longer}\n")).unwrap();
+    let rig = Rig::new(&["-i", "1", "--restart", "never", "--log", "json", "--", "cat"]).arg(&file).start();
+    assert_eq!(rig.wait(), 0);
+    let lines = values(&rig.output().stdout);
+    assert_eq!((&lines[0]["level"], &lines[0]["app"]), (&json!("info"), &json!("cat")));
+    assert_eq!(lines[0]["text"].as_str().unwrap().len(), fits.len() - r#"{"level":"info","text":""}"#.len());
+    // A longer one is text, in parts.
+    let parts: Vec<&str> = lines[1..].iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert!(parts.len() > 1 && parts.concat() == is_longer, "{} parts", parts.len());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Lines stay whole and in order, and none is lost.
+//! Tests that lines stay whole and in order, and that none is lost.
 
 use super::{Reader, assert_counted, eventually_full, lines_of};
 use crate::harness::{Flag, Rig, eventually};

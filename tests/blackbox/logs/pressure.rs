@@ -1,4 +1,4 @@
-//! Where rinit's stdout and stderr lead, and what comes of it when nobody reads there.
+//! Tests of the targets of stdout and stderr: pipes, sockets and files, without a reader, full or closed.
 
 use super::{Reader, assert_counted, eventually_full, lines_of};
 use crate::harness::{Rig, Running, children, eventually, status_field};
