@@ -92,7 +92,8 @@ fn the_last_lines_of_a_dead_worker_are_reported_also_when_another_line_was_in_th
         while [ ! -e "$END" ]; do sleep 0.02; done
         echo >&2
         exec sleep 1000"#;
-    let rig = Rig::new(&["-i", "2", "--restart", "never", "--name", "web", "--", "sh", "-c", script])
+    let rig = Rig::new(&["-i", "2", "--share-ports", "off", "--min-uptime", "10s", "--backoff", "60s..60s"])
+        .args(&["--name", "web", "--", "sh", "-c", script])
         .env("HELD", &is_held.path())
         .env("COLLECTED", &is_collected.path())
         .env("END", &may_end.path())
@@ -101,8 +102,8 @@ fn the_last_lines_of_a_dead_worker_are_reported_also_when_another_line_was_in_th
     eventually("the first worker is collected", || exists(&is_collected).then_some(()));
     may_end.set();
     rig.until("its end is reported with its last lines", |out| {
-        let report = out.stderr.iter().skip_while(|line| !line.contains("exit code 3"));
-        report.take(4).any(|line| line.starts_with("rinit") && line.contains("last words"))
+        let report = out.stderr.iter().skip_while(|line| !line.contains("ended: exit code 3"));
+        report.take(3).any(|line| line.starts_with("rinit") && line.contains("last words"))
     });
 }
 
