@@ -24,20 +24,30 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
-/// Starts the hub's thread.
-///
-/// # Errors
-/// When the kernel has no descriptor or no thread left.
-pub fn start(format: Format) -> io::Result<Logs> {
-    let shared = Arc::new(Shared::new()?);
-    let mut hub = Hub::new(format, shared.clone());
-    spawn_thread("logs", move || {
-        // A fault in here loses the bytes that were being written, not the log.
-        while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
-            hub.recover();
-        }
-    })?;
-    Ok(Logs { shared })
+impl Logs {
+    /// The log, whose thread is started later: until then it holds what it is given.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor left.
+    pub fn new(format: Format) -> io::Result<Logs> {
+        Ok(Logs { shared: Arc::new(Shared::new()?), format })
+    }
+
+    /// Starts the thread that moves the bytes. It is not started before the first workers, which can do without it for the
+    /// moment: their pipes hold what they write.
+    ///
+    /// # Errors
+    /// The limit on processes is reached.
+    pub fn start(&self) -> io::Result<()> {
+        let (format, shared) = (self.format, self.shared.clone());
+        spawn_thread("logs", move || {
+            let mut hub = Hub::new(format, shared);
+            // A fault in here loses the bytes that were being written, not the log.
+            while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
+                hub.recover();
+            }
+        })
+    }
 }
 
 struct Hub {
@@ -207,7 +217,8 @@ impl Hub {
             has_moved |= output.sink.flush();
         }
         end_overdue_lines(outputs, sources, format, time);
-        for output in outputs.all_mut().filter(|output| output.accepts_diagnostics() && !output.diagnostics.is_empty()) {
+        for output in outputs.all_mut().filter(|output| output.accepts_diagnostics() && !output.diagnostics.is_empty())
+        {
             // Between workers' lines, never inside one, and behind the lines that came before them.
             for line in output.diagnostics.drain(..) {
                 shared.waiting_diagnostics.fetch_sub(line.len(), Ordering::Relaxed);
@@ -258,9 +269,7 @@ impl Hub {
         }
         let is_stalled = match request.patience {
             Patience::UntilRead => false,
-            Patience::WhileRead => {
-                now().saturating_duration_since(request.last_progress) >= STALLED_READER_TIMEOUT
-            }
+            Patience::WhileRead => now().saturating_duration_since(request.last_progress) >= STALLED_READER_TIMEOUT,
         };
         is_stalled || self.sources.is_empty() && self.outputs.all().all(|output| output.is_idle())
     }

@@ -101,7 +101,7 @@ impl Supervisor {
             logs,
             started: now(),
             started_at: SystemTime::now(),
-            oom_kills: cgroup::oom_kills(Path::new("/")),
+            oom_kills: None,
             signals: SignalTable { stop_signals, is_pid_1, inherited },
             hint: StopSignalHint::default(),
             linger: config.linger,
@@ -113,7 +113,7 @@ impl Supervisor {
     /// Runs to the container's exit code.
     ///
     /// # Errors
-    /// The kernel refuses to watch the signals' pipe, or to wait for processes.
+    /// The kernel refuses to watch the signals' pipe, to wait for processes, or to start a thread for the log.
     pub(super) async fn run(&mut self, signals: Signals, control: (Endpoints, SupervisorHandle)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         self.reporter.start();
@@ -124,6 +124,9 @@ impl Supervisor {
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
         self.handle(Event::Boot);
+        // What the first workers do not need comes after their start.
+        self.logs.start().map_err(|error| io::Error::new(error.kind(), format!("no thread for the log: {error}")))?;
+        self.oom_kills = cgroup::oom_kills(Path::new("/"));
         let code = loop {
             if let Some(code) = self.fleet.finished() {
                 break code;
