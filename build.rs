@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "src/ports/preload/library.rs";
 const MODULES: &str = "src/ports/preload/library";
+const PROTOCOL: &str = "src/ports/preload/protocol.rs";
 const DESCRIPTION: &str = "src/control/openapi.json";
 
 fn main() -> ExitCode {
@@ -53,6 +54,7 @@ fn library() -> Result<(), String> {
     }
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-changed={MODULES}");
+    println!("cargo:rerun-if-changed={PROTOCOL}");
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc.args(["--edition=2024", "--crate-name=preload", "--crate-type=cdylib", "--target", &variable("TARGET")?]);
     rustc.args(["-Copt-level=z", "-Cpanic=abort", "-Ccodegen-units=1", "-Cstrip=symbols"]);

@@ -161,7 +161,7 @@ pub(super) async fn watch_ports(
     hearing: WorkerPorts,
     notices: mpsc::Sender<Notice>,
 ) {
-    let WorkerPorts { listens, says_ready, finished } = hearing;
+    let WorkerPorts { listens, says_ready, signalled: _, finished } = hearing;
     let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
         if what.await.is_ok() && counts {
             let _ = notices.send(Notice::Event(event)).await;

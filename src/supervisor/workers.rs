@@ -99,7 +99,7 @@ impl Workers {
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
         let (channel, way) = ready::open(&launch.app.ready).map_err(no_room)?;
         let name = format!("{}-{}", launch.app.name, slot.index);
-        let ends = self.ports.open(worker, slot, name, &launch.way).map_err(no_room)?;
+        let ends = self.ports.open(worker, slot, name, launch.app.sharing, launch.injected.library.is_some()).map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
         let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();
@@ -116,8 +116,8 @@ impl Workers {
         let handed = InheritedFds {
             notify: way.notify.as_deref(),
             channel: hand(ends.channel.as_ref().map(AsRawFd::as_raw_fd), for_channel),
-            library: hand(launch.way.preload.as_ref().map(|library| library.as_raw_fd()), for_library),
-            door: ends.door.as_deref(),
+            library: hand(launch.injected.library.as_ref().map(|library| library.as_raw_fd()), for_library),
+            broker: ends.broker.as_deref(),
         };
         let environment = launch.environment(seat, &handed);
         let mut program = Program::new(&launch.command(slot.index), &environment)
@@ -151,7 +151,7 @@ impl Workers {
             probes: self.probes.clone(),
             last_answer: last_answer.clone(),
         };
-        let hearing = self.ports.join(ends, who);
+        let hearing = self.ports.add_worker(ends, who);
         let tasks = vec![
             tokio::task::spawn_local(ready::watch_ports(
                 worker,
@@ -212,10 +212,10 @@ impl Workers {
         self.ports.retire(worker);
         match plan.request {
             None => {}
-            Some(DrainKind::Message) => self.ports.shutdown(worker, plan.idle_for),
+            Some(DrainKind::Message) => self.ports.send_shutdown(worker, plan.idle_for),
             Some(DrainKind::Cluster) => {
                 let StopPlan { idle_for, signal, handler_after, .. } = *plan;
-                self.ports.finish(worker, DrainRequest { idle: idle_for, signal, after: handler_after });
+                self.ports.drain(worker, DrainRequest { idle: idle_for, signal, after: handler_after });
             }
         }
     }
@@ -288,7 +288,7 @@ impl Workers {
         let running = self.running.remove(&worker)?;
         self.by_pid.remove(&running.pid);
         self.groups.retain(|other| *other != worker);
-        self.ports.leave(worker);
+        self.ports.remove_worker(worker);
         running.tasks.iter().for_each(JoinHandle::abort);
         let _ = running.signal_group(Signal::KILL);
         Some(running.pid)
