@@ -9,11 +9,12 @@ const left = options.replace(`--require=${__filename}`, '').trim();
 if (left) process.env.NODE_OPTIONS = left;
 else delete process.env.NODE_OPTIONS;
 
-// How long an HTTP/2 client has for its answer to a PING before the session is closed without it.
+// The time in milliseconds that an HTTP/2 client has for its answers to PINGs before the session is closed without them.
 const PING_TIMEOUT = 800;
-// How often a worker that drains looks for open connections.
+// The time in milliseconds between two checks for open connections.
 const CHECK_INTERVAL = 20;
-// How long the process stays alive after it has sent itself the stop signal, whose handler runs in a later turn.
+// The time in milliseconds for which the process stays alive after it has sent itself the stop signal: the handler runs in a
+// later turn of the event loop.
 const SIGNAL_TIME = 50;
 // The signals by which process managers stop an app.
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'];
@@ -254,28 +255,31 @@ const dismissed = new WeakSet();
 // The writes of HTTP/2 streams that wait for their client's answer to a PING, by session.
 const held = new Map();
 
-// Closes an HTTP/2 session without a stream being refused. Its responses are held back until the client has answered a PING:
-// by then the client has sent all of its requests, and no response makes it send another. So the GOAWAY that follows crosses
-// no request on its way. Over plain TCP a GOAWAY that refuses no stream comes first, and the real one after another PING.
-// Node has no call for that frame (its goaway() refuses streams whatever id is given), and a frame of our own cannot be
-// written into a TLS connection that Node may be writing to. Returns when the session's GOAWAY is sent.
+// Closes an HTTP/2 session without a stream being refused. Its responses are held back until the client has answered two
+// PINGs: a client may answer the first before it sends the requests that the last responses led to, but has sent them when
+// it answers the second, and then no response makes it send another. So the GOAWAY that follows crosses no request on its
+// way. Over plain TCP a GOAWAY that refuses no stream comes first, and the real one after another PING. Node has no call for
+// that frame (its goaway() refuses new streams whatever id is given), and a frame from here cannot be written into a TLS
+// connection, which Node may be writing to. Returns when the session's GOAWAY is sent.
 async function sayGoodbye(session) {
   if (!session || session.closed || session.destroyed || dismissed.has(session)) return;
   dismissed.add(session);
   holdWrites();
   held.set(session, []);
-  await ping(session);
+  const deadline = Date.now() + PING_TIMEOUT;
+  await ping(session, deadline);
+  await ping(session, deadline);
   if (sendShutdownNotice(session)) {
     release(session);
-    await ping(session);
+    await ping(session, deadline);
   }
   if (!session.destroyed) session.close();
   release(session);
 }
 
-function ping(session) {
+function ping(session, deadline) {
   return new Promise((done) => {
-    const timer = setTimeout(done, PING_TIMEOUT);
+    const timer = setTimeout(done, deadline - Date.now());
     const answered = () => (clearTimeout(timer), done());
     try {
       if (!session.ping(answered)) done();
