@@ -47,6 +47,11 @@ fn node_24() {
     serves_reloads_and_stops("node24");
 }
 
+#[test]
+fn node_26() {
+    serves_reloads_and_stops("node26");
+}
+
 fn serves_reloads_and_stops(runtime_name: &str) {
     let Some(node) = runtime(runtime_name) else { return };
     let port = free_port();
@@ -581,7 +586,7 @@ fn a_stop_sends_clients_away_from_an_app_that_tells_them_to_stay() {
 
 #[test]
 fn a_stop_answers_every_request_that_a_client_has_sent_already() {
-    for version in ["node18", "node20", "node22", "node24"] {
+    for version in ["node18", "node20", "node22", "node24", "node26"] {
         let Some(node) = runtime(version) else { return };
         let port = free_port();
         let rig = node_app(1, &[], &node, "app.js", port).start();

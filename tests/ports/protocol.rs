@@ -203,6 +203,20 @@ fn a_stop_begins_with_disconnect_and_the_channels_end_is_waited_for() {
 }
 
 #[test]
+fn a_server_gets_no_answer_from_when_its_worker_is_asked_to_stop() {
+    let (rig, [mut worker]) = lent(&[]);
+    worker.serve(free_port());
+    all_listen(&rig, 1);
+    rig.signal("TERM");
+    assert_eq!(worker.message().0["act"], "disconnect");
+    worker.act("queryServer", json!({ "address": null, "port": free_port(), "addressType": 4, "index": 0 }));
+    let seq = worker.act("exitedAfterDisconnect", json!({}));
+    assert_eq!(worker.message().0["ack"], seq, "the next answer is to what came after it");
+    drop(worker);
+    assert_eq!(rig.wait(), 0);
+}
+
+#[test]
 fn a_worker_that_says_it_leaves_is_answered() {
     let (rig, [mut worker]) = lent(&[]);
     worker.serve(free_port());

@@ -37,7 +37,7 @@ fn accepted(port: u16, clients: usize, least: usize) -> usize {
 
 #[test]
 fn what_waits_for_a_worker_that_does_not_run_is_answered_by_others() {
-    for version in ["node18", "node20", "node22", "node24"] {
+    for version in ["node18", "node20", "node22", "node24", "node26"] {
         let Some(node) = runtime(version) else { return };
         let port = free_port();
         let rig = node_app(3, &[], &node, "app.js", port).start();
