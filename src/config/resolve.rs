@@ -141,7 +141,8 @@ fn resolve_app(
     reader.resolved("instances", instances.count.to_string(), instances.why.clone());
     let name = settings.name.as_ref().map_or_else(|| name_of(&command), |name| name.0.clone());
     reader.resolved("name", name.clone(), settings.name.is_none().then(|| "from the command".into()));
-    let sharing = Sharing::of(&command, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
+    let sharing =
+        Sharing::of(&command, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
     if let Some(why) = contradiction(&settings.ready, settings.share_ports, settings.listen.len())
         && let (Some(setting), Some(given)) = (by_flag("ready"), spec.ready.first())
     {

@@ -107,7 +107,7 @@ impl Hub {
         let Hub { workers, listeners, now, .. } = self;
         let Some(worker) = workers.get_mut(&worker).filter(|worker| worker.channel.is_some()) else { return };
         let mut waiting = Vec::new();
-        for Server { listener: id, key, delivery } in &mut worker.servers {
+        for Server { listener: id, key, delivery, .. } in &mut worker.servers {
             let queued = if let Delivery::Queue(queue) = delivery { queue.take_back() } else { Vec::new() };
             let unclaimed = listeners.get_mut(id).filter(|listener| listener.candidates.is_empty());
             let unclaimed = unclaimed.map(|listener| std::mem::take(&mut listener.waiting)).unwrap_or_default();

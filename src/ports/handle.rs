@@ -17,11 +17,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 /// The pause before the kernel is asked again for the hub's thread, when it had no room for one.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The maximum number of a worker's addresses that the event loop has not read yet.
+const MAX_UNREAD_ADDRESSES: usize = 64;
 
 /// The event loop's handle of the hub.
 #[derive(Clone)]
@@ -69,10 +72,10 @@ pub struct WorkerEndpoints {
     pub broker: Option<OsString>,
 }
 
-/// What a worker reports through its ports, each at most once.
+/// The reports of a worker through its ports.
 pub struct WorkerPorts {
-    /// It listens.
-    pub listens: oneshot::Receiver<()>,
+    /// The addresses where it listens, in the order in which it began to; not all of them if they are many.
+    pub listens: mpsc::Receiver<String>,
     /// It has sent `'ready'`.
     pub says_ready: oneshot::Receiver<()>,
     /// It has sent itself the stop signal of its [`DrainRequest`].
@@ -156,7 +159,7 @@ impl Ports {
 
     /// Adds a worker that runs as that process.
     pub fn add_worker(&self, mut endpoints: WorkerEndpoints, process: Identity) -> WorkerPorts {
-        let ((listening, listens), (ready, says_ready)) = (oneshot::channel(), oneshot::channel());
+        let ((listening, listens), (ready, says_ready)) = (mpsc::channel(MAX_UNREAD_ADDRESSES), oneshot::channel());
         let ((signal, signalled), (finish, finished)) = (oneshot::channel(), oneshot::channel());
         endpoints.worker.notifiers = Notifiers {
             listening: Some(listening),

@@ -23,7 +23,11 @@ impl Hub {
                 self.answer_query(id, *query);
             }
             WorkerMessage::Listening => {
-                worker.notifiers.on_listening();
+                for server in worker.servers.iter_mut().filter(|server| !server.is_reported) {
+                    let Some(listener) = self.listeners.get(&server.listener) else { continue };
+                    worker.notifiers.on_listening(listener.address.clone());
+                    server.is_reported = true;
+                }
                 let app = worker.slot.app;
                 self.update_candidates(app);
                 self.publish_addresses(id);
@@ -100,13 +104,13 @@ impl Hub {
         let message = Line::server(seq, ack, &key, &listener.data, sockname);
         let app = worker.slot.app;
         if by_message {
-            worker.servers.push(Server { listener: id, key, delivery });
+            worker.servers.push(Server { listener: id, key, delivery, is_reported: false });
             worker.send(Line::plain(message), None);
         } else {
             match listener.socket_of(worker.slot.index) {
                 Ok(socket) => {
                     let kind = if listener.kind == Kind::Datagrams { "dgram.Native" } else { "net.Native" };
-                    worker.servers.push(Server { listener: id, key, delivery });
+                    worker.servers.push(Server { listener: id, key, delivery, is_reported: false });
                     worker.record_sent(SentDescriptor::Server { query: ack, listener: id });
                     worker.send(Line::with_handle(kind, message), Some(socket));
                 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// The maximum number of descriptors on their way to a worker.
 const MAX_UNCONFIRMED: usize = 2048;
@@ -54,6 +54,8 @@ pub(super) struct Server {
     /// Its name on the worker's channel.
     pub(super) key: String,
     pub(super) delivery: Delivery,
+    /// The event loop knows that the worker listens there.
+    pub(super) is_reported: bool,
 }
 
 /// A connection on its way to a worker. rinit keeps its copy until the worker has answered: only then does the worker begin
@@ -90,8 +92,8 @@ pub(super) enum SentDescriptor {
 /// Tells the event loop of a worker's progress, of each step once.
 #[derive(Default)]
 pub struct Notifiers {
-    /// It listens.
-    pub(super) listening: Option<oneshot::Sender<()>>,
+    /// It listens at an address.
+    pub(super) listening: Option<mpsc::Sender<String>>,
     /// It has sent `'ready'`.
     pub(super) ready: Option<oneshot::Sender<()>>,
     /// It has sent itself the stop signal.
@@ -240,8 +242,9 @@ impl PortWorker {
 }
 
 impl Notifiers {
-    pub(super) fn on_listening(&mut self) {
-        notify(&mut self.listening);
+    /// The event loop is told of a bounded number of addresses; more say nothing new.
+    pub(super) fn on_listening(&mut self, address: String) {
+        let _ = self.listening.as_ref().map(|listening| listening.try_send(address));
     }
 
     pub(super) fn on_ready(&mut self) {

@@ -99,7 +99,10 @@ impl Workers {
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
         let (channel, way) = ready::open(&launch.app.ready).map_err(no_room)?;
         let name = format!("{}-{}", launch.app.name, slot.index);
-        let ends = self.ports.open(worker, slot, name, launch.app.sharing, launch.injected.library.is_some()).map_err(no_room)?;
+        let ends = self
+            .ports
+            .open(worker, slot, name, launch.app.sharing, launch.injected.library.is_some())
+            .map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
         let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();

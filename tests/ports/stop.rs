@@ -175,6 +175,17 @@ fn the_signal_comes_at_half_the_stop_timeout_while_a_connection_is_open() {
 }
 
 #[test]
+fn a_handler_that_takes_long_gets_no_second_signal() {
+    let Some(node) = node() else { return };
+    let (port, settings) = (free_port(), ["--stop-timeout", "6s"]);
+    let rig = node_app(1, &settings, &node, "handles.js", port).env("KIND", "slowly").start();
+    all_listen(&rig, 1);
+    stop(&rig);
+    let out = rig.output();
+    assert_eq!((out.count("got SIGTERM"), out.count("cleanup")), (1, 1), "{:#?} {:#?}", out.stdout, out.stderr);
+}
+
+#[test]
 fn an_app_that_handles_another_signal_is_told_of_once_with_the_setting_for_it() {
     let Some(node) = node() else { return };
     let port = free_port();

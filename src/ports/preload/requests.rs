@@ -77,8 +77,8 @@ impl Hub {
     fn on_library_listening(&mut self, id: WorkerId, address: String) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let app = worker.slot.app;
-        worker.notifiers.on_listening();
         if !worker.library_addresses.contains(&address) {
+            worker.notifiers.on_listening(address.clone());
             worker.library_addresses.push(address.clone());
         }
         if let Some(how) = self.apps.get(&app).map(|app| app.balance.by_preload()) {

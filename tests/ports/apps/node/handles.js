@@ -44,6 +44,11 @@ const kinds = {
     server();
     process.on(signal, () => setTimeout(exit, 700));
   },
+  slowly() {
+    server();
+    process.on(signal, () => console.log('got', signal));
+    process.once(signal, () => setTimeout(exit, 5500));
+  },
   express() {
     const app = require('express')();
     app.get('/{*path}', (request, response) => answer(request, response));
