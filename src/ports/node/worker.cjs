@@ -64,8 +64,9 @@ function letTheScriptEnd() {
     // A server with a limit refuses connections, which are then another worker's.
     if (server.maxConnections) options.limited = true;
     return _getServer.call(this, server, options, (...answer) => {
+      if (isStream && !listening.delete(server)) return;
       channel.unrefCounted();
-      if (!isStream || listening.delete(server)) return done(...answer);
+      return done(...answer);
     });
   };
 }
@@ -129,6 +130,7 @@ function stopAccepting() {
   }
   for (const [server, done] of listening) {
     listening.delete(server);
+    channel.unrefCounted();
     done(0, standIn());
   }
 }

@@ -6,7 +6,8 @@ const { answer } = require('./answer.js');
 
 if (process.env.HANDLES) process.on('SIGTERM', () => server.close((error) => console.log('closed', error ? error.code : 'well')));
 console.log('loading');
-while (!fs.existsSync(process.env.GATE));
+const pause = new Int32Array(new SharedArrayBuffer(4));
+while (!fs.existsSync(process.env.GATE)) Atomics.wait(pause, 0, 0, 10);
 const server = require('node:http').createServer(answer).listen(Number(process.env.PORT));
 const until = Date.now() + 300;
 while (Date.now() < until);
