@@ -1,6 +1,7 @@
-//! Makes the library that rinit carries for its workers (`src/ports/preload/library.rs` and its modules), for the same
-//! machine as rinit itself and with nothing but what rinit's own build needs: the compiler, `core` and the linker. And
-//! takes the spaces out of the API's description, which people read in the source and programs in the binary.
+//! Builds the preloaded library (`src/ports/preload/library.rs` and its modules), and minifies the API's description.
+//!
+//! The library is built for the same machine as rinit itself, and needs no more than rinit's own build: the compiler, `core`
+//! and the linker.
 
 use std::env;
 use std::fs;
@@ -9,21 +10,22 @@ use std::process::{Command, ExitCode};
 
 const SOURCE: &str = "src/ports/preload/library.rs";
 const MODULES: &str = "src/ports/preload/library";
+const PROTOCOL: &str = "src/ports/preload/protocol.rs";
 const DESCRIPTION: &str = "src/control/openapi.json";
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=build.rs");
-    match library().and_then(|()| description()) {
+    match build_library().and_then(|()| minify_description()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(words) => {
-            eprintln!("cannot build what rinit carries: {words}");
+            eprintln!("cannot build the files that rinit contains: {words}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// JSON without the spaces between its parts.
-fn description() -> Result<(), String> {
+/// Removes the spaces between the parts of the JSON text.
+fn minify_description() -> Result<(), String> {
     println!("cargo:rerun-if-changed={DESCRIPTION}");
     let text = fs::read_to_string(DESCRIPTION).unwrap_or_default();
     let (mut dense, mut in_string, mut escaped) = (String::new(), false, false);
@@ -37,33 +39,34 @@ fn description() -> Result<(), String> {
     fs::write(Path::new(&variable("OUT_DIR")?).join("openapi.json"), dense).map_err(|error| error.to_string())
 }
 
-fn library() -> Result<(), String> {
+fn build_library() -> Result<(), String> {
     let output = Path::new(&variable("OUT_DIR")?).join("preload.so");
-    let known = ["x86_64", "aarch64"].contains(&variable("CARGO_CFG_TARGET_ARCH")?.as_str())
+    let is_supported = ["x86_64", "aarch64"].contains(&variable("CARGO_CFG_TARGET_ARCH")?.as_str())
         && variable("CARGO_CFG_TARGET_OS")? == "linux"
         && variable("CARGO_CFG_TARGET_POINTER_WIDTH")? == "64";
-    let is_there = Path::new(SOURCE).exists();
-    if !is_there {
-        // A build of the dependencies alone. A file that is never there makes Cargo look again the next time, whatever
-        // the times of the files are then.
+    let has_source = Path::new(SOURCE).exists();
+    if !has_source {
+        // This is a build of the dependencies alone. A file that never exists makes Cargo run this again the next time,
+        // whatever the times of the files are then.
         println!("cargo:rerun-if-changed={SOURCE}.missing");
     }
-    if !is_there || !known {
+    if !has_source || !is_supported {
         return fs::write(&output, "").map_err(|error| error.to_string());
     }
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-changed={MODULES}");
+    println!("cargo:rerun-if-changed={PROTOCOL}");
     let mut rustc = Command::new(variable("RUSTC")?);
     rustc.args(["--edition=2024", "--crate-name=preload", "--crate-type=cdylib", "--target", &variable("TARGET")?]);
     rustc.args(["-Copt-level=z", "-Cpanic=abort", "-Ccodegen-units=1", "-Cstrip=symbols"]);
-    // A thread that is cancelled while it waits in here is unwound (`pthread_cancel(3)`).
+    // A thread that is cancelled while it waits in the library is unwound (`pthread_cancel(3)`).
     rustc.arg("-Cforce-unwind-tables=yes");
-    // For musl too a library that the program's own loader takes.
+    // Also for musl, a library that the program's own loader accepts.
     rustc.args(["-Crelocation-model=pic", "-Ctarget-feature=-crt-static"]);
-    // Loaded into every worker: no page of its own for each kind of section, none that is protected after loading.
+    // Every worker loads it: sections share pages, and none is protected after loading.
     rustc.args(["-Crelro-level=off"]);
     let linker = linker()?;
-    // A C compiler passes on what is for the linker, and is to add nothing of its own.
+    // A C compiler passes options on to the linker, and must add none of its own.
     let bare = linker.as_deref().is_some_and(is_bare);
     let prefix = if bare { "" } else { "-Wl," };
     let options = ["--gc-sections", "--hash-style=both", "--build-id=none", "-znow", "-znoseparate-code"];
@@ -83,19 +86,19 @@ fn library() -> Result<(), String> {
     Ok(())
 }
 
-/// What rinit itself is linked with, if that is not rustc's own choice.
+/// The linker of rinit itself, if it is not rustc's default.
 fn linker() -> Result<Option<String>, String> {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    // Of two that are given rustc takes the last.
+    // rustc takes the last one that is given.
     let flag = flags.rsplit('\x1f').find_map(|flag| flag.strip_prefix("-C").unwrap_or(flag).strip_prefix("linker="));
     let named = flag.map(String::from).or(env::var("RUSTC_LINKER").ok());
-    // rustc's choice would be `cc`, which links for the machine that it runs on. `cargo check` needs no linker, and is
-    // not to need one because of this library: rustc brings one along.
+    // rustc's default is `cc`, which links for the machine that it runs on. `cargo check` needs no linker, and must not need
+    // one because of this library: rustc contains one.
     let is_foreign = variable("HOST")?.split('-').next() != Some(variable("CARGO_CFG_TARGET_ARCH")?.as_str());
     Ok(named.or(is_foreign.then(|| "rust-lld".into())))
 }
 
-/// Whether it is a linker and not a compiler that calls one, as rustc too tells it by the name: `rust-lld`, `ld.lld`,
+/// True if it is a linker and not a compiler that calls one. rustc too decides that by the name: `rust-lld`, `ld.lld`,
 /// `aarch64-linux-gnu-ld`.
 fn is_bare(linker: &str) -> bool {
     let name = Path::new(linker).file_stem().and_then(|name| name.to_str());

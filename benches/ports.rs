@@ -1,14 +1,14 @@
-//! The ways in which N Node processes share a port, side by side, in one run: `cargo bench --bench ports`.
+//! Compares the mechanisms by which N Node processes share a port, in one run: `cargo bench --bench ports`.
 //!
-//! `-- quick` takes a minute or two and says less; `-- crash reload` are two of the measurements alone. pm2 is measured
-//! where it is found on `PATH`. All load is bounded and stays on 127.0.0.1; every way is measured in turn, so that a
-//! drift of the machine's speed meets all. `ok` and `MISSED` hold a figure of rinit's against its bar.
+//! `-- quick` takes a minute or two and measures less; `-- crash reload` runs two of the measurements alone. pm2 is
+//! measured where it is on `PATH`. All load is bounded and stays on 127.0.0.1. The variants are measured in turn, so that a
+//! drift of the machine's speed affects all. `ok` and `MISSED` compare a figure of rinit with its target.
 
 mod common;
 #[path = "ports/load.rs"]
 mod load;
-#[path = "ports/ways.rs"]
-mod ways;
+#[path = "ports/variants.rs"]
+mod variants;
 
 use common::median;
 use load::{Kind, Load, Outcome};
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use ways::{Fleet, Plan, REFERENCE, WAYS, Way, signal};
+use variants::{Fleet, Plan, REFERENCE, VARIANTS, Variant, signal};
 
 type Measurement = (&'static str, fn(&mut Bench));
 
@@ -54,7 +54,7 @@ fn main() {
         absent: BTreeMap::new(),
         columns: Vec::new(),
     };
-    println!("rinit: {}", ways::binary().display());
+    println!("rinit: {}", variants::binary().display());
     for (_, measure) in MEASUREMENTS.iter().filter(|(name, _)| chosen(name)) {
         measure(&mut bench);
     }
@@ -67,14 +67,14 @@ struct Bench {
     /// No round begins after this.
     end: Instant,
     folder: PathBuf,
-    /// The ways that cannot be measured here, and why.
+    /// The variants that cannot be measured here, with the reason.
     absent: BTreeMap<&'static str, String>,
-    /// Of the table at the end: a title and a cell for each way.
+    /// The rows of the table at the end: a title and a cell for each variant.
     columns: Vec<(String, BTreeMap<&'static str, String>)>,
 }
 
 impl Bench {
-    /// Connections that live, and connections for one request each.
+    /// Measures keep-alive connections, and connections for one request each.
     fn speed(&mut self) {
         let time = Duration::from_millis(if self.quick { 400 } else { 1000 });
         let mut fleets = self.start(PLAN, |_| true);
@@ -89,17 +89,18 @@ impl Bench {
         });
         stop(fleets);
         for (at, what, bar) in [(0, "keep-alive", 1.0), (1, "new connections", 1.5)] {
-            let reference = outcomes.iter().find(|(way, _)| way.name == REFERENCE).map_or(&[][..], |(_, found)| found);
-            let rows = outcomes.iter().map(|(way, found)| {
+            let reference =
+                outcomes.iter().find(|(variant, _)| variant.name == REFERENCE).map_or(&[][..], |(_, found)| found);
+            let rows = outcomes.iter().map(|(variant, found)| {
                 let mut ratios: Vec<f64> =
                     found.iter().zip(reference).map(|(own, other)| own[at].rate() / other[at].rate()).collect();
                 let ratio = if ratios.is_empty() { f64::NAN } else { median(&mut ratios) };
-                let of = |figure: fn(&Outcome) -> f64| median_of(&outcomes, *way, |outcome| figure(&outcome[at]));
+                let of = |figure: fn(&Outcome) -> f64| median_of(&outcomes, *variant, |outcome| figure(&outcome[at]));
                 let (rate, middle, tail) =
                     (of(Outcome::rate), of(|outcome| outcome.percentile(50)), of(|outcome| outcome.percentile(99)));
                 let cell = format!("{rate:.0} · {ratio:.2}× · {middle:.1}/{tail:.1}");
                 let line = format!("{rate:8.0}  {ratio:.2} x Node cluster  p50 {middle:5.2}  p99 {tail:5.2} ms");
-                Row { way: *way, line, cell, good: Some(ratio >= bar) }
+                Row { variant: *variant, line, cell, good: Some(ratio >= bar) }
             });
             let rows = rows.collect();
             self.print(
@@ -113,10 +114,10 @@ impl Bench {
         }
     }
 
-    /// Connections that live over 4 workers, and one of 4 workers at a time blocked for 500 ms.
+    /// Measures keep-alive connections over 4 workers, and one of 4 workers at a time blocked for 500 ms.
     fn blocked(&mut self) {
         let rounds = if self.quick { 1 } else { 3 };
-        let mut fleets = self.start(Plan { workers: 4, ..PLAN }, Way::shares);
+        let mut fleets = self.start(Plan { workers: 4, ..PLAN }, Variant::shares);
         for fleet in &fleets {
             load(fleet, Kind::New).run_for(Duration::from_millis(300));
         }
@@ -125,9 +126,9 @@ impl Bench {
             let busiest = outcome.connections.iter().max().map_or(f64::NAN, |most| f64::from(*most));
             busiest / (CLIENTS as f64 / 4.0)
         });
-        let rows = each(&spread, |share| *share).into_iter().map(|(way, share)| {
+        let rows = each(&spread, |share| *share).into_iter().map(|(variant, share)| {
             let cell = format!("{share:.2}");
-            Row { way, line: format!("{share:8.2}"), cell, good: Some(share <= 1.1) }
+            Row { variant, line: format!("{share:8.2}"), cell, good: Some(share <= 1.1) }
         });
         self.print(
             "64 keep-alive connections over 4 workers (busiest / fair share, median, in turn; bar 1.1)",
@@ -159,16 +160,17 @@ impl Bench {
         stop(fleets);
         for (at, what) in [(0, "new connections"), (1, "keep-alive")] {
             let limit = Duration::from_millis(100);
-            let reference = outcomes.iter().find(|(way, _)| way.name == REFERENCE).map(|(way, _)| *way);
-            let reference = reference.map_or(f64::NAN, |way| median_of(&outcomes, way, |o| o[at].percentile(99)));
-            let rows = each(&outcomes, |outcome| outcome[at].slower_than(limit)).into_iter().map(|(way, slow)| {
-                let tail = median_of(&outcomes, way, |outcome| outcome[at].percentile(99));
-                let rate = median_of(&outcomes, way, |outcome| outcome[at].rate());
+            let reference = outcomes.iter().find(|(variant, _)| variant.name == REFERENCE).map(|(variant, _)| *variant);
+            let reference =
+                reference.map_or(f64::NAN, |variant| median_of(&outcomes, variant, |o| o[at].percentile(99)));
+            let rows = each(&outcomes, |outcome| outcome[at].slower_than(limit)).into_iter().map(|(variant, slow)| {
+                let tail = median_of(&outcomes, variant, |outcome| outcome[at].percentile(99));
+                let rate = median_of(&outcomes, variant, |outcome| outcome[at].rate());
                 let cell = format!("{slow:.2} % · {tail:.1}");
                 let ratio = tail / reference;
                 let line =
                     format!("{slow:7.2} %  p99 {tail:6.1} ms, {ratio:.2} x Node cluster  ({rate:.0} requests/s)");
-                Row { way, line, cell, good: Some(slow < 1.0) }
+                Row { variant, line, cell, good: Some(slow < 1.0) }
             });
             self.print(
                 &format!(
@@ -180,12 +182,12 @@ impl Bench {
         }
     }
 
-    /// One of two workers is killed and comes back after 3 s. What it held is known but for one connection, which it may
-    /// have been accepting just then.
+    /// Measures a kill of one of two workers, which comes back after 3 s. The connections that it held are known, except for
+    /// one that it may have been accepting.
     fn crash(&mut self) {
         let backoff = Duration::from_secs(3);
         let plan = Plan { backoff: Some(backoff), held: true, min_uptime: "60s", ..PLAN };
-        let mut fleets = self.start(plan, Way::shares);
+        let mut fleets = self.start(plan, Variant::shares);
         let (before, after) = if self.quick { (200, 2200) } else { (500, 2800) };
         let kills = if self.quick { 1 } else { 3 };
         let outcomes = self.rounds(&mut fleets, kills, |fleet| {
@@ -204,15 +206,15 @@ impl Bench {
             (outcome, worker.map_or(0, |worker| fleet.held(worker)))
         });
         stop(fleets);
-        let lost = |way: Way| {
-            let of = outcomes.iter().filter(|(other, _)| *other == way).flat_map(|(_, outcomes)| outcomes);
+        let lost = |variant: Variant| {
+            let of = outcomes.iter().filter(|(other, _)| *other == variant).flat_map(|(_, outcomes)| outcomes);
             of.fold((0, 0, 0), |sum, (outcome, held)| (sum.0 + outcome.broken, sum.1 + held, sum.2 + outcome.timed_out))
         };
-        let rows = outcomes.iter().map(|(way, _)| {
-            let (broken, held, late) = lost(*way);
+        let rows = outcomes.iter().map(|(variant, _)| {
+            let (broken, held, late) = lost(*variant);
             let cell = format!("{broken} ({held} held) / {late}");
             let line = format!("{broken:5} of which it held {held:3}, {late:5} timed out");
-            Row { way: *way, line, cell, good: Some(broken <= held + kills as u64 && late == 0) }
+            Row { variant: *variant, line, cell, good: Some(broken <= held + kills as u64 && late == 0) }
         });
         let title = format!(
             "one of 2 workers killed and back after 3 s, new connections (read errors, 2 s time-outs, sum of {kills}; \
@@ -221,10 +223,10 @@ impl Bench {
         self.print(&title, &format!("{kills} crashes: read errors / time-outs"), rows.collect());
     }
 
-    /// Rolling reloads under load.
+    /// Measures rolling reloads under load.
     fn reload(&mut self) {
         let reloads = if self.quick { 1 } else { 4 };
-        let mut fleets = self.start(PLAN, Way::reloads);
+        let mut fleets = self.start(PLAN, Variant::reloads);
         let outcomes = self.rounds(&mut fleets, 1, |fleet| {
             [Kind::KeepAlive, Kind::New].map(|kind| {
                 let load = load(fleet, kind);
@@ -240,8 +242,8 @@ impl Bench {
             })
         });
         stop(fleets);
-        let rows = outcomes.iter().flat_map(|(way, rounds)| rounds.iter().map(|modes| (*way, modes))).map(
-            |(way, [(kept, first), (new, second)])| {
+        let rows = outcomes.iter().flat_map(|(variant, rounds)| rounds.iter().map(|modes| (*variant, modes))).map(
+            |(variant, [(kept, first), (new, second)])| {
                 let done = first.min(second);
                 let unfinished =
                     if *done < reloads { format!("; only {done} finished in 15 s") } else { String::new() };
@@ -251,7 +253,7 @@ impl Bench {
                 let line = format!(
                     "keep-alive {kept_lost:4} of {all_kept:7}, new connections {new_lost:4} of {all_new:7}{unfinished}"
                 );
-                Row { way, line, cell, good: Some(kept_lost + new_lost == 0 && *done == reloads) }
+                Row { variant, line, cell, good: Some(kept_lost + new_lost == 0 && *done == reloads) }
             },
         );
         let rows = rows.collect();
@@ -259,11 +261,11 @@ impl Bench {
         self.print(&title, &format!("{reloads} reloads: lost, keep-alive / new"), rows);
     }
 
-    /// From a signal to what it does, while connections arrive as fast as they can be made.
+    /// Measures the time from a signal to its effect, while connections arrive as fast as they can be made.
     fn signals(&mut self) {
         const CLIENTS: usize = 256;
         let signals = if self.quick { 10 } else { 50 };
-        let mut fleets = self.start(PLAN, Way::scales_by_signal);
+        let mut fleets = self.start(PLAN, Variant::scales_by_signal);
         let times = self.rounds(&mut fleets, 1, |fleet| {
             let load = Load { clients: CLIENTS, ..load(fleet, Kind::New) };
             let busy = AtomicBool::new(true);
@@ -294,13 +296,14 @@ impl Bench {
             })
         });
         stop(fleets);
-        let rows = times.into_iter().flat_map(|(way, rounds)| rounds.into_iter().map(move |round| (way, round)));
-        let rows = rows.map(|(way, (mut times, rate))| {
+        let rows =
+            times.into_iter().flat_map(|(variant, rounds)| rounds.into_iter().map(move |round| (variant, round)));
+        let rows = rows.map(|(variant, (mut times, rate))| {
             let worst = times.iter().copied().fold(0.0, f64::max);
             let middle = median(&mut times);
             let cell = format!("{middle:.1} / {worst:.1}");
             let line = format!("{middle:7.2}  max {worst:7.2}  ({rate:.0} connections/s)");
-            Row { way, line, cell, good: Some(worst < 50.0) }
+            Row { variant, line, cell, good: Some(worst < 50.0) }
         });
         let rows = rows.collect();
         let title = format!(
@@ -309,10 +312,10 @@ impl Bench {
         self.print(&title, "signal to reaction, ms: median / max", rows);
     }
 
-    /// What the primary holds while no worker takes anything.
+    /// Measures the primary's memory and descriptors while no worker accepts.
     fn stuck(&mut self) {
         const CLIENTS: usize = 2000;
-        let mut fleets = self.start(PLAN, Way::shares);
+        let mut fleets = self.start(PLAN, Variant::shares);
         let figures = self.rounds(&mut fleets, 1, |fleet| {
             let workers = fleet.workers();
             let rest = weight(fleet.primary());
@@ -328,13 +331,13 @@ impl Bench {
             (rest, full, outcome)
         });
         stop(fleets);
-        let rows = figures.iter().flat_map(|(way, rounds)| rounds.iter().map(|round| (*way, round))).map(
-            |(way, (rest, full, outcome))| {
+        let rows = figures.iter().flat_map(|(variant, rounds)| rounds.iter().map(|round| (*variant, round))).map(
+            |(variant, (rest, full, outcome))| {
                 let ((rss, fds), (more_rss, more_fds), lost) = (rest, full, outcome.lost());
                 let cell = format!("{rss} → {more_rss} kB, {fds} → {more_fds} descriptors, {lost} lost");
                 let line =
                     format!("VmRSS {rss:6} -> {more_rss:6} kB, descriptors {fds:3} -> {more_fds:4}, lost {lost}");
-                Row { way, line, cell, good: None }
+                Row { variant, line, cell, good: None }
             },
         );
         let rows = rows.collect();
@@ -342,41 +345,41 @@ impl Bench {
         self.print(&title, "both workers stuck, 2000 connections: the primary", rows);
     }
 
-    /// Every way of this sort that can be started here.
-    fn start(&mut self, plan: Plan, sort: impl Fn(Way) -> bool) -> Vec<Fleet> {
-        let ways = WAYS.into_iter().filter(|way| sort(*way) && !self.absent.contains_key(way.name));
-        let ways: Vec<Way> = ways.collect();
+    /// Every variant of this sort that can be started here.
+    fn start(&mut self, plan: Plan, sort: impl Fn(Variant) -> bool) -> Vec<Fleet> {
+        let variants = VARIANTS.into_iter().filter(|variant| sort(*variant) && !self.absent.contains_key(variant.name));
+        let variants: Vec<Variant> = variants.collect();
         let folder = |at: usize| self.folder.join(at.to_string());
         let fleets: Vec<_> = thread::scope(|scope| {
-            let start = |(at, way): (usize, &Way)| {
-                let (way, folder) = (*way, folder(at));
-                let plan = Plan { workers: if way.shares() { plan.workers } else { 1 }, ..plan };
-                scope.spawn(move || Fleet::start(way, plan, folder))
+            let start = |(at, variant): (usize, &Variant)| {
+                let (variant, folder) = (*variant, folder(at));
+                let plan = Plan { workers: if variant.shares() { plan.workers } else { 1 }, ..plan };
+                scope.spawn(move || Fleet::start(variant, plan, folder))
             };
-            let threads: Vec<_> = ways.iter().enumerate().map(start).collect();
+            let threads: Vec<_> = variants.iter().enumerate().map(start).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let mut running = Vec::new();
-        for (way, fleet) in ways.into_iter().zip(fleets) {
+        for (variant, fleet) in variants.into_iter().zip(fleets) {
             match fleet {
                 Ok(fleet) => running.push(fleet),
                 Err(fault) => {
-                    println!("{} is not measured: {fault}", way.name);
-                    self.absent.insert(way.name, fault);
+                    println!("{} is not measured: {fault}", variant.name);
+                    self.absent.insert(variant.name, fault);
                 }
             }
         }
         running
     }
 
-    /// Each fleet in turn, again and again while there is time.
+    /// Runs each fleet in turn while there is time.
     fn rounds<T>(
         &self,
         fleets: &mut [Fleet],
         rounds: usize,
         mut measure: impl FnMut(&mut Fleet) -> T,
-    ) -> Vec<(Way, Vec<T>)> {
-        let mut found: Vec<(Way, Vec<T>)> = fleets.iter().map(|fleet| (fleet.way, vec![])).collect();
+    ) -> Vec<(Variant, Vec<T>)> {
+        let mut found: Vec<(Variant, Vec<T>)> = fleets.iter().map(|fleet| (fleet.variant, vec![])).collect();
         let (mut turns, mut disturbed) = (0, 0);
         for round in 0..rounds {
             if round > 0 && Instant::now() > self.end {
@@ -398,32 +401,32 @@ impl Bench {
     fn print(&mut self, title: &str, column: &str, rows: Vec<Row>) {
         println!("\n{title}");
         let mut cells = BTreeMap::new();
-        for Row { way, line, cell, good } in rows {
-            let mark = match good.filter(|_| way.is_rinit()) {
+        for Row { variant, line, cell, good } in rows {
+            let mark = match good.filter(|_| variant.is_rinit()) {
                 Some(true) => "  ok",
                 Some(false) => "  MISSED",
                 None => "",
             };
-            println!("  {:18} {line}{mark}", way.name);
-            cells.insert(way.name, cell);
+            println!("  {:18} {line}{mark}", variant.name);
+            cells.insert(variant.name, cell);
         }
         self.columns.push((column.into(), cells));
     }
 
     /// One table of everything, for docs/shared-ports.md.
     fn summary(&self) {
-        let has_cell = |way: &Way| self.columns.iter().any(|(_, cells)| cells.contains_key(way.name));
-        let ways: Vec<Way> = WAYS.into_iter().filter(has_cell).collect();
-        println!("\n| | {} |", ways.iter().map(|way| way.name).collect::<Vec<_>>().join(" | "));
-        println!("|---|{}", "---|".repeat(ways.len()));
+        let has_cell = |variant: &Variant| self.columns.iter().any(|(_, cells)| cells.contains_key(variant.name));
+        let variants: Vec<Variant> = VARIANTS.into_iter().filter(has_cell).collect();
+        println!("\n| | {} |", variants.iter().map(|variant| variant.name).collect::<Vec<_>>().join(" | "));
+        println!("|---|{}", "---|".repeat(variants.len()));
         for (title, cells) in &self.columns {
-            let cells = ways.iter().map(|way| cells.get(way.name).map_or("–", String::as_str));
+            let cells = variants.iter().map(|variant| cells.get(variant.name).map_or("–", String::as_str));
             println!("| {title} | {} |", cells.collect::<Vec<_>>().join(" | "));
         }
     }
 }
 
-/// Side by side: some take their time.
+/// Starts them at the same time: some take long.
 fn stop(fleets: Vec<Fleet>) {
     thread::scope(|scope| {
         for fleet in fleets {
@@ -433,10 +436,10 @@ fn stop(fleets: Vec<Fleet>) {
 }
 
 struct Row {
-    way: Way,
+    variant: Variant,
     line: String,
     cell: String,
-    /// Whether it reaches its bar, where there is one.
+    /// True if it reaches its target, or has none.
     good: Option<bool>,
 }
 
@@ -444,13 +447,13 @@ fn load(fleet: &Fleet, kind: Kind) -> Load {
     Load { port: fleet.port, kind, clients: CLIENTS, patience: Duration::from_secs(2) }
 }
 
-/// The median of a figure, for each way.
-fn each<T>(outcomes: &[(Way, Vec<T>)], figure: impl Fn(&T) -> f64) -> Vec<(Way, f64)> {
-    outcomes.iter().map(|(way, _)| (*way, median_of(outcomes, *way, &figure))).collect()
+/// The median of a figure, for each variant.
+fn each<T>(outcomes: &[(Variant, Vec<T>)], figure: impl Fn(&T) -> f64) -> Vec<(Variant, f64)> {
+    outcomes.iter().map(|(variant, _)| (*variant, median_of(outcomes, *variant, &figure))).collect()
 }
 
-fn median_of<T>(outcomes: &[(Way, Vec<T>)], way: Way, figure: impl Fn(&T) -> f64) -> f64 {
-    let of = outcomes.iter().filter(|(other, _)| *other == way).flat_map(|(_, outcomes)| outcomes);
+fn median_of<T>(outcomes: &[(Variant, Vec<T>)], variant: Variant, figure: impl Fn(&T) -> f64) -> f64 {
+    let of = outcomes.iter().filter(|(other, _)| *other == variant).flat_map(|(_, outcomes)| outcomes);
     median(&mut of.map(figure).collect::<Vec<_>>())
 }
 
@@ -462,7 +465,7 @@ fn weight(pid: u32) -> (u64, usize) {
     (rss, fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count))
 }
 
-/// How much of the processors' time is in use, in percent.
+/// The share of the processors' time in use, in percent.
 fn busy() -> f64 {
     let sample = || {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A client that is not the bottleneck: one thread, one epoll, and no allocation once it runs.
+//! Sends load from one thread with one epoll instance, without allocation once it runs, so that it is not the bottleneck.
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -6,7 +6,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// What the app answers with: the number of its process, filled up to this length.
+/// The length of the app's answer: the number of its process, and padding.
 pub const BODY: usize = 8;
 
 /// After an error a client waits this long, so that a port without a listener is not hammered.
@@ -18,7 +18,7 @@ pub enum Kind {
     New,
 }
 
-/// Clients that each have one request out at any time.
+/// Clients with one request each at any time.
 #[derive(Clone, Copy)]
 pub struct Load {
     pub port: u16,
@@ -30,15 +30,15 @@ pub struct Load {
 
 #[derive(Default)]
 pub struct Outcome {
-    /// Answers while new requests were made, and how long that was.
+    /// The answers while new requests were made, and that time.
     pub answers: u64,
     pub took: Duration,
-    /// Of every answer, in microseconds, sorted.
+    /// The latency of every answer, in microseconds, sorted.
     latencies: Vec<u32>,
     /// Connections that were refused or reset, or ended before the answer.
     pub broken: u64,
     pub timed_out: u64,
-    /// How many of the connections that were open at the end each worker had.
+    /// The number of connections that each worker had open at the end.
     pub connections: Vec<u32>,
 }
 
@@ -53,7 +53,7 @@ impl Outcome {
         self.latencies.get(at).map_or(f64::NAN, |micros| f64::from(*micros) / 1e3)
     }
 
-    /// What had no answer by then, in percent of all requests.
+    /// The share of requests without an answer by then, in percent.
     pub fn slower_than(&self, limit: Duration) -> f64 {
         let slow = self.latencies.iter().filter(|micros| u128::from(**micros) > limit.as_micros()).count() as u64;
         let all = self.latencies.len() as u64 + self.lost();
@@ -252,7 +252,7 @@ impl Run {
         client.since = Instant::now();
     }
 
-    /// Ends what waited for too long, and wakes who has rested.
+    /// Ends requests that have timed out, and resumes clients after their pause.
     fn look(&mut self, now: Instant) {
         for at in 0..self.clients.len() {
             let client = &self.clients[at];

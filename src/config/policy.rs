@@ -3,10 +3,10 @@
 use super::probe::LiveCheck;
 use super::settings::AppSettings;
 use crate::core::{DrainKind, Policy, StopPolicy};
-use crate::ports::Ways;
+use crate::ports::Sharing;
 
-/// The policy by which the core runs that many workers of an app whose workers share ports in those ways.
-pub(super) fn policy(settings: &AppSettings, instances: u32, ways: Ways) -> Policy {
+/// The policy by which the core runs that many workers of an app whose workers share ports by those mechanisms.
+pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing) -> Policy {
     Policy {
         instances,
         restart: settings.restart,
@@ -15,7 +15,7 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, ways: Ways) -> Poli
         stable_after: settings.stable_after,
         max_restarts: settings.max_restarts,
         backoff: settings.backoff,
-        readiness: settings.ready.rule(ways.cluster || ways.preload),
+        readiness: settings.ready.rule(sharing.cluster || sharing.library),
         ready_timeout: settings.ready_timeout.0,
         live_failures: if settings.live == LiveCheck::Off { 0 } else { settings.live_failures.0 },
         stop: StopPolicy {
@@ -23,7 +23,7 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, ways: Ways) -> Poli
             timeout: settings.stop_timeout,
             request: match settings.stop_message {
                 true => Some(DrainKind::Message),
-                false => ways.cluster.then_some(DrainKind::Cluster),
+                false => sharing.cluster.then_some(DrainKind::Cluster),
             },
             to_group: settings.kill_process_group,
         },

@@ -12,7 +12,7 @@ use super::value::{IncrementEnv, LogFormat};
 use crate::control::EndpointSettings;
 use crate::control::types::{Config, SettingValue};
 use crate::core::{Policy, Signal};
-use crate::ports::{Balance, ListenAddress, Share, Ways};
+use crate::ports::{Balance, ListenAddress, Share, Sharing};
 use crate::sys::user::Credentials;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -68,8 +68,8 @@ pub(crate) struct AppConfig {
     pub(crate) ready: ReadyCheck,
     /// The check by which it is learnt that they hang.
     pub(crate) live: Liveness,
-    /// The ways in which its workers share ports.
-    pub(crate) ways: Ways,
+    /// The mechanisms by which its workers share ports.
+    pub(crate) sharing: Sharing,
     /// The way in which connections reach them.
     pub(crate) balance: Balance,
     /// The sockets that its workers inherit.
@@ -161,7 +161,8 @@ fn resolve_app(
     reader.resolved("instances", instances.count.to_string(), instances.why.clone());
     let name = settings.name.as_ref().map_or_else(|| name_of(&command), |name| name.0.clone());
     reader.resolved("name", name.clone(), settings.name.is_none().then(|| "from the command".into()));
-    let ways = Ways::of(&command, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
+    let sharing =
+        Sharing::of(&command, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
     if let Some(why) = contradiction(&settings.ready, settings.share_ports, settings.listen.len())
         && let (Some(setting), Some(given)) = (by_flag("ready"), spec.ready.first())
     {
@@ -179,13 +180,13 @@ fn resolve_app(
     let mut in_force = reader.in_force;
     in_force.iter_mut().for_each(|setting| setting.app = Some(name.clone()));
     let app = AppConfig {
-        policy: policy(&settings, instances.count, ways),
+        policy: policy(&settings, instances.count, sharing),
         name,
         command,
         instances,
         ready: settings.ready,
         live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
-        ways,
+        sharing,
         balance: settings.balance,
         listen: settings.listen,
         increment_env: settings.increment_env,

@@ -57,6 +57,7 @@ impl Fleet {
             | Event::Ready(..)
             | Event::Probed(..)
             | Event::Drained(_)
+            | Event::Signalled(_)
             | Event::Exited(..)
             | Event::GroupEnded(_)
             | Event::Killed(_)

@@ -92,6 +92,10 @@ impl Fleet {
                 slot.on_drained(id, context.now);
                 Outcome::Nothing
             }),
+            Event::Signalled(id) => in_slot_of(apps, id, context, |slot, profile, _| {
+                slot.on_signalled(id, &profile.policy);
+                Outcome::Nothing
+            }),
             Event::Exited(id, exit) => {
                 in_slot_of(apps, id, context, |slot, profile, context| slot.on_exited(id, exit, profile, context))
             }

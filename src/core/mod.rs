@@ -125,6 +125,8 @@ pub enum Event {
     Probed(WorkerId, Result<(), String>),
     /// The worker has finished what it was asked to finish: its channel is closed.
     Drained(WorkerId),
+    /// The worker has sent itself the stop signal of its plan, as its program handles that.
+    Signalled(WorkerId),
     /// The worker's first process ended. [`Event::GroupEnded`] follows when no other of its group is left, unless the worker
     /// was released.
     Exited(WorkerId, Exit),

@@ -326,6 +326,13 @@ impl Slot {
         }
     }
 
+    /// The worker has sent itself the stop signal.
+    pub(super) fn on_signalled(&mut self, id: WorkerId, policy: &Policy) {
+        if let Some(worker) = self.find(id) {
+            worker.on_signalled(policy);
+        }
+    }
+
     /// The worker's group was sent SIGKILL.
     pub(super) fn on_killed(&mut self, id: WorkerId, context: &mut Context) {
         let slot = self.id;

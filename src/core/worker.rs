@@ -179,6 +179,16 @@ impl Worker {
         }
     }
 
+    /// It has sent itself the stop signal, and gets no second one: programs take that for an order to end at once. With `-g`
+    /// the rest of its group still has to get it.
+    pub(super) fn on_signalled(&mut self, policy: &Policy) {
+        if let Phase::Draining { signal_at, .. } = &mut self.phase
+            && !policy.stop.to_group
+        {
+            *signal_at = None;
+        }
+    }
+
     /// Sends the stop signal that was put off, if it is due.
     pub(super) fn signal_if_due(&mut self, policy: &Policy, context: &mut Context) -> bool {
         match &mut self.phase {

@@ -1,4 +1,4 @@
-//! Addresses in the form that the kernel knows, as an app gave them to `bind(2)`.
+//! Represents an internet address in the kernel's form, as an app gave it to `bind(2)`.
 
 use nix::libc::{AF_INET, AF_INET6};
 use std::fmt;
@@ -14,7 +14,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address that these bytes hold; `None` if they hold none of the internet's, or no port.
+    /// Reads the address in these bytes; `None` if it is no internet address, or has no port.
     pub fn read(bytes: &[u8], v6_only: bool) -> Option<Address> {
         let family = i32::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
         let fits = matches!((family, bytes.len()), (AF_INET, 16) | (AF_INET6, 28));
@@ -22,7 +22,7 @@ impl Address {
         (fits && address.port() != 0).then_some(address)
     }
 
-    /// As `bind(2)` wants it.
+    /// The bytes for `bind(2)`.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -1,11 +1,11 @@
-//! The hub's front desk: what the loop asks of the ports, without ever waiting for it.
+//! Sends the event loop's commands to the hub without waiting for it.
 
-use super::door::Door;
 use super::hub::Hub;
-use super::member::{Member, Signs};
 use super::node::Channel;
-use super::{AppPorts, Way};
-use crate::core::{SlotId, WorkerId};
+use super::preload::Broker;
+use super::worker::{Notifiers, PortWorker};
+use super::{AppPorts, Sharing};
+use crate::core::{AppId, Signal, SlotId, WorkerId};
 use crate::sys::peer::Identity;
 use crate::sys::{spawn_thread, watch};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,225 +17,246 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
-/// When the kernel has no room for the hub's thread, it is asked for again after this.
-const AGAIN: Duration = Duration::from_millis(200);
+/// The pause before the kernel is asked again for the hub's thread, when it had no room for one.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The ports, for the loop.
+/// The maximum number of a worker's addresses that the event loop has not read yet.
+const MAX_UNREAD_ADDRESSES: usize = 64;
+
+/// The event loop's handle of the hub.
 #[derive(Clone)]
 pub struct Ports {
     shared: Arc<Shared>,
 }
 
-/// What both sides see.
+/// The state that the event loop and the hub's thread share.
 pub(super) struct Shared {
-    queue: Mutex<VecDeque<Command>>,
-    /// Rings when there is something in the queue; hung up with the thread.
-    bell: OnceLock<EventFd>,
-    /// Where workers listen, for those who look.
-    places: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
-    /// The hub, as long as it has no thread: until the first worker speaks there is nothing to do for one.
-    parked: Mutex<Option<Hub>>,
+    commands: Mutex<VecDeque<Command>>,
+    /// Wakes the hub's thread when there is a command; made with the thread.
+    waker: OnceLock<EventFd>,
+    /// The addresses where workers listen.
+    addresses: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
+    /// The hub until it has a thread: before the first worker connects there is no work for one.
+    idle_hub: Mutex<Option<Hub>>,
 }
 
 pub(super) enum Command {
-    Join(Box<Member>),
+    AddWorker(Box<PortWorker>),
     Retire(WorkerId),
-    Finish(WorkerId, DrainRequest),
-    Shutdown(WorkerId, Duration),
-    Leave(WorkerId),
-    Close,
+    Drain(WorkerId, DrainRequest),
+    SendShutdown(WorkerId, Duration),
+    RemoveWorker(WorkerId),
+    Close(AppId),
 }
 
-/// How a worker is asked to finish.
+/// The terms of a graceful stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainRequest {
-    /// How long connections on which nothing goes on are left open, so that no request meets a closed one.
+    /// How long idle connections stay open, so that no request meets a closed one.
     pub idle: Duration,
-    /// An app that handles this signal gets it…
-    pub signal: crate::core::Signal,
-    /// …after this, if it has not finished.
+    /// The stop signal. An app that handles it gets it when its connections are closed.
+    pub signal: Signal,
+    /// The latest time of that signal, from now.
     pub after: Duration,
 }
 
-/// A worker's ends, to be handed to it when it is started.
+/// The ends of a worker's connections to rinit, to be passed to it at its start.
 pub struct WorkerEndpoints {
-    member: Member,
+    worker: PortWorker,
     /// Its end of Node's channel.
     pub channel: Option<OwnedFd>,
-    /// The name of its door.
-    pub door: Option<OsString>,
+    /// The name of its broker (`RINIT_PORTS`).
+    pub broker: Option<OsString>,
 }
 
-/// What the loop waits to hear; each comes at most once.
+/// The reports of a worker through its ports.
 pub struct WorkerPorts {
-    /// The worker listens.
-    pub listens: oneshot::Receiver<()>,
+    /// The addresses where it listens, in the order in which it began to; not all of them if they are many.
+    pub listens: mpsc::Receiver<String>,
     /// It has sent `'ready'`.
     pub says_ready: oneshot::Receiver<()>,
-    /// It has finished.
+    /// It has sent itself the stop signal of its [`DrainRequest`].
+    pub signalled: oneshot::Receiver<()>,
+    /// It has finished draining.
     pub finished: oneshot::Receiver<()>,
 }
 
 impl Ports {
-    /// The ports of these apps.
+    /// Makes the hub of these apps.
     ///
     /// # Errors
     /// No descriptors left.
     pub fn new(apps: Vec<AppPorts>) -> io::Result<Ports> {
         let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            bell: OnceLock::new(),
-            places: Mutex::default(),
-            parked: Mutex::default(),
+            commands: Mutex::default(),
+            waker: OnceLock::new(),
+            addresses: Mutex::default(),
+            idle_hub: Mutex::default(),
         });
         let hub = Hub::new(apps, shared.clone())?;
-        *shared.parked() = Some(hub);
+        *shared.idle_hub() = Some(hub);
         Ok(Ports { shared })
     }
 
-    /// Gives the hub its thread when a worker speaks for the first time. To be run beside the loop.
+    /// Starts the hub's thread when the first worker connects. Runs beside the event loop.
     pub async fn start_when_needed(self) {
-        let Some(events) = self.shared.parked().as_ref().map(Hub::events) else { return };
-        let spoken = match watch(events) {
-            Ok(events) => events.readable().await.map(drop),
+        let Some(poller) = self.shared.idle_hub().as_ref().map(Hub::poller) else { return };
+        let has_event = match watch(poller) {
+            Ok(poller) => poller.readable().await.map(drop),
             Err(error) => Err(error),
         };
-        if let Err(error) = spoken {
-            tracing::error!("ports are not shared: the kernel does not watch them: {error}");
+        if let Err(error) = has_event {
+            tracing::error!("ports are not shared: cannot watch the hub's epoll instance: {error}");
             return;
         }
         loop {
-            if let Err(error) = self.shared.hang_bell() {
-                tracing::warn!("no bell for the shared ports: {error}; tried again in {AGAIN:?}");
-                sleep(AGAIN).await;
+            if let Err(error) = self.shared.create_waker() {
+                tracing::warn!("cannot create an eventfd for shared ports: {error}; next try in {RETRY_INTERVAL:?}");
+                sleep(RETRY_INTERVAL).await;
                 continue;
             }
             let shared = self.shared.clone();
             let run = move || {
-                let hub = shared.parked().take();
+                let hub = shared.idle_hub().take();
                 hub.into_iter().for_each(Hub::run);
             };
             match spawn_thread("ports", run) {
                 Ok(()) => return,
-                Err(error) => tracing::warn!("no thread for the shared ports: {error}; tried again in {AGAIN:?}"),
+                Err(error) => {
+                    tracing::warn!("cannot start the thread for shared ports: {error}; next try in {RETRY_INTERVAL:?}");
+                }
             }
-            sleep(AGAIN).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 
-    /// Makes the ways by which a worker speaks.
+    /// Opens the connections by which a worker talks to rinit. `has_library`: the preloaded library could be made.
     ///
     /// # Errors
     /// No descriptors left.
-    pub fn open(&self, worker: WorkerId, slot: SlotId, name: String, way: &Way) -> nix::Result<WorkerEndpoints> {
-        let (ours, theirs) = if way.channel {
+    pub fn open(
+        &self,
+        worker: WorkerId,
+        slot: SlotId,
+        name: String,
+        sharing: Sharing,
+        has_library: bool,
+    ) -> nix::Result<WorkerEndpoints> {
+        let (ours, theirs) = if sharing.channel {
             let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
             fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             (Some(Channel::new(ours)), Some(theirs))
         } else {
             (None, None)
         };
-        let (door, door_name) = if way.preload.is_some() { Some(Door::open()?).unzip() } else { (None, None) };
-        Ok(WorkerEndpoints { member: Member::new(worker, slot, name, ours, door), channel: theirs, door: door_name })
+        let (broker, broker_name) = if has_library { Some(Broker::open()?).unzip() } else { (None, None) };
+        let worker = PortWorker::new(worker, slot, name, ours, broker);
+        Ok(WorkerEndpoints { worker, channel: theirs, broker: broker_name })
     }
 
-    /// The worker runs, as that process: it is heard from now on.
-    pub fn join(&self, mut ends: WorkerEndpoints, who: Identity) -> WorkerPorts {
-        let ((listens, one), (says_ready, two), (finished, three)) =
-            (oneshot::channel(), oneshot::channel(), oneshot::channel());
-        ends.member.signs = Signs { listens: Some(listens), says_ready: Some(says_ready), finished: Some(finished) };
-        if let Some(door) = &mut ends.member.door {
-            door.belongs_to(who);
+    /// Adds a worker that runs as that process.
+    pub fn add_worker(&self, mut endpoints: WorkerEndpoints, process: Identity) -> WorkerPorts {
+        let ((listening, listens), (ready, says_ready)) = (mpsc::channel(MAX_UNREAD_ADDRESSES), oneshot::channel());
+        let ((signal, signalled), (finish, finished)) = (oneshot::channel(), oneshot::channel());
+        endpoints.worker.notifiers = Notifiers {
+            listening: Some(listening),
+            ready: Some(ready),
+            signalled: Some(signal),
+            finished: Some(finish),
+        };
+        if let Some(broker) = &mut endpoints.worker.broker {
+            broker.set_owner(process);
         }
-        if ends.member.door.is_some() || ends.member.channel.is_some() {
-            self.give(Command::Join(Box::new(ends.member)));
+        if endpoints.worker.broker.is_some() || endpoints.worker.channel.is_some() {
+            self.send(Command::AddWorker(Box::new(endpoints.worker)));
         }
-        WorkerPorts { listens: one, says_ready: two, finished: three }
+        WorkerPorts { listens, says_ready, signalled, finished }
     }
 
-    /// Where a worker listens.
-    pub fn places_of(&self, worker: WorkerId) -> Vec<String> {
-        self.shared.places().get(&worker).map(|(_, places)| places.clone()).unwrap_or_default()
+    /// The addresses where a worker listens.
+    pub fn addresses_of(&self, worker: WorkerId) -> Vec<String> {
+        self.shared.addresses().get(&worker).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
-    /// Where the workers of these slots listen.
-    pub fn places(&self, of: impl Fn(&SlotId) -> bool) -> Vec<String> {
-        self.shared.places().values().filter(|(slot, _)| of(slot)).flat_map(|(_, places)| places.clone()).collect()
+    /// The addresses where the workers of these slots listen.
+    pub fn addresses(&self, of: impl Fn(&SlotId) -> bool) -> Vec<String> {
+        let addresses = self.shared.addresses();
+        addresses.values().filter(|(slot, _)| of(slot)).flat_map(|(_, addresses)| addresses.clone()).collect()
     }
 
-    /// The worker gets no new connections.
+    /// Stops new connections to a worker.
     pub fn retire(&self, worker: WorkerId) {
-        self.give(Command::Retire(worker));
+        self.send(Command::Retire(worker));
     }
 
-    /// Asks a Node worker to finish what is under way and to go.
-    pub fn finish(&self, worker: WorkerId, farewell: DrainRequest) {
-        self.give(Command::Finish(worker, farewell));
+    /// Asks a Node worker to answer its requests and to exit.
+    pub fn drain(&self, worker: WorkerId, request: DrainRequest) {
+        self.send(Command::Drain(worker, request));
     }
 
     /// Sends a worker the message `'shutdown'`. `idle` as for [`DrainRequest`].
-    pub fn shutdown(&self, worker: WorkerId, idle: Duration) {
-        self.give(Command::Shutdown(worker, idle));
+    pub fn send_shutdown(&self, worker: WorkerId, idle: Duration) {
+        self.send(Command::SendShutdown(worker, idle));
     }
 
-    /// The worker has ended.
-    pub fn leave(&self, worker: WorkerId) {
-        self.give(Command::Leave(worker));
+    /// Removes a worker that has ended.
+    pub fn remove_worker(&self, worker: WorkerId) {
+        self.send(Command::RemoveWorker(worker));
     }
 
-    /// The container stops: what waits is handed out, and new connections are refused.
-    pub fn close(&self) {
-        self.give(Command::Close);
+    /// Closes an app's ports: waiting connections are dispatched, and new ones are refused.
+    pub fn close(&self, app: AppId) {
+        self.send(Command::Close(app));
     }
 
-    fn give(&self, command: Command) {
-        if let Some(hub) = self.shared.parked().as_mut() {
-            hub.obey(command);
+    fn send(&self, command: Command) {
+        if let Some(hub) = self.shared.idle_hub().as_mut() {
+            hub.apply(command);
             return;
         }
-        self.shared.queue().push_back(command);
-        // It fails only when it has been rung four billion times and not heard.
-        let _ = self.shared.bell.get().map(|bell| bell.write(1));
+        self.shared.commands().push_back(command);
+        // This fails only after four billion wake-ups that the thread has not read.
+        let _ = self.shared.waker.get().map(|waker| waker.write(1));
     }
 }
 
 impl Shared {
-    /// Makes the bell, if there is none, and has the hub listen to it.
-    fn hang_bell(&self) -> io::Result<()> {
-        let parked = self.parked();
-        let (Some(hub), None) = (parked.as_ref(), self.bell.get()) else { return Ok(()) };
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        hub.listen_to(&bell)?;
-        let _ = self.bell.set(bell);
+    /// Creates the waker, if there is none, and lets the hub watch it.
+    fn create_waker(&self) -> io::Result<()> {
+        let hub = self.idle_hub();
+        let (Some(hub), None) = (hub.as_ref(), self.waker.get()) else { return Ok(()) };
+        let waker = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        hub.watch_waker(&waker)?;
+        let _ = self.waker.set(waker);
         Ok(())
     }
 
-    pub(super) fn take(&self) -> VecDeque<Command> {
-        let _ = self.bell.get().map(EventFd::read);
-        std::mem::take(&mut *self.queue())
+    pub(super) fn take_commands(&self) -> VecDeque<Command> {
+        let _ = self.waker.get().map(EventFd::read);
+        std::mem::take(&mut *self.commands())
     }
 
-    /// Notes where a worker listens now; nowhere: it is gone.
-    pub(super) fn listens(&self, worker: WorkerId, slot: SlotId, at: Vec<String>) {
-        if at.is_empty() {
-            self.places().remove(&worker);
+    /// Publishes the addresses where a worker listens now. None: it is gone.
+    pub(super) fn publish_addresses(&self, worker: WorkerId, slot: SlotId, addresses: Vec<String>) {
+        if addresses.is_empty() {
+            self.addresses().remove(&worker);
         } else {
-            self.places().insert(worker, (slot, at));
+            self.addresses().insert(worker, (slot, addresses));
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (SlotId, Vec<String>)>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn addresses(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (SlotId, Vec<String>)>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Command>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn commands(&self) -> MutexGuard<'_, VecDeque<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn parked(&self) -> MutexGuard<'_, Option<Hub>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle_hub(&self) -> MutexGuard<'_, Option<Hub>> {
+        self.idle_hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,24 +1,22 @@
-//! The hub: one thread that hears the workers' channels and doors, accepts connections, and hands them out.
+//! Runs the ports' thread: reads the workers' channels and brokers, accepts connections, and dispatches them.
 //!
 //! ```text
-//! listening socket ─ accept ─▶ dispatch::choose ─▶ queue ─▶ worker
+//! listening socket ─ accept ─▶ balance::choose ─▶ accept queue ─▶ worker
 //!                      ▲                             │
-//!                      └─ not taken, or it is dead ◀─┘
+//!                      └── not accepted, or dead ◀───┘
 //! ```
 //!
 //! Without the preloaded library a message on the channel stands for the queue, and the worker's answer for its `accept`.
-//!
-//! A connection is accepted only when there is a worker to take it; else it waits in the kernel's queue.
+//! A connection is accepted only while a worker can take it; until then it waits in the kernel's queue.
 
-use super::AppPorts;
-use super::ListenerId;
-use super::door::{Caller, SharedSockets};
-use super::events::{Events, Token, now};
+use super::batching::Batching;
 use super::handle::{Command, DrainRequest, Shared};
 use super::listener::Listener;
-use super::member::Member;
 use super::node::Line;
-use super::pace::Pace;
+use super::poller::{Poller, Token, now};
+use super::preload::{Client, SharedSockets};
+use super::worker::PortWorker;
+use super::{AppPorts, ListenerId};
 use crate::core::{AppId, WorkerId};
 use crate::sys::process::why_not_now;
 use nix::errno::Errno;
@@ -32,320 +30,343 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// So many events are taken from the kernel at once.
-const EVENTS: usize = 128;
-/// How often what waits at an address is handed out before it is closed for good.
-const LAST_ROUNDS: usize = 16;
-/// So many addresses are remembered as told.
-const TOLD: usize = 64;
-/// When descriptors ran out, it is tried again after this; and said again after that.
-const AGAIN: Duration = Duration::from_millis(100);
-const SILENCE: Duration = Duration::from_secs(10);
+/// The maximum number of events taken from the kernel at once.
+const MAX_EVENTS: usize = 128;
+/// The number of times that waiting connections are dispatched before their listener is closed.
+const FINAL_DISPATCHES: usize = 16;
+/// The maximum number of addresses remembered as announced.
+const MAX_ANNOUNCED: usize = 64;
+/// The pause before a next try when no descriptor was left.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// The pause between two warnings about that.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The ports of all apps.
+/// The shared ports of all apps.
 pub struct Hub {
     pub(super) apps: BTreeMap<AppId, AppPorts>,
     shared: Arc<Shared>,
-    pub(super) epoll: Arc<Events>,
-    pub(super) members: BTreeMap<WorkerId, Member>,
+    pub(super) epoll: Arc<Poller>,
+    pub(super) workers: BTreeMap<WorkerId, PortWorker>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) last_listener: u32,
-    pub(super) doors: SharedSockets,
-    /// The addresses that were told of last.
-    told: VecDeque<(AppId, String)>,
-    pub(super) callers: BTreeMap<u64, Caller>,
-    pub(super) last_caller: u64,
+    pub(super) shared_sockets: SharedSockets,
+    /// The addresses that the log has announced last.
+    announced: VecDeque<(AppId, String)>,
+    /// The apps that the log has told to set another `--stop-signal`.
+    advised: Vec<AppId>,
+    pub(super) clients: BTreeMap<u64, Client>,
+    pub(super) last_client: u64,
     /// The time of this turn.
     pub(super) now: Instant,
     /// Something has changed that may let waiting connections go on.
-    pub(super) unblocked: bool,
-    /// No descriptors were left: when it is tried again.
-    pub(super) again: Option<Instant>,
-    /// When that was last said.
-    complained: Option<Instant>,
+    pub(super) is_dispatch_due: bool,
+    /// The time of the next try, while no descriptor is left.
+    pub(super) retry_at: Option<Instant>,
+    /// The time of the last warning about that.
+    warned_at: Option<Instant>,
     /// A descriptor to be given up when none is left.
-    pub(super) spare: Option<OwnedFd>,
-    /// When a worker that holds the others up counts as blocked.
-    pub(super) recheck: Option<Instant>,
+    pub(super) spare_descriptor: Option<OwnedFd>,
+    /// The time at which a worker that delays the others counts as blocked.
+    pub(super) recheck_at: Option<Instant>,
     buffer: Vec<u8>,
-    pub(super) pace: Pace,
+    pub(super) batching: Batching,
 }
 
 impl Hub {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(apps: Vec<AppPorts>, shared: Arc<Shared>) -> io::Result<Hub> {
-        let epoll = Arc::new(Events(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?));
+        let epoll = Arc::new(Poller(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?));
         Ok(Hub {
             apps: apps.into_iter().map(|app| (app.id, app)).collect(),
             shared,
-            members: BTreeMap::new(),
+            workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             last_listener: 0,
-            doors: SharedSockets::default(),
-            told: VecDeque::new(),
-            callers: BTreeMap::new(),
-            last_caller: 0,
+            shared_sockets: SharedSockets::default(),
+            announced: VecDeque::new(),
+            advised: Vec::new(),
+            clients: BTreeMap::new(),
+            last_client: 0,
             now: now(),
-            unblocked: false,
-            again: None,
-            complained: None,
-            spare: epoll.as_fd().try_clone_to_owned().ok(),
-            recheck: None,
+            is_dispatch_due: false,
+            retry_at: None,
+            warned_at: None,
+            spare_descriptor: epoll.as_fd().try_clone_to_owned().ok(),
+            recheck_at: None,
             buffer: Vec::new(),
-            pace: Pace::default(),
+            batching: Batching::default(),
             epoll,
         })
     }
 
-    /// What becomes readable when there is something to do.
-    pub(super) fn events(&self) -> Arc<Events> {
+    /// The epoll instance, which is readable while there is work.
+    pub(super) fn poller(&self) -> Arc<Poller> {
         self.epoll.clone()
     }
 
-    pub(super) fn listen_to(&self, bell: &EventFd) -> nix::Result<()> {
-        self.epoll.add(bell, EpollEvent::new(EpollFlags::EPOLLIN, Token::Bell.into()))
+    pub(super) fn watch_waker(&self, waker: &EventFd) -> nix::Result<()> {
+        self.epoll.add(waker, EpollEvent::new(EpollFlags::EPOLLIN, Token::Waker.into()))
     }
 
-    /// For ever. A fault in here loses what was being done, not the ports.
+    /// Runs for ever. A panic ends what was being done, and the ports stay open.
     pub(super) fn run(mut self) {
         loop {
-            if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
-                tracing::error!("the shared ports failed on something (above); they go on, please report it");
+            if catch_unwind(AssertUnwindSafe(|| self.run_once())).is_err() {
+                tracing::error!("the shared ports had an internal error (above) and go on; please report it");
             }
         }
     }
 
-    fn turn(&mut self) {
-        let mut events = [EpollEvent::empty(); EVENTS];
-        let timeout = match self.again.into_iter().chain(self.recheck).min() {
-            Some(again) => {
-                // It counts whole milliseconds, and would wake too early.
-                let wait = again.saturating_duration_since(self.now) + Duration::from_millis(1);
+    fn run_once(&mut self) {
+        let mut events = [EpollEvent::empty(); MAX_EVENTS];
+        let timeout = match self.retry_at.into_iter().chain(self.recheck_at).min() {
+            Some(then) => {
+                // epoll counts whole milliseconds, and would return too early.
+                let wait = then.saturating_duration_since(self.now) + Duration::from_millis(1);
                 EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO)
             }
             None => EpollTimeout::NONE,
         };
-        self.pace.rest();
+        self.batching.pause_if_busy();
         let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
         self.now = now();
-        self.pace.look(self.now);
-        for command in self.shared.take() {
-            self.obey(command);
+        self.batching.on_wake(self.now);
+        for command in self.shared.take_commands() {
+            self.apply(command);
         }
         for event in events.iter().take(count) {
             match Token::from(event.data()) {
-                Token::Bell => {}
-                Token::Channel(worker) => self.hear_channel(worker, event.events()),
-                Token::Door(worker) => self.hear_door(worker),
-                Token::Caller(caller) => self.hear_caller(caller),
-                Token::Socket(listener, _) => self.distribute(listener),
+                Token::Waker => {}
+                Token::Channel(worker) => self.on_channel_ready(worker, event.events()),
+                Token::Broker(worker) => self.accept_clients(worker),
+                Token::Client(client) => self.on_client_readable(client),
+                Token::Socket(listener, _) => self.dispatch(listener),
                 Token::Queue(listener) => {
-                    if self.listeners.get(&listener).is_some_and(Listener::is_held_up) {
-                        self.distribute(listener);
+                    if self.listeners.get(&listener).is_some_and(Listener::is_blocked) {
+                        self.dispatch(listener);
                     }
                 }
             }
         }
-        if self.recheck.is_some_and(|then| then <= self.now) {
-            (self.recheck, self.unblocked) = (None, true);
+        if self.recheck_at.is_some_and(|then| then <= self.now) {
+            (self.recheck_at, self.is_dispatch_due) = (None, true);
         }
-        if self.again.is_some_and(|again| again <= self.now) {
-            (self.again, self.unblocked) = (None, true);
-            self.members.values_mut().for_each(|member| member.full = false);
-            let doors: Vec<WorkerId> = self.members.keys().copied().collect();
-            doors.into_iter().for_each(|worker| self.hear_door(worker));
+        if self.retry_at.is_some_and(|then| then <= self.now) {
+            (self.retry_at, self.is_dispatch_due) = (None, true);
+            self.workers.values_mut().for_each(|worker| worker.is_full = false);
+            let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+            workers.into_iter().for_each(|worker| self.accept_clients(worker));
         }
-        if std::mem::take(&mut self.unblocked) {
+        if std::mem::take(&mut self.is_dispatch_due) {
             let all: Vec<ListenerId> = self.listeners.keys().copied().collect();
-            all.into_iter().for_each(|listener| self.distribute(listener));
+            all.into_iter().for_each(|listener| self.dispatch(listener));
         }
     }
 
-    pub(super) fn obey(&mut self, command: Command) {
+    pub(super) fn apply(&mut self, command: Command) {
         match command {
-            Command::Join(member) => self.join(*member),
+            Command::AddWorker(worker) => self.add_worker(*worker),
             Command::Retire(worker) => self.retire(worker),
-            Command::Finish(worker, farewell) => self.finish(worker, farewell),
-            Command::Shutdown(worker, idle) => {
-                self.send_what_waits(worker);
-                if let Some(member) = self.members.get_mut(&worker) {
-                    member.send(Line::drain(idle.as_millis()), None);
-                    member.send(Line::SHUTDOWN.to_vec(), None);
-                    self.watch_channel(worker);
-                }
-            }
-            Command::Leave(worker) => self.leave(worker),
-            Command::Close => self.close(),
+            Command::Drain(worker, request) => self.drain(worker, request),
+            Command::SendShutdown(worker, idle) => self.send_shutdown(worker, idle),
+            Command::RemoveWorker(worker) => self.remove_worker(worker),
+            Command::Close(app) => self.close(app),
         }
     }
 
-    fn join(&mut self, member: Member) {
-        let id = member.id;
-        // A door that cannot be opened for want of descriptors tells once, and not for as long as somebody is there.
+    fn add_worker(&mut self, worker: PortWorker) {
+        let id = worker.id;
+        // A broker that cannot accept for want of descriptors reports that once, and not for as long as a client waits.
         let once = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        let channel = member.channel.iter().map(|channel| (channel.as_fd(), EpollFlags::EPOLLIN, Token::Channel(id)));
-        let door = member.door.iter().map(|door| (door.as_fd(), once, Token::Door(id)));
-        for (what, events, token) in channel.chain(door) {
+        let channel = worker.channel.iter().map(|channel| (channel.as_fd(), EpollFlags::EPOLLIN, Token::Channel(id)));
+        let broker = worker.broker.iter().map(|broker| (broker.as_fd(), once, Token::Broker(id)));
+        for (what, events, token) in channel.chain(broker) {
             if let Err(errno) = self.epoll.add(what, EpollEvent::new(events, token.into())) {
-                tracing::error!("{} is not heard: {}", member.name, errno.desc());
+                tracing::error!("cannot watch the channel of {}, which shares no port: {}", worker.name, errno.desc());
             }
         }
-        self.members.insert(id, member);
-        // It may be a replacement's turn, or no longer.
-        self.reseat(id);
+        self.workers.insert(id, worker);
+        // It may be a replacement, which changes the candidates.
+        self.update_candidates_for(id);
     }
 
-    /// A worker gets no more connections. What it has not taken is another's, where there is another.
-    pub(super) fn retire(&mut self, worker: WorkerId) {
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        member.leaving = true;
-        self.reseat(worker);
-        let served = self.listeners.iter().filter(|(_, listener)| !listener.seats.is_empty());
+    /// Stops new connections to a worker. Those that it has not accepted go to others, where there are others.
+    pub(super) fn retire(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.is_leaving = true;
+        self.update_candidates_for(id);
+        let served = self.listeners.iter().filter(|(_, listener)| !listener.candidates.is_empty());
         let served: Vec<ListenerId> = served.map(|(id, _)| *id).collect();
-        served.into_iter().for_each(|id| self.take_back(worker, Some(id)));
+        served.into_iter().for_each(|listener| self.take_back(id, Some(listener)));
     }
 
-    /// Asks a worker to finish. One that never spoke has nothing to finish.
-    fn finish(&mut self, worker: WorkerId, farewell: DrainRequest) {
-        self.send_what_waits(worker);
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        if !member.online || member.channel.is_none() {
-            member.signs.finished();
+    /// Asks a worker to drain. One that never spoke has nothing to drain.
+    fn drain(&mut self, id: WorkerId, request: DrainRequest) {
+        self.send_queued(id);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.is_draining = true;
+        if !worker.is_online || worker.channel.is_none() {
+            worker.notifiers.on_finished();
             return;
         }
-        let DrainRequest { idle, signal, after } = farewell;
-        let message = Line::disconnect(member.next_seq(), idle.as_millis(), signal, after.as_millis());
-        member.send(Line::plain(message), None);
-        self.watch_channel(worker);
+        let DrainRequest { idle, signal, after } = request;
+        let message = Line::disconnect(worker.next_seq(), idle.as_millis(), signal, after.as_millis());
+        worker.send(Line::plain(message), None);
+        self.watch_channel(id);
     }
 
-    /// A worker has ended, or will never be heard again.
-    fn leave(&mut self, worker: WorkerId) {
-        // What it said last decides which connections it had taken.
-        self.hear_channel(worker, EpollFlags::EPOLLIN);
-        self.end_channel(worker);
-        let Some(mut member) = self.members.remove(&worker) else { return };
-        self.shared.listens(worker, member.slot, Vec::new());
-        member.signs.finished();
-        self.callers.retain(|_, caller| caller.worker != worker);
-        // One that was asked to go leaves nothing behind; what one that crashed had open waits for the next.
-        let app = member.slot.app;
-        let others = member.leaving && self.members.values().any(|other| other.slot.app == app && !other.leaving);
-        self.doors.gone(worker, others);
-        if others {
-            self.drop_unserved(app);
+    /// Sends a worker pm2's message before a stop.
+    fn send_shutdown(&mut self, id: WorkerId, idle: Duration) {
+        self.send_queued(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.send(Line::drain(idle.as_millis()), None);
+            worker.send(Line::SHUTDOWN.to_vec(), None);
+            self.watch_channel(id);
         }
-        self.reseat_app(app);
     }
 
-    /// The channel is closed: what it was handed and had not taken is given to others.
-    pub(super) fn end_channel(&mut self, worker: WorkerId) {
-        self.take_back(worker, None);
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        if let Some(channel) = member.channel.take() {
+    /// Removes a worker that has ended, or that will never speak again.
+    fn remove_worker(&mut self, id: WorkerId) {
+        // Its last messages decide which connections it had accepted.
+        self.on_channel_ready(id, EpollFlags::EPOLLIN);
+        self.close_channel(id);
+        let Some(mut worker) = self.workers.remove(&id) else { return };
+        self.shared.publish_addresses(id, worker.slot, Vec::new());
+        worker.notifiers.on_finished();
+        self.clients.retain(|_, client| client.worker != id);
+        // A worker that was asked to stop leaves no open address behind; those of a crashed one wait for the next.
+        let app = worker.slot.app;
+        let has_others =
+            worker.is_leaving && self.workers.values().any(|other| other.slot.app == app && !other.is_leaving);
+        self.shared_sockets.remove_worker(id, has_others);
+        if has_others {
+            self.close_unserved(app);
+        }
+        self.update_candidates(app);
+    }
+
+    /// Closes a worker's channel. Connections that it was sent and had not accepted go to others.
+    pub(super) fn close_channel(&mut self, id: WorkerId) {
+        self.take_back(id, None);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if let Some(channel) = worker.channel.take() {
             let _ = self.epoll.delete(&channel);
         }
-        member.signs.finished();
-        for handover in std::mem::take(&mut member.owed) {
-            if let Some(listener) = self.listeners.get_mut(&handover.listener) {
-                listener.waiting.push_back(handover.connection);
+        worker.notifiers.on_finished();
+        for sent in std::mem::take(&mut worker.in_flight) {
+            if let Some(listener) = self.listeners.get_mut(&sent.listener) {
+                listener.waiting.push_back(sent.connection);
             }
         }
-        self.reseat(worker);
+        self.update_candidates_for(id);
     }
 
-    /// Closes the addresses that no worker has open any more.
-    pub(super) fn drop_unserved(&mut self, app: AppId) {
-        let serves = |id: &ListenerId| self.members.values().any(|member| member.lane(*id).is_some());
-        let unserved = self.listeners.iter().filter(|(id, listener)| listener.app == app && !serves(id));
+    /// Closes the listeners of an app that no worker serves any more.
+    pub(super) fn close_unserved(&mut self, app: AppId) {
+        let is_served = |id: &ListenerId| self.workers.values().any(|worker| worker.delivery(*id).is_some());
+        let unserved = self.listeners.iter().filter(|(id, listener)| listener.app == app && !is_served(id));
         let unserved: Vec<ListenerId> = unserved.map(|(id, _)| *id).collect();
         unserved.into_iter().for_each(|id| self.close_listener(id));
     }
 
-    /// The container stops.
-    fn close(&mut self) {
-        let all: Vec<ListenerId> = self.listeners.keys().copied().collect();
-        for id in all {
-            for _ in 0..LAST_ROUNDS {
-                self.distribute(id);
+    /// Closes an app's ports.
+    fn close(&mut self, app: AppId) {
+        let own = self.listeners.iter().filter(|(_, listener)| listener.app == app);
+        let own: Vec<ListenerId> = own.map(|(id, _)| *id).collect();
+        for id in own {
+            for _ in 0..FINAL_DISPATCHES {
+                self.dispatch(id);
             }
             self.close_listener(id);
         }
-        self.doors.close();
+        self.shared_sockets.close(app);
     }
 
-    fn reseat(&mut self, worker: WorkerId) {
-        if let Some(app) = self.members.get(&worker).map(|member| member.slot.app) {
-            self.reseat_app(app);
+    fn update_candidates_for(&mut self, worker: WorkerId) {
+        if let Some(app) = self.workers.get(&worker).map(|worker| worker.slot.app) {
+            self.update_candidates(app);
         }
     }
 
-    /// Finds out anew whose turn it may be at each address of the app.
-    pub(super) fn reseat_app(&mut self, app: AppId) {
-        let Hub { listeners, members, .. } = self;
+    /// Finds the candidates of each of an app's listeners again.
+    pub(super) fn update_candidates(&mut self, app: AppId) {
+        let Hub { listeners, workers, .. } = self;
         for (id, listener) in listeners.iter_mut().filter(|(_, listener)| listener.app == app) {
-            listener.reseat(*id, members);
+            listener.update_candidates(*id, workers);
         }
-        self.unblocked = true;
+        self.is_dispatch_due = true;
     }
 
-    fn hear_channel(&mut self, worker: WorkerId, events: EpollFlags) {
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        let Some(channel) = &mut member.channel else { return };
-        let mut lines = Vec::new();
-        let read = channel.read(&mut self.buffer, |line| lines.push(super::node::read(line)));
+    fn on_channel_ready(&mut self, id: WorkerId, events: EpollFlags) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(channel) = &mut worker.channel else { return };
+        let mut messages = Vec::new();
+        let read = channel.read(&mut self.buffer, |line| messages.push(super::node::read(line)));
         if events.contains(EpollFlags::EPOLLOUT) && channel.flush().is_ok() {
-            (member.full, self.unblocked) = (false, true);
+            (worker.is_full, self.is_dispatch_due) = (false, true);
         }
-        for said in lines {
-            self.hear(worker, said);
+        for message in messages {
+            self.on_message(id, message);
         }
         if read.is_err() {
-            self.end_channel(worker);
+            self.close_channel(id);
         }
-        self.watch_channel(worker);
+        self.watch_channel(id);
     }
 
-    /// Watches for room in a channel only while something waits for it.
-    pub(super) fn watch_channel(&mut self, worker: WorkerId) {
-        let Some(member) = self.members.get(&worker) else { return };
-        let Some(channel) = &member.channel else { return };
-        let room = if channel.is_free() && !member.full { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
-        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | room, Token::Channel(worker).into());
+    /// Watches for room in a channel only while a message waits for it.
+    pub(super) fn watch_channel(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(channel) = &worker.channel else { return };
+        let room = if channel.is_free() && !worker.is_full { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | room, Token::Channel(id).into());
         let _ = self.epoll.modify(channel, &mut event);
     }
 
-    /// Descriptors are lacking: it is tried again soon. `what` waits until then.
-    pub(super) fn lack_descriptors(&mut self, what: &str, errno: Errno) {
-        self.again = Some(self.now + AGAIN);
-        if self.complained.is_none_or(|last| self.now.saturating_duration_since(last) >= SILENCE) {
-            self.complained = Some(self.now);
+    /// Schedules a next try when no descriptor was left. `what` waits until then.
+    pub(super) fn wait_for_descriptors(&mut self, what: &str, errno: Errno) {
+        self.retry_at = Some(self.now + RETRY_INTERVAL);
+        if self.warned_at.is_none_or(|last| self.now.saturating_duration_since(last) >= WARN_INTERVAL) {
+            self.warned_at = Some(self.now);
             tracing::warn!("{what} waits: {}", why_not_now(errno).unwrap_or(errno.desc()));
         }
     }
 
-    /// Tells how an address is shared. Apps that open servers again and again have it told the first time.
-    pub(super) fn tell_once(&mut self, app: AppId, place: &str, how: &dyn Display) {
-        if self.told.iter().any(|told| *told == (app, place.into())) {
+    /// Logs how an address is shared, once for each address: some apps open servers again and again.
+    pub(super) fn announce_once(&mut self, app: AppId, address: &str, how: &dyn Display) {
+        if self.announced.iter().any(|announced| *announced == (app, address.into())) {
             return;
         }
-        self.told.push_back((app, place.into()));
-        if self.told.len() > TOLD {
-            self.told.pop_front();
+        self.announced.push_back((app, address.into()));
+        if self.announced.len() > MAX_ANNOUNCED {
+            self.announced.pop_front();
         }
-        let name = self.apps.get(&app).map(|app| app.name.as_str()).unwrap_or_default();
-        tracing::info!("{name}: {place} is shared by its workers ({how})");
+        let name = self.app_name(app);
+        tracing::info!("{name}: {address} is shared by its workers ({how})");
     }
 
-    /// Notes where a worker listens, for those who look.
-    pub(super) fn note_places(&self, worker: WorkerId) {
-        let Some(member) = self.members.get(&worker) else { return };
-        let served = member
-            .serves
-            .iter()
-            .filter_map(|served| self.listeners.get(&served.id))
-            .map(|listener| listener.place.clone());
-        self.shared.listens(worker, member.slot, served.chain(member.preloaded.iter().cloned()).collect());
+    /// Logs once for each app that it handles another signal than the stop signal, and the setting for that.
+    pub(super) fn advise_once(&mut self, app: AppId, handled: &str, stop_signal: &str) {
+        if self.advised.contains(&app) {
+            return;
+        }
+        self.advised.push(app);
+        let name = self.app_name(app);
+        tracing::warn!(
+            "{name}: the app handles {handled} and not {stop_signal}, so its own cleanup does not run when it is stopped; set --stop-signal {handled}"
+        );
+    }
+
+    fn app_name(&self, app: AppId) -> &str {
+        self.apps.get(&app).map(|app| app.name.as_str()).unwrap_or_default()
+    }
+
+    /// Publishes the addresses where a worker listens.
+    pub(super) fn publish_addresses(&self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let listeners = worker.servers.iter().filter_map(|server| self.listeners.get(&server.listener));
+        let addresses = listeners.map(|listener| listener.address.clone()).chain(worker.library_addresses.clone());
+        self.shared.publish_addresses(id, worker.slot, addresses.collect());
     }
 }

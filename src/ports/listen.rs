@@ -1,7 +1,7 @@
-//! `--listen`: sockets handed over as `sd_listen_fds(3)` describes it, blocking as systemd's are by default: a program that
-//! wants them otherwise sets that itself.
+//! Opens the sockets of `--listen`, which workers inherit as `sd_listen_fds(3)` describes. They block, as systemd's do by
+//! default: a program that wants them otherwise sets that itself.
 
-use super::open::{self, Tcp};
+use super::sockets::{self, SocketOptions};
 use crate::sys::socket::{MOST, listen};
 use nix::sys::socket::UnixAddr;
 use std::fmt;
@@ -9,24 +9,24 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-/// Where to listen, and under which name workers find it in `LISTEN_FDNAMES`.
+/// An address of `--listen`, and its name in `LISTEN_FDNAMES`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// Its name; by default the port, or the file's.
+    /// Its name; by default the port, or the file's name.
     pub name: String,
-    place: Place,
+    target: Target,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Target {
     /// Every address of the machine, IPv6 and IPv4.
     Port(u16),
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// An open socket. Connections wait in its queue while no worker takes them.
-pub struct Listener {
+/// An open socket of `--listen`. Connections wait in its queue while no worker accepts them.
+pub struct ListenSocket {
     socket: OwnedFd,
     address: ListenAddress,
 }
@@ -43,80 +43,80 @@ impl ListenAddress {
             None => (None, text),
         };
         if name.is_some_and(|name| name.is_empty() || name.contains(|c: char| c == ':' || !c.is_ascii_graphic())) {
-            return Err("a name has letters, digits and signs, but no colon or space".into());
+            return Err("a name has letters, digits and notifiers, but no colon or space".into());
         }
         let path = text.strip_prefix("unix:").or(text.starts_with('/').then_some(text));
-        let place = match path {
+        let target = match path {
             Some(path) => {
                 UnixAddr::new(Path::new(path)).map_err(|_| "the path is longer than a socket's can be (107 bytes)")?;
-                Place::Unix(path.into())
+                Target::Unix(path.into())
             }
             None => {
                 let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
                 let text = local.as_deref().unwrap_or(text);
                 match (text.trim_start_matches(':').parse(), text.parse()) {
-                    (Ok(port), _) => Place::Port(port),
-                    (_, Ok(address)) => Place::Tcp(address),
+                    (Ok(port), _) => Target::Port(port),
+                    (_, Ok(address)) => Target::Tcp(address),
                     _ => return Err(ALLOWED.into()),
                 }
             }
         };
-        let default = match &place {
-            Place::Port(port) => port.to_string(),
-            Place::Tcp(address) => address.port().to_string(),
-            Place::Unix(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().replace(':', "_"),
+        let default = match &target {
+            Target::Port(port) => port.to_string(),
+            Target::Tcp(address) => address.port().to_string(),
+            Target::Unix(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().replace(':', "_"),
         };
-        Ok(ListenAddress { name: name.map_or(default, str::to_owned), place })
+        Ok(ListenAddress { name: name.map_or(default, str::to_owned), target })
     }
 
     /// Opens the socket.
     ///
     /// # Errors
-    /// What failed and why, such as an address that is in use.
-    pub fn open(&self) -> Result<Listener, String> {
-        let socket = match &self.place {
-            Place::Port(port) => open::any(*port, Tcp::default()),
-            Place::Tcp(address) => open::tcp(*address, Tcp::default()),
-            Place::Unix(path) => open::unix(path),
+    /// The address and the reason, such as an address that is in use.
+    pub fn open(&self) -> Result<ListenSocket, String> {
+        let socket = match &self.target {
+            Target::Port(port) => sockets::any(*port, SocketOptions::default()),
+            Target::Tcp(address) => sockets::tcp(*address, SocketOptions::default()),
+            Target::Unix(path) => sockets::unix(path),
         };
         let socket = socket.and_then(|socket| listen(socket.as_fd(), MOST).map(|()| socket));
         let socket = socket.map_err(|errno| format!("cannot listen on {self}: {}", errno.desc()))?;
-        Ok(Listener { socket, address: self.clone() })
+        Ok(ListenSocket { socket, address: self.clone() })
     }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Port(port) => write!(f, "port {port}"),
-            Place::Tcp(address) => write!(f, "{address}"),
-            Place::Unix(path) => write!(f, "{}", path.display()),
+        match &self.target {
+            Target::Port(port) => write!(f, "port {port}"),
+            Target::Tcp(address) => write!(f, "{address}"),
+            Target::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
-impl Listener {
+impl ListenSocket {
     /// Its address and name.
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for ListenSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl AsRawFd for Listener {
+impl AsRawFd for ListenSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 }
 
-impl Drop for Listener {
+impl Drop for ListenSocket {
     fn drop(&mut self) {
-        if let Place::Unix(path) = &self.address.place {
+        if let Target::Unix(path) = &self.address.target {
             let _ = std::fs::remove_file(path);
         }
     }

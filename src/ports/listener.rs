@@ -1,9 +1,9 @@
-//! A server's address, its sockets, and who serves it: one for all workers of an app that listen on the same.
+//! Represents an address on which an app's Node workers listen: its sockets, its waiting connections, its workers.
 
-use super::member::{Connection, Member};
+use super::accept_queue::Delivery;
 use super::node::Query;
-use super::open::{self, Tcp, address_of};
-use super::queue::Lane;
+use super::sockets::{self, SocketOptions, address_of};
+use super::worker::{Connection, PortWorker};
 use super::{Balance, ListenerId};
 use crate::core::{AppId, SlotId, WorkerId};
 use crate::sys::socket::{MOST, listen, steer};
@@ -21,32 +21,32 @@ use std::sync::Arc;
 pub(super) struct Listener {
     pub(super) app: AppId,
     pub(super) key: String,
-    /// As people know it: `port 8080`.
-    pub(super) place: String,
+    /// Its name in the log: `port 8080`.
+    pub(super) address: String,
     pub(super) kind: Kind,
     /// One, or one for each slot.
     pub(super) sockets: Vec<Socket>,
-    /// What the first asker left for the others.
+    /// The data that the first worker left for the others.
     pub(super) data: Value,
     /// Accepted connections that found no worker.
     pub(super) waiting: VecDeque<Connection>,
-    /// The workers whose turn it may be, in the order of their starts.
-    pub(super) seats: Vec<WorkerId>,
-    /// How many connections each of them was given.
-    pub(super) given: Vec<u64>,
-    /// The position in `seats` that had the last turn.
-    pub(super) last: usize,
-    file: Option<File>,
+    /// The workers that may get the next connection, in the order of their starts.
+    pub(super) candidates: Vec<WorkerId>,
+    /// The number of connections that each of them was assigned.
+    pub(super) assigned: Vec<u64>,
+    /// The position in `candidates` of the worker that got the last connection.
+    pub(super) last_assigned: usize,
+    file: Option<SocketFile>,
     backlog: i32,
-    /// How the address was asked for, for another slot's socket.
+    /// The query that opened it, for another slot's socket.
     query: Query,
 }
 
-/// How connections reach the workers.
+/// The path of connections to the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// rinit accepts them and hands them out.
-    HandedOut,
+    /// rinit accepts connections and dispatches them.
+    Dispatched,
     /// Every worker accepts from the one socket.
     Shared,
     /// A socket for each slot; the kernel spreads by the connections' addresses.
@@ -58,7 +58,7 @@ pub(super) enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::HandedOut => "rinit accepts, and hands connections out in turn",
+            Kind::Dispatched => "rinit accepts, and hands connections out in turn",
             Kind::Shared => "they accept from one socket",
             Kind::PerSlot => "each has a socket of its own",
             Kind::Datagrams => "they read from one socket",
@@ -67,25 +67,26 @@ impl fmt::Display for Kind {
 }
 
 pub(super) struct Socket {
-    /// Whose it is, where each slot has one.
+    /// The slot that it belongs to, where each slot has one.
     pub(super) slot: u32,
     pub(super) socket: Arc<OwnedFd>,
-    /// rinit itself accepts from it now.
-    pub(super) armed: bool,
+    /// rinit itself watches it for connections.
+    pub(super) is_watched: bool,
 }
 
 /// A socket's file, as it was when it was made.
-struct File {
+struct SocketFile {
     path: PathBuf,
+    /// Device and inode.
     identity: Option<(u64, u64)>,
 }
 
 impl Listener {
-    /// Opens what a worker asks for. `inherited` are the sockets of `--listen`, which the app knows as descriptors from 3
-    /// on.
+    /// Opens the address of a worker's query. `inherited` are the sockets of `--listen`, which the app knows as descriptors
+    /// from 3 on.
     ///
     /// # Errors
-    /// Those that the app is to see: `EADDRINUSE`, `EACCES`, `EBADF`…
+    /// The errors that the app sees: `EADDRINUSE`, `EACCES`, `EBADF`…
     pub(super) fn open(
         slot: SlotId,
         balance: Balance,
@@ -96,11 +97,12 @@ impl Listener {
         let is_internet = query.fd.is_none_or(|fd| fd < 0) && query.port.is_some_and(|port| port >= 0);
         let kind = match balance {
             _ if is_udp => Kind::Datagrams,
-            Balance::RoundRobin => Kind::HandedOut,
+            Balance::RoundRobin => Kind::Dispatched,
             Balance::Reuseport if is_internet => Kind::PerSlot,
             Balance::Reuseport | Balance::Shared => Kind::Shared,
         };
-        let how = Tcp { nonblocking: true, v6_only: query.flags() & 1 != 0, reuse_port: kind == Kind::PerSlot };
+        let options =
+            SocketOptions { nonblocking: true, v6_only: query.flags() & 1 != 0, reuse_port: kind == Kind::PerSlot };
         let (socket, file) = match query.fd {
             Some(fd) if fd >= 0 => {
                 let at = usize::try_from(fd - i64::from(super::FIRST_SOCKET)).ok();
@@ -109,24 +111,24 @@ impl Listener {
                 nix::fcntl::fcntl(&copy, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
                 (copy, None)
             }
-            _ if is_internet => (open_internet(&query, how)?, None),
+            _ if is_internet => (open_internet(&query, options)?, None),
             _ => {
                 let path = Path::new(query.address.as_deref().ok_or(Errno::EINVAL)?);
-                // As libuv has it, and apps know it.
+                // libuv reports EACCES, which apps expect.
                 let socket =
-                    open::unix(path).map_err(|errno| if errno == Errno::ENOENT { Errno::EACCES } else { errno })?;
+                    sockets::unix(path).map_err(|errno| if errno == Errno::ENOENT { Errno::EACCES } else { errno })?;
                 nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-                widen(path, &query);
-                (socket, Some(File { path: path.into(), identity: identity(path) }))
+                apply_permissions(path, &query);
+                (socket, Some(SocketFile { path: path.into(), identity: identity(path) }))
             }
         };
-        // An app that names no number gets the most: connections wait while workers come and go.
+        // An app that sets no backlog gets the largest: connections wait while workers come and go.
         let backlog = query.backlog.as_i64().filter(|backlog| *backlog > 0);
         let backlog = backlog.and_then(|backlog| i32::try_from(backlog).ok()).unwrap_or(MOST);
         if kind != Kind::Datagrams {
             listen(socket.as_fd(), backlog)?;
         }
-        let place = match (&file, address_of(&socket)) {
+        let address = match (&file, address_of(&socket)) {
             (Some(file), _) => file.path.display().to_string(),
             (None, Some(address)) if address.ip().is_unspecified() => format!("port {}", address.port()),
             (None, Some(address)) => address.to_string(),
@@ -135,21 +137,21 @@ impl Listener {
         Ok(Listener {
             app: slot.app,
             key: query.key(),
-            place: if is_udp { format!("UDP {place}") } else { place },
+            address: if is_udp { format!("UDP {address}") } else { address },
             kind,
-            sockets: vec![Socket { slot: slot.index, socket: Arc::new(socket), armed: false }],
+            sockets: vec![Socket { slot: slot.index, socket: Arc::new(socket), is_watched: false }],
             data: query.data.clone(),
             waiting: VecDeque::new(),
-            seats: Vec::new(),
-            given: Vec::new(),
-            last: 0,
+            candidates: Vec::new(),
+            assigned: Vec::new(),
+            last_assigned: 0,
             file,
             backlog,
             query,
         })
     }
 
-    /// The socket that a worker of that slot is given; opened where each slot has its own.
+    /// The socket for a worker of that slot, opened where each slot has its own.
     ///
     /// # Errors
     /// As for [`Listener::open`].
@@ -160,10 +162,10 @@ impl Listener {
         }
         let first = self.sockets.first().ok_or(Errno::EBADF)?;
         let address = address_of(&first.socket).ok_or(Errno::EBADF)?;
-        let how = Tcp { nonblocking: true, v6_only: self.query.flags() & 1 != 0, reuse_port: true };
-        let socket = Arc::new(open::tcp(address, how)?);
+        let options = SocketOptions { nonblocking: true, v6_only: self.query.flags() & 1 != 0, reuse_port: true };
+        let socket = Arc::new(sockets::tcp(address, options)?);
         listen(socket.as_fd(), self.backlog)?;
-        self.sockets.push(Socket { slot, socket: socket.clone(), armed: false });
+        self.sockets.push(Socket { slot, socket: socket.clone(), is_watched: false });
         Ok(socket)
     }
 
@@ -172,58 +174,60 @@ impl Listener {
         address_of(&self.sockets.first()?.socket)
     }
 
-    /// Whether its file is gone or another's: an app that removes the path before it listens means a new one.
+    /// Returns true if its file is gone or was replaced: an app that removes the path before it listens wants a new one.
     pub(super) fn has_lost_its_file(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.identity.is_none() || identity(&file.path) != file.identity)
     }
 
-    /// Finds out whose turn it may be: of each slot the oldest worker that is not on its way out, so that a replacement
-    /// gets no connection before it has taken the old one's place. Where no such worker serves this address, every one
-    /// that does.
-    pub(super) fn reseat(&mut self, id: ListenerId, members: &BTreeMap<WorkerId, Member>) {
-        let stays = |member: &&Member| member.slot.app == self.app && !member.leaving;
-        let has_a_lane = |lane: &Lane| !matches!(lane, Lane::Own);
-        let serves = |member: &&Member| member.channel.is_some() && member.lane(id).is_some_and(has_a_lane);
-        let is_first = |member: &&Member| {
-            let mut older = members.values().filter(stays).filter(|other| other.slot == member.slot);
-            older.next().is_some_and(|first| first.id == member.id)
+    /// Finds the candidates: of each slot the oldest worker that is not leaving, so that a replacement gets no connection
+    /// before it has taken the old one's place. Where no such worker serves this address, every worker that does.
+    pub(super) fn update_candidates(&mut self, id: ListenerId, workers: &BTreeMap<WorkerId, PortWorker>) {
+        let stays = |worker: &&PortWorker| worker.slot.app == self.app && !worker.is_leaving;
+        let is_served = |delivery: &Delivery| !matches!(delivery, Delivery::Socket);
+        let serves = |worker: &&PortWorker| worker.channel.is_some() && worker.delivery(id).is_some_and(is_served);
+        let is_first = |worker: &&PortWorker| {
+            let mut older = workers.values().filter(stays).filter(|other| other.slot == worker.slot);
+            older.next().is_some_and(|first| first.id == worker.id)
         };
-        let all: Vec<&Member> = members.values().filter(stays).filter(serves).collect();
-        let first: Vec<&Member> = all.iter().copied().filter(is_first).collect();
-        let seats = if first.is_empty() { all } else { first };
-        let had_the_turn = self.seats.get(self.last).copied();
-        // Who is new has had as many as who has had least.
-        let least = self.given.iter().copied().min().unwrap_or_default();
-        let had =
-            |id: WorkerId| self.seats.iter().position(|one| *one == id).and_then(|at| self.given.get(at).copied());
-        self.given = seats.iter().map(|member| had(member.id).unwrap_or(least)).collect();
-        self.seats = seats.iter().map(|member| member.id).collect();
-        self.last = self.seats.iter().position(|one| Some(*one) == had_the_turn).unwrap_or(self.last);
+        let all: Vec<&PortWorker> = workers.values().filter(stays).filter(serves).collect();
+        let first: Vec<&PortWorker> = all.iter().copied().filter(is_first).collect();
+        let candidates = if first.is_empty() { all } else { first };
+        let last_worker = self.candidates.get(self.last_assigned).copied();
+        // A new candidate begins with the smallest count of the others.
+        let least = self.assigned.iter().copied().min().unwrap_or_default();
+        let count_of = |id: WorkerId| {
+            self.candidates.iter().position(|one| *one == id).and_then(|at| self.assigned.get(at).copied())
+        };
+        self.assigned = candidates.iter().map(|worker| count_of(worker.id).unwrap_or(least)).collect();
+        self.candidates = candidates.iter().map(|worker| worker.id).collect();
+        self.last_assigned =
+            self.candidates.iter().position(|one| Some(*one) == last_worker).unwrap_or(self.last_assigned);
         if self.kind == Kind::PerSlot {
-            let live = |slot: u32| seats.iter().any(|member| member.slot.index == slot);
-            let live: Vec<u32> = (0..).zip(&self.sockets).filter(|(_, one)| live(one.slot)).map(|(at, _)| at).collect();
+            let is_live = |slot: u32| candidates.iter().any(|worker| worker.slot.index == slot);
+            let live: Vec<u32> =
+                (0..).zip(&self.sockets).filter(|(_, one)| is_live(one.slot)).map(|(at, _)| at).collect();
             if let Some(first) = self.sockets.first().filter(|_| !live.is_empty())
                 && let Err(errno) = steer(first.socket.as_fd(), &live)
             {
-                tracing::debug!("{}: connections cannot be steered: {}", self.place, errno.desc());
+                tracing::debug!("{}: cannot steer connections: {}", self.address, errno.desc());
             }
         }
     }
 
-    /// Whether something waits for workers to take more.
-    pub(super) fn is_held_up(&self) -> bool {
-        !self.waiting.is_empty() || !self.sockets.iter().any(|socket| socket.armed)
+    /// Returns true if connections wait for a worker with room.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.waiting.is_empty() || !self.sockets.iter().any(|socket| socket.is_watched)
     }
 
-    /// Whether rinit itself is to accept from that socket now.
-    pub(super) fn is_ours(&self, socket: &Socket, members: &BTreeMap<WorkerId, Member>) -> bool {
+    /// Returns true if rinit itself accepts from that socket now.
+    pub(super) fn accepts_from(&self, socket: &Socket, workers: &BTreeMap<WorkerId, PortWorker>) -> bool {
         match self.kind {
-            Kind::HandedOut => true,
+            Kind::Dispatched => true,
             Kind::Shared | Kind::Datagrams => false,
-            // What waits in the queue of a slot without a worker is handed to the others.
+            // Connections at a slot without a worker are dispatched to the others.
             Kind::PerSlot => {
-                let serves = |id: &WorkerId| members.get(id).is_some_and(|member| member.slot.index == socket.slot);
-                !self.seats.is_empty() && !self.seats.iter().any(serves)
+                let serves = |id: &WorkerId| workers.get(id).is_some_and(|worker| worker.slot.index == socket.slot);
+                !self.candidates.is_empty() && !self.candidates.iter().any(serves)
             }
         }
     }
@@ -253,7 +257,7 @@ impl Query {
     }
 }
 
-fn open_internet(query: &Query, how: Tcp) -> nix::Result<OwnedFd> {
+fn open_internet(query: &Query, options: SocketOptions) -> nix::Result<OwnedFd> {
     let port = query.port.and_then(|port| u16::try_from(port).ok()).ok_or(Errno::EINVAL)?;
     let text = query.address.as_deref().filter(|text| !text.is_empty());
     let ip = match text {
@@ -262,12 +266,12 @@ fn open_internet(query: &Query, how: Tcp) -> nix::Result<OwnedFd> {
         None if query.is_udp() => Some(Ipv4Addr::UNSPECIFIED.into()),
         None => None,
     };
-    // What flag 4 means for UDP (`UV_UDP_REUSEADDR`).
+    // Flag 4 is `UV_UDP_REUSEADDR`.
     let reuse = query.flags() & 4 != 0;
     match ip {
-        Some(ip) if query.is_udp() => open::udp(SocketAddr::new(ip, port), how, reuse),
-        Some(ip) => open::tcp(SocketAddr::new(ip, port), how),
-        None => open::any(port, how),
+        Some(ip) if query.is_udp() => sockets::udp(SocketAddr::new(ip, port), options, reuse),
+        Some(ip) => sockets::tcp(SocketAddr::new(ip, port), options),
+        None => sockets::any(port, options),
     }
 }
 
@@ -275,8 +279,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// `readableAll` and `writableAll` of Node's `listen`.
-fn widen(path: &Path, query: &Query) {
+/// Applies `readableAll` and `writableAll` of Node's `listen`.
+fn apply_permissions(path: &Path, query: &Query) {
     let more = if query.readable_all == Some(true) { 0o444 } else { 0 }
         | if query.writable_all == Some(true) { 0o222 } else { 0 };
     if more != 0

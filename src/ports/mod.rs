@@ -1,39 +1,38 @@
-//! Ports that unmodified apps share: N workers that call `listen(8080)`, and a reload that loses no connection.
+//! Shares ports between unmodified workers: each calls `listen(8080)`, and a reload loses no connection.
 //!
-//! | app | way | where |
+//! | app | mechanism | where |
 //! |---|---|---|
-//! | Node | rinit is the primary of its cluster module, accepts, and fills each worker's queue | `node/`, `primary.rs`, `queue.rs` |
-//! | any dynamically linked program | a preloaded library asks rinit for the socket in `bind` | `preload/`, `door.rs` |
+//! | Node | rinit is the primary of its cluster module, accepts, and fills each worker's queue | `node/`, `primary.rs`, `accept_queue.rs` |
+//! | any dynamically linked program | a preloaded library asks rinit for the socket in `bind` | `preload/` |
 //! | one that takes sockets | `LISTEN_FDS` | `listen.rs` |
 //!
 //! rinit opens and keeps every listening socket, so connections wait in the kernel's queue while workers come and go. All
-//! of it runs on a thread of its own (`hub.rs`), which begins when the first worker speaks; the loop talks to it through
-//! [`Ports`].
+//! of it runs on a thread of its own (`hub.rs`), which starts when the first worker connects. The event loop talks to it
+//! through [`Ports`].
 
+mod accept_queue;
 mod address;
-mod calls;
+mod balance;
+mod batching;
 mod dispatch;
-mod door;
-mod events;
 mod handle;
-mod handout;
 mod hub;
 mod listen;
 mod listener;
-mod member;
 pub mod node;
-mod open;
-mod pace;
+mod poller;
 mod preload;
 mod primary;
-mod queue;
-mod way;
+mod sharing;
+mod sockets;
+mod worker;
 
 pub use address::Address;
+pub use balance::Balance;
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
-pub use listen::{ListenAddress, Listener};
-pub use node::inspector_moved;
-pub use way::{Balance, Share, Way, Ways};
+pub use listen::{ListenAddress, ListenSocket};
+pub use node::with_inspector_port;
+pub use sharing::{Injected, Share, Sharing};
 
 use crate::core::AppId;
 use std::ffi::OsString;
@@ -43,7 +42,7 @@ use std::sync::Arc;
 /// The first descriptor of `LISTEN_FDS` (`sd_listen_fds(3)`).
 pub const FIRST_SOCKET: RawFd = 3;
 
-/// What the hub must know of an app.
+/// The properties of an app that the hub uses.
 pub struct AppPorts {
     /// Its number.
     pub id: AppId,

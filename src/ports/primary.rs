@@ -1,160 +1,174 @@
-//! What the primary of Node's cluster module does: hears its workers, and answers servers that want to listen.
+//! Acts as the primary of Node's cluster module: handles the workers' messages, and answers servers that want to listen.
 
 use super::ListenerId;
+use super::accept_queue::Delivery;
 use super::hub::Hub;
 use super::listener::{Kind, Listener};
-use super::member::{Handover, Sent, Served};
-use super::node::{Line, Query, Said};
-use super::queue::Lane;
+use super::node::{Line, Query, WorkerMessage};
+use super::worker::{InFlight, SentDescriptor, Server};
 use crate::core::WorkerId;
 use nix::errno::Errno;
 
-/// A worker has at most so many servers.
-const SERVERS: usize = 256;
+/// The maximum number of servers of a worker.
+const MAX_SERVERS: usize = 256;
 
 impl Hub {
-    pub(super) fn hear(&mut self, worker: WorkerId, said: Said) {
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        match said {
-            Said::Online => member.online = true,
-            Said::Query(query) => {
-                // It may have called before it asked.
-                self.hear_door(worker);
-                self.answer(worker, *query);
+    pub(super) fn on_message(&mut self, id: WorkerId, message: WorkerMessage) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        match message {
+            WorkerMessage::Online => worker.is_online = true,
+            WorkerMessage::Query(query) => {
+                // Its library may have connected before it sent this.
+                self.accept_clients(id);
+                self.answer_query(id, *query);
             }
-            Said::Listening => {
-                member.signs.listens();
-                let app = member.slot.app;
-                self.reseat_app(app);
-                self.note_places(worker);
+            WorkerMessage::Listening => {
+                for server in worker.servers.iter_mut().filter(|server| !server.is_reported) {
+                    let Some(listener) = self.listeners.get(&server.listener) else { continue };
+                    worker.notifiers.on_listening(listener.address.clone());
+                    server.is_reported = true;
+                }
+                let app = worker.slot.app;
+                self.update_candidates(app);
+                self.publish_addresses(id);
             }
-            Said::Closed { key } => self.closed(worker, &key),
-            Said::Answer { to, accepted } => {
-                self.unblocked = true;
-                if let Some(handover) = member.settle(to)
+            WorkerMessage::Closed { key } => self.on_closed(id, &key),
+            WorkerMessage::Answer { to, accepted } => {
+                self.is_dispatch_due = true;
+                if let Some(sent) = worker.take_in_flight(to)
                     && !accepted
                 {
-                    self.refused(handover);
+                    self.on_refused(sent);
                 }
             }
-            Said::Leaving { seq } => {
-                self.retire(worker);
-                self.send_what_waits(worker);
-                let Some(member) = self.members.get_mut(&worker) else { return };
-                let own = member.next_seq();
-                member.send(Line::plain(Line::known(own, seq)), None);
+            WorkerMessage::Leaving { seq } => {
+                worker.is_draining = true;
+                self.retire(id);
+                self.send_queued(id);
+                let Some(worker) = self.workers.get_mut(&id) else { return };
+                let own = worker.next_seq();
+                worker.send(Line::plain(Line::ack(own, seq)), None);
             }
-            Said::HandleTaken => drop(member.unconfirmed.pop_front()),
-            Said::HandleLost => match member.unconfirmed.pop_front() {
-                Some(Sent::Connection(seq)) => {
-                    self.unblocked = true;
-                    if let Some(handover) = member.settle(seq) {
-                        self.refused(handover);
+            WorkerMessage::Signalled => worker.notifiers.on_signalled(),
+            WorkerMessage::Unhandled { signal, handled } => {
+                let app = worker.slot.app;
+                self.advise_once(app, &handled, &signal);
+            }
+            WorkerMessage::HandleTaken => drop(worker.unconfirmed.pop_front()),
+            WorkerMessage::HandleLost => match worker.unconfirmed.pop_front() {
+                Some(SentDescriptor::Connection(seq)) => {
+                    self.is_dispatch_due = true;
+                    if let Some(sent) = worker.take_in_flight(seq) {
+                        self.on_refused(sent);
                     }
                 }
-                Some(Sent::Server { query, listener }) => {
-                    member.serves.retain(|served| served.id != listener);
+                Some(SentDescriptor::Server { query, listener }) => {
+                    worker.servers.retain(|server| server.listener != listener);
                     let key = self.listeners.get(&listener).map(|one| one.key.clone()).unwrap_or_default();
-                    let seq = member.next_seq();
-                    let message = Line::no_server(seq, query, &key, Errno::EMFILE as i32);
-                    member.send(Line::plain(message), None);
+                    let seq = worker.next_seq();
+                    let message = Line::server_refused(seq, query, &key, Errno::EMFILE as i32);
+                    worker.send(Line::plain(message), None);
                 }
                 None => {}
             },
-            Said::HandleSent => member.send(Line::HANDLE_TAKEN.to_vec(), None),
-            Said::Ready => member.signs.says_ready(),
-            Said::Other => {}
+            WorkerMessage::HandleSent => worker.send(Line::HANDLE_TAKEN.to_vec(), None),
+            WorkerMessage::Ready => worker.notifiers.on_ready(),
+            WorkerMessage::Other => {}
         }
     }
 
-    /// A server wants to listen: it is told that it may, or gets the socket, or the error that it would have had.
-    fn answer(&mut self, worker: WorkerId, query: Query) {
+    /// Answers a server that wants to listen: it may, or gets the socket, or the error that it would have had. One of a
+    /// worker that drains gets no answer, as from Node's own primary: its cluster module expects none any more.
+    fn answer_query(&mut self, id: WorkerId, query: Query) {
+        if self.workers.get(&id).is_none_or(|worker| worker.is_draining) {
+            return;
+        }
         let (ack, key, limited) = (query.seq, query.key(), query.limited);
-        let outcome = self.server(worker, query);
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        let seq = member.next_seq();
+        let outcome = self.find_or_open(id, query);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let seq = worker.next_seq();
         let (id, listener) = match outcome.map(|id| (id, self.listeners.get_mut(&id))) {
             Ok((id, Some(listener))) => (id, listener),
             Ok((_, None)) => return,
             Err(errno) => {
-                member.send(Line::plain(Line::no_server(seq, ack, &key, errno as i32)), None);
+                worker.send(Line::plain(Line::server_refused(seq, ack, &key, errno as i32)), None);
                 return;
             }
         };
-        let handed_out = listener.kind == Kind::HandedOut;
+        let is_dispatched = listener.kind == Kind::Dispatched;
         // With the library it asks for its queue when it has the socket. Only a message can be refused.
-        let gets_queue = handed_out && member.has_library && !limited;
-        let by_message = handed_out && !gets_queue;
-        let lane = if gets_queue { Lane::Own } else { Lane::Messages };
+        let gets_queue = is_dispatched && worker.has_library && !limited;
+        let by_message = is_dispatched && !gets_queue;
+        let delivery = if gets_queue { Delivery::Socket } else { Delivery::Messages };
         let sockname = if by_message { listener.sockname() } else { None };
         let message = Line::server(seq, ack, &key, &listener.data, sockname);
-        let app = member.slot.app;
+        let app = worker.slot.app;
         if by_message {
-            member.serves.push(Served { id, key, lane });
-            member.send(Line::plain(message), None);
+            worker.servers.push(Server { listener: id, key, delivery, is_reported: false });
+            worker.send(Line::plain(message), None);
         } else {
-            match listener.socket_of(member.slot.index) {
+            match listener.socket_of(worker.slot.index) {
                 Ok(socket) => {
                     let kind = if listener.kind == Kind::Datagrams { "dgram.Native" } else { "net.Native" };
-                    member.serves.push(Served { id, key, lane });
-                    member.sent(Sent::Server { query: ack, listener: id });
-                    member.send(Line::with_handle(kind, message), Some(socket));
+                    worker.servers.push(Server { listener: id, key, delivery, is_reported: false });
+                    worker.record_sent(SentDescriptor::Server { query: ack, listener: id });
+                    worker.send(Line::with_handle(kind, message), Some(socket));
                 }
-                Err(errno) => member.send(Line::plain(Line::no_server(seq, ack, &key, errno as i32)), None),
+                Err(errno) => worker.send(Line::plain(Line::server_refused(seq, ack, &key, errno as i32)), None),
             }
         }
-        self.reseat_app(app);
+        self.update_candidates(app);
     }
 
-    /// The listener that a query is for: the one of its key, or a new one.
-    fn server(&mut self, worker: WorkerId, query: Query) -> nix::Result<ListenerId> {
-        let member = self.members.get(&worker).ok_or(Errno::ESRCH)?;
-        let slot = member.slot;
-        if member.serves.len() >= SERVERS {
+    /// The listener of a query: the one with its key, or a new one.
+    fn find_or_open(&mut self, id: WorkerId, query: Query) -> nix::Result<ListenerId> {
+        let worker = self.workers.get(&id).ok_or(Errno::ESRCH)?;
+        let slot = worker.slot;
+        if worker.servers.len() >= MAX_SERVERS {
             return Err(Errno::EMFILE);
         }
         let key = query.key();
         let known = self.listeners.iter().find(|(_, one)| one.app == slot.app && one.key == key);
         match known.map(|(id, one)| (*id, one.has_lost_its_file())) {
-            Some((id, _)) if member.lane(id).is_some() => return Err(Errno::EADDRINUSE),
+            Some((id, _)) if worker.delivery(id).is_some() => return Err(Errno::EADDRINUSE),
             Some((id, false)) => return Ok(id),
-            // Those who serve the old file go on with who is connected to it.
+            // Workers that serve the old file keep the clients that are connected to it.
             Some((id, true)) => self.close_listener(id),
             None => {}
         }
         let app = self.apps.get(&slot.app).ok_or(Errno::ESRCH)?;
         let listener = Listener::open(slot, app.balance, query, &app.inherited)?;
-        self.tell_once(slot.app, &listener.place, &listener.kind);
+        self.announce_once(slot.app, &listener.address, &listener.kind);
         self.last_listener += 1;
         let id = ListenerId(self.last_listener);
         self.listeners.insert(id, listener);
         Ok(id)
     }
 
-    /// A worker has closed a server. If it was the last one and goes on, the address is free again.
-    fn closed(&mut self, worker: WorkerId, key: &str) {
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        let app = member.slot.app;
-        // The oldest, should the address have become another's and this worker serve both.
-        let Some(closed) = member.serves.iter().find(|served| served.key == key).map(|served| served.id) else {
+    /// A worker has closed a server. If that was the last one and the worker goes on, the address is free again.
+    fn on_closed(&mut self, id: WorkerId, key: &str) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let app = worker.slot.app;
+        // The oldest, where the address has become another listener's and this worker serves both.
+        let Some(closed) = worker.servers.iter().find(|server| server.key == key).map(|server| server.listener) else {
             return;
         };
-        self.take_back(worker, Some(closed));
-        let Some(member) = self.members.get_mut(&worker) else { return };
-        member.serves.retain(|served| served.id != closed);
-        if !member.leaving {
-            self.drop_unserved(app);
+        self.take_back(id, Some(closed));
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.servers.retain(|server| server.listener != closed);
+        if !worker.is_leaving {
+            self.close_unserved(app);
         }
-        self.reseat_app(app);
-        self.note_places(worker);
+        self.update_candidates(app);
+        self.publish_addresses(id);
     }
 
-    /// A worker did not take a connection: another may. One that nobody takes is closed.
-    fn refused(&mut self, handover: Handover) {
-        let Handover { listener, mut connection, .. } = handover;
-        connection.refused += 1;
+    /// A worker did not accept a connection: another may. One that every worker has refused twice is closed.
+    fn on_refused(&mut self, sent: InFlight) {
+        let InFlight { listener, mut connection, .. } = sent;
+        connection.refusals += 1;
         if let Some(listener) = self.listeners.get_mut(&listener)
-            && (connection.refused as usize <= 2 * listener.seats.len() || listener.seats.is_empty())
+            && (connection.refusals as usize <= 2 * listener.candidates.len() || listener.candidates.is_empty())
         {
             listener.waiting.push_back(connection);
         }

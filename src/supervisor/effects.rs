@@ -53,7 +53,7 @@ impl Supervisor {
                 None
             }
             Effect::ClosePorts(app) => {
-                self.workers.ports.close();
+                self.workers.ports.close(app);
                 None
             }
             Effect::Prepare(app, generation) => {

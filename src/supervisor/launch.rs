@@ -2,7 +2,7 @@
 
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
-use crate::ports::{AppPorts, FIRST_SOCKET, Listener, Way, inspector_moved};
+use crate::ports::{AppPorts, FIRST_SOCKET, Injected, ListenSocket, with_inspector_port};
 use crate::sys::fd_limit::childs_limit;
 use crate::sys::pair;
 use crate::sys::process::PID_PLACEHOLDER;
@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct LaunchSpec {
     id: AppId,
     pub(super) app: AppConfig,
-    /// How its workers share ports.
-    pub(super) way: Way,
+    /// The files that rinit adds to its workers.
+    pub(super) injected: Injected,
     /// A thread reads the files again. When their file system hangs it may do so for ever, and no second one is started.
     is_being_read: Arc<AtomicBool>,
-    listeners: Vec<Listener>,
+    listeners: Vec<ListenSocket>,
     /// What the `--env-file`s held, by generation.
     variables: BTreeMap<u32, Vec<(String, String)>>,
 }
@@ -44,8 +44,8 @@ pub(super) struct InheritedFds<'a> {
     pub(super) channel: Option<RawFd>,
     /// The number of the preloaded library.
     pub(super) library: Option<RawFd>,
-    /// Where the library calls.
-    pub(super) door: Option<&'a OsStr>,
+    /// The name of the library's broker.
+    pub(super) broker: Option<&'a OsStr>,
 }
 
 /// Which worker an environment is for.
@@ -60,13 +60,13 @@ impl LaunchSpec {
     pub(super) fn new(
         id: AppId,
         app: AppConfig,
-        listeners: Vec<Listener>,
+        listeners: Vec<ListenSocket>,
         variables: Vec<(String, String)>,
     ) -> LaunchSpec {
         LaunchSpec {
             id,
             app,
-            way: Way::default(),
+            injected: Injected::default(),
             is_being_read: Arc::default(),
             listeners,
             variables: BTreeMap::from([(1, variables)]),
@@ -102,7 +102,7 @@ impl LaunchSpec {
 
     /// The sockets, each with the number that it has in the worker.
     pub(super) fn sockets(&self) -> Vec<(RawFd, RawFd)> {
-        self.listeners.iter().map(Listener::as_raw_fd).zip(FIRST_SOCKET..).collect()
+        self.listeners.iter().map(ListenSocket::as_raw_fd).zip(FIRST_SOCKET..).collect()
     }
 
     /// The numbers of a worker's end of Node's channel, and of the library: that one out of the way of shell scripts.
@@ -123,7 +123,7 @@ impl LaunchSpec {
 
     /// The command as that slot's worker runs it.
     pub(super) fn command(&self, slot: u32) -> Vec<OsString> {
-        if self.way.cluster { inspector_moved(&self.app.command, slot) } else { self.app.command.clone() }
+        if self.app.sharing.cluster { with_inspector_port(&self.app.command, slot) } else { self.app.command.clone() }
     }
 
     /// The worker's environment, `KEY=VALUE` each: the container's without rinit's settings, then the files', then what
@@ -160,7 +160,7 @@ impl LaunchSpec {
             set("NODE_CHANNEL_FD", number.to_string().as_ref());
             set("NODE_CHANNEL_SERIALIZATION_MODE", "json".as_ref());
         }
-        if self.way.cluster {
+        if self.app.sharing.cluster {
             // What `cluster.worker.id` is.
             set("NODE_UNIQUE_ID", worker.0.to_string().as_ref());
         }
@@ -169,8 +169,8 @@ impl LaunchSpec {
             set("WATCHDOG_USEC", self.app.live.interval.as_micros().to_string().as_ref());
             set("WATCHDOG_PID", PID_PLACEHOLDER.as_ref());
         }
-        handed.door.iter().for_each(|name| set("RINIT_PORTS", name));
-        if let Some(script) = &self.way.script {
+        handed.broker.iter().for_each(|name| set("RINIT_PORTS", name));
+        if let Some(script) = &self.injected.script {
             append(&mut variables, "NODE_OPTIONS", " ", &script.option());
         }
         if let Some(number) = handed.library {

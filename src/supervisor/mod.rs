@@ -26,7 +26,7 @@ use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig};
 use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
 use crate::core::{AppId, Event, WorkerId};
 use crate::logs::{self, Format, Logs};
-use crate::ports::{Ports, Way};
+use crate::ports::{Injected, Ports};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
 use event_loop::Supervisor;
@@ -85,8 +85,8 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     let (caller, calls) = mpsc::channel(CALLS);
     let book = Arc::new(Journal::default());
     let mut launches = launches;
-    for LaunchSpec { app, way, .. } in launches.values_mut() {
-        *way = Way::open(app.ways, &app.name, &app.command, !app.listen.is_empty());
+    for LaunchSpec { app, injected, .. } in launches.values_mut() {
+        *injected = Injected::new(app.sharing, &app.name, &app.command, !app.listen.is_empty());
     }
     let ports = launches.values().map(LaunchSpec::ports).collect::<io::Result<_>>();
     let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;

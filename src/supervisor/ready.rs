@@ -165,21 +165,27 @@ pub(super) async fn watch_ports(
     ports: WorkerPorts,
     notices: mpsc::Sender<Notice>,
 ) {
-    let WorkerPorts { listens, says_ready, finished } = ports;
+    let WorkerPorts { mut listens, says_ready, signalled, finished } = ports;
     let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
         if what.await.is_ok() && counts {
             let _ = notices.send(Notice::Event(event)).await;
         }
     };
-    let listening =
-        tell(listens, matches!(ready, ReadyCheck::Auto | ReadyCheck::Listen), Event::Listens(worker, String::new()));
+    let listening = async {
+        while let Some(address) = listens.recv().await {
+            if matches!(ready, ReadyCheck::Auto | ReadyCheck::Listen) {
+                let _ = notices.send(Notice::Event(Event::Listens(worker, address))).await;
+            }
+        }
+    };
     let message = tell(
         says_ready,
         matches!(ready, ReadyCheck::Auto | ReadyCheck::Message),
         Event::Ready(worker, ReadySignal::Message),
     );
+    let signalled = tell(signalled, true, Event::Signalled(worker));
     let finished = tell(finished, true, Event::Drained(worker));
-    tokio::join!(listening, message, finished);
+    tokio::join!(listening, message, signalled, finished);
 }
 
 async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {

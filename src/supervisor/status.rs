@@ -155,7 +155,7 @@ impl Supervisor {
 
     fn app_status(&self, app: &App, launch: &LaunchSpec, pages: &JournalState) -> AppStatus {
         let rollout = app.rollout.as_ref().filter(|rollout| rollout.reason == RolloutReason::Reload);
-        let listens = BTreeSet::from_iter(self.workers.ports.places(|slot| slot.app == app.id));
+        let listens = BTreeSet::from_iter(self.workers.ports.addresses(|slot| slot.app == app.id));
         AppStatus {
             name: launch.app.name.clone(),
             command: shown(&launch.app.command),
@@ -213,7 +213,7 @@ impl Supervisor {
             cpu_percent: None,
             memory_bytes: None,
             ready_by: worker.and_then(|worker| pages.ready_by(worker.id)).map(str::to_owned),
-            listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.places_of(worker.id)),
+            listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             retry_in_ms: retry,
             last_exit: history.and_then(|history| history.exits.front().cloned()),
         }

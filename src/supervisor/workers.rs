@@ -102,7 +102,10 @@ impl Workers {
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
         let (channels, way) = ready::open(&launch.app.ready, &launch.app.live.check).map_err(no_room)?;
         let name = format!("{}-{}", launch.app.name, slot.index);
-        let ends = self.ports.open(worker, slot, name, &launch.way).map_err(no_room)?;
+        let ends = self
+            .ports
+            .open(worker, slot, name, launch.app.sharing, launch.injected.library.is_some())
+            .map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
         let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();
@@ -119,8 +122,8 @@ impl Workers {
         let handed = InheritedFds {
             notify: way.notify.as_deref(),
             channel: hand(ends.channel.as_ref().map(AsRawFd::as_raw_fd), for_channel),
-            library: hand(launch.way.preload.as_ref().map(|library| library.as_raw_fd()), for_library),
-            door: ends.door.as_deref(),
+            library: hand(launch.injected.library.as_ref().map(|library| library.as_raw_fd()), for_library),
+            broker: ends.broker.as_deref(),
         };
         let environment = launch.environment(seat, &handed);
         let mut program = Program::new(&launch.command(slot.index), &environment)
@@ -164,7 +167,7 @@ impl Workers {
             probe,
             notices: self.notices.clone(),
         };
-        let hearing = self.ports.join(ends, who);
+        let hearing = self.ports.add_worker(ends, who);
         let tasks = vec![
             tokio::task::spawn_local(ready::watch_ports(
                 worker,
@@ -232,10 +235,10 @@ impl Workers {
         self.ports.retire(worker);
         match plan.request {
             None => {}
-            Some(DrainKind::Message) => self.ports.shutdown(worker, plan.idle_for),
+            Some(DrainKind::Message) => self.ports.send_shutdown(worker, plan.idle_for),
             Some(DrainKind::Cluster) => {
                 let StopPlan { idle_for, signal, handler_after, .. } = *plan;
-                self.ports.finish(worker, DrainRequest { idle: idle_for, signal, after: handler_after });
+                self.ports.drain(worker, DrainRequest { idle: idle_for, signal, after: handler_after });
             }
         }
     }
@@ -308,7 +311,7 @@ impl Workers {
         let running = self.running.remove(&worker)?;
         self.by_pid.remove(&running.pid);
         self.groups.retain(|other| *other != worker);
-        self.ports.leave(worker);
+        self.ports.remove_worker(worker);
         running.tasks.iter().for_each(JoinHandle::abort);
         let _ = running.signal_group(Signal::KILL);
         Some(running.pid)

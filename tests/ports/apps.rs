@@ -1,4 +1,4 @@
-//! What the tests have in common: rinit with workers that share a port, and who answers there.
+//! Helpers of these tests: rinit with workers that share a port, and the processes that answer there.
 
 use crate::harness::{Output, Rig, Running, eventually, status_field};
 use crate::load::{get, pid_in};
@@ -6,8 +6,8 @@ use crate::setup::app;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// rinit with so many workers, which count as stable soon. They are ready when they listen, unless the settings have
-/// another sign: by `auto` one that starts slowly, on a busy machine, would be ready by its uptime.
+/// rinit with that many workers, which count as stable soon. They are ready when they listen, unless the settings say
+/// otherwise: under `auto` one that starts slowly, on a busy machine, would be ready by its uptime.
 pub fn workers(count: usize, settings: &[&str]) -> Rig {
     let rig = Rig::new(&["-i", &count.to_string(), "--name", "web", "--min-uptime", "100ms"]);
     let is_shared = settings.windows(2).all(|words| words != ["--share-ports", "off"]);
@@ -20,17 +20,17 @@ pub fn node_app(count: usize, settings: &[&str], node: &str, name: &str, port: u
     workers(count, settings).arg(node).arg(app(&format!("node/{name}"))).env("PORT", &port.to_string())
 }
 
-/// How often a worker has become ready.
+/// The number of times that a worker has become ready.
 pub fn times_ready(out: &Output) -> usize {
     out.count("is ready after")
 }
 
-/// Waits until so many workers listen, which rinit has seen itself.
+/// Waits until that many workers listen.
 pub fn all_listen(rig: &Running, count: usize) {
     rig.until(&format!("{count} listen"), |out| out.count("(it listens)") == count);
 }
 
-/// Asks until so many processes have answered, each time well. What they have answered.
+/// Sends requests until that many processes have answered, without an error. Their answers.
 pub fn served_by(port: u16, count: usize) -> BTreeSet<String> {
     let mut answers = BTreeSet::new();
     eventually(&format!("{count} processes answer on one port"), || {
@@ -42,7 +42,7 @@ pub fn served_by(port: u16, count: usize) -> BTreeSet<String> {
     answers
 }
 
-/// Waits until the reload of that number is done.
+/// Waits until the reload of that number is done, and has succeeded.
 pub fn reloaded(rig: &Running, number: u32) {
     let (done, stopped) =
         (format!("reload to generation {} done", number + 1), format!("reload to generation {} stopped", number + 1));
@@ -50,7 +50,7 @@ pub fn reloaded(rig: &Running, number: u32) {
     assert!(rig.output().has(&done), "{:#?}", rig.output().stderr);
 }
 
-/// A worker's number as it is seen from here, by the one that it sees itself.
+/// The number of a worker in this PID namespace, by the one that it sees itself.
 pub fn pid_from_here(rig: &Running, pid: u32) -> i32 {
     let is_it = |worker: &i32| status_field(*worker, "NSpid").split_whitespace().last() == Some(&pid.to_string());
     rig.workers().into_iter().find(is_it).unwrap_or_else(|| panic!("no worker has the number {pid}"))
@@ -69,7 +69,7 @@ pub fn memory(rig: &Running) -> u64 {
     text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("VmRSS: {text:?}"))
 }
 
-/// How many descriptors rinit has.
+/// The number of rinit's descriptors.
 pub fn descriptors(rig: &Running) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", rig.pid())).unwrap().count()
 }
@@ -87,7 +87,7 @@ impl Deployed {
         deployed
     }
 
-    /// Puts another version in its place, for whoever starts from now on.
+    /// Puts another version in its place, for workers that start from now on.
     pub fn put(&self, name: &str) {
         std::fs::copy(app(&format!("node/{name}")), self.path()).unwrap();
     }

@@ -1,6 +1,6 @@
-//! The worker's end of the channel that Node's cluster speaks, in the hands of a test.
+//! The worker's end of the channel of Node's cluster module, held by a test.
 //!
-//! rinit starts the fixture, which lends its end to the test; from then on the test is the worker, and no Node is there.
+//! rinit starts the fixture, which sends its end to the test; from then on the test acts as the worker, without Node.
 //!
 //! ```no_run
 //! let lender = Lender::new();
@@ -20,10 +20,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-/// Nothing for so long is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of each read and write.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where workers hand over their channels.
+/// The socket where workers send their channels.
 pub struct Lender {
     folder: tempfile::TempDir,
     listener: UnixListener,
@@ -36,7 +36,7 @@ impl Lender {
         Lender { folder, listener }
     }
 
-    /// What the fixture is to do: lend, and stay until it is told to stop.
+    /// The fixture's instructions: send the channel, and stay until the stop signal.
     pub fn words(&self) -> String {
         format!("lend={} signals", self.path())
     }
@@ -50,13 +50,13 @@ impl Lender {
         self.listener.set_nonblocking(true).unwrap();
         let (from, _) = eventually("a worker lends its channel", || self.listener.accept().ok());
         from.set_nonblocking(false).unwrap();
-        let (text, mut descriptors) = receive(&from).expect("what the worker says of itself");
+        let (text, mut descriptors) = receive(&from).expect("the worker's own numbers");
         let text = String::from_utf8(text).unwrap();
         let numbers: Vec<u32> = text.split(' ').map(|word| word.parse().unwrap()).collect();
         let stream = UnixStream::from(descriptors.remove(0));
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         Channel {
             stream,
             worker: numbers[0],
@@ -68,7 +68,7 @@ impl Lender {
         }
     }
 
-    /// The channels of so many workers, in the order of their places.
+    /// The channels of N workers, in the order of their slots.
     pub fn channels<const N: usize>(&self) -> [Channel; N] {
         let mut channels = [(); N].map(|()| self.channel());
         channels.sort_by_key(|channel| channel.worker);
@@ -79,18 +79,18 @@ impl Lender {
 /// A worker's end of the channel.
 pub struct Channel {
     pub stream: UnixStream,
-    /// The place: RINIT_WORKER.
+    /// The slot: RINIT_WORKER.
     pub worker: u32,
     /// NODE_UNIQUE_ID.
     pub id: u32,
-    /// The process that has lent it, as it sees itself.
+    /// The number of the process that has sent it, as it sees itself.
     pub pid: u32,
     bytes: Vec<u8>,
     handles: VecDeque<OwnedFd>,
     seq: u64,
 }
 
-/// What the primary answers to `queryServer`.
+/// The primary's answer to `queryServer`.
 pub struct Reply {
     pub key: String,
     /// 0 where all went well.
@@ -99,7 +99,7 @@ pub struct Reply {
     pub handle: Option<OwnedFd>,
 }
 
-/// A connection that was handed over, and not yet answered for.
+/// A connection that was sent, and not yet answered for.
 pub struct Offer {
     pub seq: u64,
     pub key: String,
@@ -171,7 +171,7 @@ impl Channel {
         self.query_for(query)
     }
 
-    /// Asks for a server, in the query's own words.
+    /// Asks for a server with that query.
     pub fn query_for(&mut self, query: Value) -> Reply {
         let seq = self.act("queryServer", query);
         let (message, handle) = self.message();
@@ -196,12 +196,12 @@ impl Channel {
         self.act("listening", json!({ "address": null, "port": port, "addressType": 4 }));
     }
 
-    /// Goes on line with a server on that port of 127.0.0.1. Its key.
+    /// Opens a server on that port of 127.0.0.1. Its key.
     pub fn serve(&mut self, port: u16) -> String {
         self.serve_on(Some("127.0.0.1"), port)
     }
 
-    /// The same; without an address on all there are, as Node does where an app names none.
+    /// Opens a server on that address, or on all addresses. Its key.
     pub fn serve_on(&mut self, address: Option<&str>, port: u16) -> String {
         self.act("online", json!({}));
         let reply = self.query(address, port);
@@ -236,20 +236,20 @@ impl Channel {
         offer.answer(&format!("pid {}\n", self.pid));
     }
 
-    /// Is a good worker until it is told to disconnect, which it does, or until the channel ends. How many it answered.
+    /// Accepts connections until it is asked to disconnect, or until the channel ends. The number that it answered.
     pub fn be_good(mut self) -> usize {
-        self.until_told(|worker, offer| worker.take(offer))
+        self.until_disconnect(|worker, offer| worker.take(offer))
     }
 
-    /// The same, but refuses every connection. How many these were.
+    /// Refuses connections until it is asked to disconnect. The number of them.
     pub fn refuse_all(mut self) -> usize {
-        self.until_told(|worker, offer| {
+        self.until_disconnect(|worker, offer| {
             drop(offer.stream);
             worker.answer(offer.seq, false);
         })
     }
 
-    fn until_told(&mut self, each: impl Fn(&mut Channel, Offer)) -> usize {
+    fn until_disconnect(&mut self, each: impl Fn(&mut Channel, Offer)) -> usize {
         let mut count = 0;
         while let Some((message, handle)) = self.next() {
             if message["act"] == "disconnect" {
@@ -269,7 +269,7 @@ impl Offer {
     /// Answers the one request that comes on it, and closes it.
     pub fn answer(self, text: &str) {
         self.stream.set_nonblocking(false).unwrap();
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut reader = BufReader::new(&self.stream);
         let mut line = String::new();
         while std::io::BufRead::read_line(&mut reader, &mut line).is_ok_and(|length| length > 2) {
@@ -289,7 +289,7 @@ fn offer(message: &Value, handle: Option<OwnedFd>) -> Offer {
     Offer { seq, key, stream: TcpStream::from(handle.expect("a connection")) }
 }
 
-/// What has arrived: bytes and descriptors. `None` at the end.
+/// The bytes and descriptors that have arrived. `None` at the end.
 fn receive(stream: &UnixStream) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; 65536];
     let mut space = cmsg_space!([RawFd; 8]);

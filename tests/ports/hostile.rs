@@ -1,6 +1,6 @@
-//! Workers that do on the channel what no worker should: they harm nobody else, and rinit stays small.
+//! Hostile workers: whatever one sends on its channel, the other worker serves, and rinit's memory stays bounded.
 //!
-//! Beside the hostile one, whose channel the test has, Node runs as the other worker and serves under load.
+//! The test holds the channel of the hostile worker. Node runs as the other worker and serves under load.
 
 use crate::apps::{all_listen, descriptors, memory, node_app, pid_from_here, served_by, stop, times_ready, workers};
 use crate::channel::{Channel, Lender};
@@ -13,13 +13,13 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// rinit's memory may not exceed that, in KiB.
-const MEMORY: u64 = 16 * 1024;
-/// Nor its descriptors that: 1024 servers, 1024 sockets of their own, and some.
-const DESCRIPTORS: usize = 2500;
+/// The limit of rinit's memory, in KiB.
+const MAX_MEMORY_KIB: u64 = 16 * 1024;
+/// The limit of rinit's descriptors: 1024 servers, 1024 sockets of their own, and some.
+const MAX_DESCRIPTORS: usize = 2500;
 
 /// Node as worker 0, and a channel in the test's hands as worker 1, which is ready when it listens.
-fn node_and_a_stranger(settings: &[&str]) -> Option<(Running, u16, Channel)> {
+fn node_and_hostile_worker(settings: &[&str]) -> Option<(Running, u16, Channel)> {
     let node = node()?;
     let (lender, port) = (Lender::new(), free_port());
     let script = "[ $RINIT_WORKER = 0 ] && exec $NODE $APP; exec $FIXTURE lend=$LEND signals";
@@ -33,17 +33,17 @@ fn node_and_a_stranger(settings: &[&str]) -> Option<(Running, u16, Channel)> {
     Some((rig, port, channel))
 }
 
-/// Lets the stranger do its worst while Node serves under load.
-fn harms_nobody(evil: impl FnOnce(&mut Channel, &Running) + Send) {
-    let Some((rig, port, mut channel)) = node_and_a_stranger(&[]) else { return };
+/// Runs the hostile worker while Node serves under load: no request may fail.
+fn does_no_harm(evil: impl FnOnce(&mut Channel, &Running) + Send) {
+    let Some((rig, port, mut channel)) = node_and_hostile_worker(&[]) else { return };
     let (load, ()) = under_load(port, &MIX, |meter| {
         evil(&mut channel, &rig);
         meter.wait_for_answers(50);
-        assert!(memory(&rig) < MEMORY, "{} KiB", memory(&rig));
-        assert!(descriptors(&rig) < DESCRIPTORS, "{}", descriptors(&rig));
+        assert!(memory(&rig) < MAX_MEMORY_KIB, "{} KiB", memory(&rig));
+        assert!(descriptors(&rig) < MAX_DESCRIPTORS, "{}", descriptors(&rig));
     });
     load.assert_lossless(&rig);
-    // A signal is still acted on, and all the rest goes on.
+    // rinit still acts on signals.
     rig.signal("USR2");
     drop(channel);
     let start = Instant::now();
@@ -53,8 +53,8 @@ fn harms_nobody(evil: impl FnOnce(&mut Channel, &Running) + Send) {
     assert!(!rig.output().has("panicked"), "{:#?}", rig.output().stderr);
 }
 
-/// Writes as long as it is let, but not for ever.
-fn write_what_is_let(channel: &Channel, bytes: &[u8], most: usize) -> usize {
+/// Writes until the socket has taken nothing for half a second. The number of bytes.
+fn write_until_full(channel: &Channel, bytes: &[u8], most: usize) -> usize {
     let patience = Some(Duration::from_millis(500));
     channel.stream.set_write_timeout(patience).unwrap();
     let mut written = 0;
@@ -68,8 +68,8 @@ fn write_what_is_let(channel: &Channel, bytes: &[u8], most: usize) -> usize {
 }
 
 #[test]
-fn garbage_harms_nobody() {
-    harms_nobody(|channel, _| {
+fn garbage_does_no_harm() {
+    does_no_harm(|channel, _| {
         for line in [
             "not json\n",
             "\n",
@@ -86,51 +86,51 @@ fn garbage_harms_nobody() {
             "{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{}}\n",
             "{\"cmd\":\"NODE_HANDLE_ACK\"}\n{\"cmd\":\"NODE_HANDLE_NACK\"}\n",
         ] {
-            if write_what_is_let(channel, line.as_bytes(), line.len()) == 0 {
+            if write_until_full(channel, line.as_bytes(), line.len()) == 0 {
                 break;
             }
         }
-        write_what_is_let(channel, &[0xff; 1000], 1000);
+        write_until_full(channel, &[0xff; 1000], 1000);
     });
 }
 
 #[test]
-fn a_deep_nest_harms_nobody() {
-    harms_nobody(|channel, _| {
+fn deeply_nested_json_does_no_harm() {
+    does_no_harm(|channel, _| {
         let deep = "[".repeat(60_000);
-        write_what_is_let(channel, deep.as_bytes(), deep.len());
-        write_what_is_let(channel, b"\n", 1);
+        write_until_full(channel, deep.as_bytes(), deep.len());
+        write_until_full(channel, b"\n", 1);
     });
 }
 
 #[test]
-fn a_line_without_an_end_harms_nobody() {
-    harms_nobody(|channel, rig| {
+fn a_line_without_an_end_does_no_harm() {
+    does_no_harm(|channel, rig| {
         let most = 256 << 20;
-        let written = write_what_is_let(channel, &[b'x'; 65536], most);
-        assert!(written <= most && memory(rig) < MEMORY, "{written} bytes, {} KiB", memory(rig));
+        let written = write_until_full(channel, &[b'x'; 65536], most);
+        assert!(written <= most && memory(rig) < MAX_MEMORY_KIB, "{written} bytes, {} KiB", memory(rig));
     });
 }
 
 #[test]
-fn a_flood_of_messages_harms_nobody() {
-    harms_nobody(|channel, _| {
+fn a_flood_of_messages_does_no_harm() {
+    does_no_harm(|channel, _| {
         let lines = "{\"type\":\"an app's own\",\"number\":7}\n".repeat(1000);
-        write_what_is_let(channel, lines.as_bytes(), 64 << 20);
+        write_until_full(channel, lines.as_bytes(), 64 << 20);
     });
 }
 
 #[test]
-fn questions_whose_answers_nobody_reads_harm_nobody() {
-    harms_nobody(|channel, _| {
-        // Each for a server of its own, which rinit opens and keeps, but not without end; none of the answers is read.
+fn queries_whose_answers_are_not_read_do_no_harm() {
+    does_no_harm(|channel, _| {
+        // Each is for a server of its own, which rinit opens up to a limit. No answer is read.
         for seq in 0..20_000 {
             let query = json!({
                 "cmd": "NODE_CLUSTER", "act": "queryServer", "seq": seq, "address": "127.0.0.1", "port": 0,
                 "addressType": 4, "index": seq, "data": "x".repeat(200), "flags": 0
             });
             let line = format!("{query}\n");
-            if write_what_is_let(channel, line.as_bytes(), line.len()) < line.len() {
+            if write_until_full(channel, line.as_bytes(), line.len()) < line.len() {
                 break;
             }
         }
@@ -138,8 +138,8 @@ fn questions_whose_answers_nobody_reads_harm_nobody() {
 }
 
 #[test]
-fn descriptors_that_are_sent_without_end_harm_nobody() {
-    harms_nobody(|channel, rig| {
+fn descriptors_that_are_sent_without_end_do_no_harm() {
+    does_no_harm(|channel, rig| {
         let file = std::fs::File::open("/dev/null").unwrap();
         for round in 0..2000 {
             let message = json!({ "cmd": "NODE_HANDLE", "type": "net.Socket", "msg": round });
@@ -153,7 +153,7 @@ fn descriptors_that_are_sent_without_end_harm_nobody() {
     });
 }
 
-/// Sends bytes and a descriptor; whether that was let.
+/// Sends bytes and a descriptor. True if the socket took them.
 fn sent(channel: &Channel, text: &str, file: &impl AsFd) -> bool {
     use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
     use std::os::fd::AsRawFd;
@@ -165,16 +165,16 @@ fn sent(channel: &Channel, text: &str, file: &impl AsFd) -> bool {
 }
 
 #[test]
-fn one_who_is_handed_connections_and_never_reads_holds_up_nobody_for_ever() {
-    let Some((rig, port, mut channel)) = node_and_a_stranger(&[]) else { return };
+fn a_worker_that_never_reads_its_connections_delays_no_other_for_ever() {
+    let Some((rig, port, mut channel)) = node_and_hostile_worker(&[]) else { return };
     channel.serve_on(None, port);
     all_listen(&rig, 2);
     let quick = Client { keeps: false, path: "/", pause: Duration::from_millis(2) };
     let (load, ()) = under_load(port, &[quick; 8], |meter| meter.wait_for_answers(500));
-    // Never read means never answered for: what was offered to it goes elsewhere, the latest when it is gone.
+    // It never answers for its connections: they go to the other worker, at the latest when this one has ended.
     let refused = load.failures.iter().filter(|why| why.contains("refused") || why.contains("reset")).count();
     assert_eq!(refused, 0, "{load:#?}");
-    assert!(memory(&rig) < MEMORY && descriptors(&rig) < DESCRIPTORS);
+    assert!(memory(&rig) < MAX_MEMORY_KIB && descriptors(&rig) < MAX_DESCRIPTORS);
     rig.signal_pid(pid_from_here(&rig, channel.pid), "KILL");
     drop(channel);
     rig.until("it is gone", |out| out.has("ended: "));
@@ -182,12 +182,12 @@ fn one_who_is_handed_connections_and_never_reads_holds_up_nobody_for_ever() {
 }
 
 #[test]
-fn one_who_takes_connections_and_drops_them_costs_only_those() {
-    let Some((rig, port, mut channel)) = node_and_a_stranger(&[]) else { return };
+fn a_worker_that_drops_its_connections_costs_only_those() {
+    let Some((rig, port, mut channel)) = node_and_hostile_worker(&[]) else { return };
     channel.serve_on(None, port);
     all_listen(&rig, 2);
     let node = served_by_node(port, &mut channel);
-    // Says twice that it took what it took, and once what was never offered.
+    // It answers twice for the same connection, and for one that it was never sent.
     for _ in 0..3 {
         channel.answer(4_000_000, true);
         channel.answer(0, true);
@@ -202,7 +202,7 @@ fn one_who_takes_connections_and_drops_them_costs_only_those() {
     stop(&rig);
 }
 
-/// Asks until Node has answered; what comes to the other worker is closed there.
+/// Sends requests until Node has answered. Those that go to the other worker are closed there.
 fn served_by_node(port: u16, channel: &mut Channel) -> u32 {
     let asks = std::thread::spawn(move || {
         eventually("Node answers", || get(port, "/").ok().and_then(|answer| pid_in(&answer)))
@@ -214,8 +214,8 @@ fn served_by_node(port: u16, channel: &mut Channel) -> u32 {
 }
 
 #[test]
-fn a_worker_that_claims_anothers_server_gets_no_more_than_its_own() {
-    let Some((rig, port, mut channel)) = node_and_a_stranger(&[]) else { return };
+fn a_worker_that_closes_another_ones_server_closes_nothing() {
+    let Some((rig, port, mut channel)) = node_and_hostile_worker(&[]) else { return };
     // The key of a server that it never asked for.
     let reply = channel.query(Some("127.0.0.1"), free_port());
     let key = reply.key.replace(&reply.message["sockname"]["port"].to_string(), &port.to_string());
@@ -229,7 +229,7 @@ fn a_worker_that_claims_anothers_server_gets_no_more_than_its_own() {
 }
 
 #[test]
-fn two_thousand_connections_wait_for_workers_that_are_stuck() {
+fn two_thousand_connections_wait_for_workers_that_are_stopped() {
     let Some(node) = node() else { return };
     // The test's own descriptors.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -242,16 +242,16 @@ fn two_thousand_connections_wait_for_workers_that_are_stuck() {
     stuck.iter().for_each(|worker| rig.signal_pid(*worker, "STOP"));
     let mut streams = Vec::new();
     for _ in 0..2000 {
-        // When the kernel's queue is full too, a connection is not made: no longer rinit's matter.
+        // When the kernel's queue is full too, the connection fails in the kernel.
         let Ok(stream) = quick_connect(port) else { break };
         streams.push(stream);
     }
-    assert!(streams.len() >= 400, "only {} connections were let", streams.len());
+    assert!(streams.len() >= 400, "only {} connections were made", streams.len());
     let sent = |stream: &mut std::io::BufReader<std::net::TcpStream>| {
         stream.get_mut().write_all(request("/", "close").as_bytes()).is_ok()
     };
     assert!(streams.iter_mut().all(sent));
-    assert!(memory(&rig) < MEMORY, "{} KiB", memory(&rig));
+    assert!(memory(&rig) < MAX_MEMORY_KIB, "{} KiB", memory(&rig));
     assert!(descriptors(&rig) < 1000, "{} descriptors", descriptors(&rig));
     // Signals are acted on meanwhile.
     rig.signal("TTIN");
@@ -264,7 +264,7 @@ fn two_thousand_connections_wait_for_workers_that_are_stuck() {
     assert_eq!(rig.wait(), 0);
 }
 
-/// A connection that is there at once or not at all.
+/// A connection that is made within 300 ms, or an error.
 fn quick_connect(port: u16) -> std::io::Result<std::io::BufReader<std::net::TcpStream>> {
     let patience = Duration::from_millis(300);
     let stream = std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), patience)?;

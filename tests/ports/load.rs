@@ -1,4 +1,4 @@
-//! A load client that counts every failure.
+//! Sends load from several clients, and counts every failure.
 //!
 //! Each client is a thread that sends one request after the other to 127.0.0.1, as HTTP/1.1 has it: on a connection of
 //! its own each, or on one that it keeps until an answer says `Connection: close`. Nothing is tried again. What fails:
@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// No answer by then is a failure.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Clients stop by themselves by then, whatever happens.
-const LONGEST: Duration = Duration::from_secs(150);
+/// The time after which a missing answer is a failure.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The time after which clients stop by themselves.
+const MAX_LOAD_TIME: Duration = Duration::from_secs(150);
 
 /// One thread of requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
-    /// Whether it keeps its connection.
+    /// It keeps its connection.
     pub keeps: bool,
     pub path: &'static str,
     /// Between an answer and the next request.
@@ -41,7 +41,7 @@ pub const MIX: [Client; 8] = [
     Client { keeps: false, path: "/slow", pause: Duration::ZERO },
 ];
 
-/// How requests went.
+/// The outcome of the requests.
 #[derive(Debug, Default, Clone)]
 pub struct Load {
     pub answered: usize,
@@ -54,7 +54,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// That no request failed, and that there were enough to mean something.
+    /// Asserts that no request failed, and that there were enough.
     pub fn assert_lossless(&self, rig: &Running) {
         let first: Vec<_> = self.failures.iter().take(20).collect();
         let (failed, told) = (self.failures.len(), rig.output().stderr);
@@ -81,17 +81,17 @@ pub fn under_load<T>(port: u16, clients: &[Client], event: impl FnOnce(&Meter) -
     (meter.load(), value)
 }
 
-/// What is counted while the clients run.
+/// The counts while the clients run.
 #[derive(Debug, Default, Clone)]
 pub struct Meter(Arc<Mutex<Load>>);
 
 impl Meter {
-    /// What has been counted so far.
+    /// The counts so far.
     pub fn load(&self) -> Load {
         self.0.lock().unwrap().clone()
     }
 
-    /// Waits until so many more requests have been answered.
+    /// Waits until that many more requests have been answered.
     pub fn wait_for_answers(&self, more: usize) {
         let wanted = self.0.lock().unwrap().answered + more;
         crate::harness::eventually("requests are answered", || {
@@ -103,7 +103,7 @@ impl Meter {
 impl Client {
     fn run(self, port: u16, start: Instant, meter: &Meter, over: &AtomicBool) {
         let mut kept = None;
-        while !over.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
+        while !over.load(Ordering::Relaxed) && start.elapsed() < MAX_LOAD_TIME {
             self.count_one(port, start, &mut kept, meter);
             std::thread::sleep(self.pause);
         }
@@ -169,9 +169,9 @@ pub fn pid_in(answer: &str) -> Option<u32> {
 
 /// A connection that waits for nothing longer than 10 seconds.
 pub fn connect(port: u16) -> Result<BufReader<TcpStream>, Error> {
-    let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(BufReader::new(stream))
 }
@@ -255,7 +255,7 @@ mod tests {
 
     const WELL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npid 7\n";
 
-    /// What a client counts on a server that sends these answers on each connection, and then closes it.
+    /// The counts of a client whose server sends these answers on each connection, and then closes it.
     fn counts(answers: &'static [&'static [&'static str]], keeps: bool) -> Load {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -17,3 +17,4 @@ mod others;
 mod protocol;
 mod queue;
 mod reload;
+mod stop;

@@ -1,4 +1,4 @@
-//! Node: every kind of server, every version, and what an app sees of the cluster that it is a worker of.
+//! Node: every kind of server, every version, and the cluster module as an app sees it.
 
 use crate::apps::{all_listen, node_app, reloaded, served_by, stop, times_ready, workers};
 use crate::harness::{Flag, eventually, free_port};
@@ -47,6 +47,11 @@ fn node_24() {
     serves_reloads_and_stops("node24");
 }
 
+#[test]
+fn node_26() {
+    serves_reloads_and_stops("node26");
+}
+
 fn serves_reloads_and_stops(runtime_name: &str) {
     let Some(node) = runtime(runtime_name) else { return };
     let port = free_port();
@@ -92,7 +97,7 @@ fn deno_serves_and_reloads() {
     stop(&rig);
 }
 
-/// Lets Node's own client ask on new connections until both workers have answered.
+/// Sends requests with Node's own client on new connections until both workers have answered.
 fn both_serve(kind: &str) {
     let (Some(node), Some(npm)) = (node(), npm()) else { return };
     let port = free_port();
@@ -221,7 +226,7 @@ fn several_ports_are_each_served_by_every_worker() {
     let list = ports.map(|port| port.to_string()).join(",");
     let rig = workers(2, &[]).arg(node).arg(app("node/ports.js")).env("PORTS", &list).start();
     rig.until("both are ready", |out| times_ready(out) == 2);
-    // Ready is a worker when it listens somewhere: the other ports may come a moment later.
+    // A worker is ready when it listens at one port: the others may follow a moment later.
     for port in ports {
         eventually("the port is open", || TcpStream::connect(("127.0.0.1", port)).ok());
         served_by(port, 2);
@@ -239,7 +244,7 @@ fn an_exclusive_server_shares_its_port_all_the_same() {
 }
 
 #[test]
-fn an_exclusive_server_is_alone_where_only_nodes_own_way_is_asked_for() {
+fn an_exclusive_server_shares_no_port_without_the_library() {
     let Some(node) = node() else { return };
     let settings = ["--share-ports", "node", "--max-restarts", "1", "--backoff", "10ms..10ms"];
     let rig = node_app(2, &settings, &node, "exclusive.js", free_port()).start();
@@ -247,7 +252,7 @@ fn an_exclusive_server_is_alone_where_only_nodes_own_way_is_asked_for() {
 }
 
 #[test]
-fn a_worker_of_the_cluster_sees_what_it_would_under_nodes_own_primary() {
+fn the_cluster_module_works_as_under_nodes_own_primary() {
     let Some(node) = node() else { return };
     let rig = node_app(1, &["--stop-message"], &node, "ipc.js", free_port()).start();
     rig.until("all was sent", |out| out.has("sent what came after the socket"));
@@ -288,7 +293,7 @@ fn a_worker_that_disconnects_by_itself_is_followed_by_another_and_loses_nothing(
     assert_eq!(old.intersection(&new).count(), 1, "{old:?} {new:?}");
 }
 
-/// The words in which listening fails, under rinit and under Node's own primary.
+/// The error with which listening fails, which must be the same under rinit and under Node's own primary.
 fn fails_alike(environment: &[(&str, &str)], wrapper: &[&str]) -> String {
     let node = node().unwrap();
     let (app, primary) = (app("node/error.js"), app("node/primary.js"));
@@ -364,7 +369,7 @@ fn an_app_with_a_cluster_of_its_own_has_it_where_ports_are_not_shared() {
 }
 
 #[test]
-fn an_app_that_looks_before_it_forks_is_a_worker_itself() {
+fn an_app_that_checks_is_primary_before_it_forks_is_a_worker_itself() {
     let Some(node) = node() else { return };
     let port = free_port();
     let rig = node_app(2, &[], &node, "own-cluster.js", port).start();
@@ -375,7 +380,7 @@ fn an_app_that_looks_before_it_forks_is_a_worker_itself() {
 }
 
 #[test]
-fn an_app_that_forks_without_looking_is_told_what_to_do() {
+fn an_app_that_forks_without_that_check_gets_advice() {
     let Some(node) = node() else { return };
     let settings = ["--max-restarts", "1", "--backoff", "10ms..10ms"];
     let rig = node_app(1, &settings, &node, "unchecked-cluster.js", free_port()).start();
@@ -445,7 +450,7 @@ fn each_worker_has_an_inspector_of_its_own() {
 }
 
 #[test]
-fn what_listened_before_must_listen_again() {
+fn a_replacement_must_listen_where_its_predecessor_listened() {
     let Some(node) = node() else { return };
     let (gate, port) = (Flag::new(), free_port());
     gate.set();
@@ -502,7 +507,7 @@ fn a_worker_that_listens_but_never_says_ready_is_not_ready_under_ready_message()
 }
 
 #[test]
-fn auto_takes_the_word_ready_as_a_sign() {
+fn the_message_ready_counts_under_auto() {
     let Some(node) = node() else { return };
     let settings = ["--ready", "auto", "--min-uptime", "1h"];
     let rig = workers(1, &settings).arg(node).arg(app("node/speaks.js")).start();
@@ -524,7 +529,7 @@ fn stop_message_asks_before_the_signal_does() {
 }
 
 #[test]
-fn who_does_not_hear_the_stop_message_gets_the_signal_at_half_the_stop_timeout() {
+fn an_app_that_ignores_the_stop_message_gets_the_signal_at_half_the_stop_timeout() {
     let Some(node) = node() else { return };
     let settings = ["--stop-message", "--ready", "message", "--stop-timeout", "2s"];
     let rig = node_app(1, &settings, &node, "shutdown.js", free_port()).env("DEAF", "1").start();
@@ -581,7 +586,7 @@ fn a_stop_sends_clients_away_from_an_app_that_tells_them_to_stay() {
 
 #[test]
 fn a_stop_answers_every_request_that_a_client_has_sent_already() {
-    for version in ["node18", "node20", "node22", "node24"] {
+    for version in ["node18", "node20", "node22", "node24", "node26"] {
         let Some(node) = runtime(version) else { return };
         let port = free_port();
         let rig = node_app(1, &[], &node, "app.js", port).start();

@@ -1,4 +1,4 @@
-//! The channel, message by message: the test is the worker, and no Node is there.
+//! The channel, message by message: the test acts as the worker, without Node.
 
 use crate::apps::{all_listen, pid_from_here, stop, times_ready, workers};
 use crate::channel::{Channel, Lender};
@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::{JoinHandle, spawn};
 
-/// So many workers, each in the test's hands.
+/// Starts N workers whose channels the test holds.
 fn lent<const N: usize>(settings: &[&str]) -> (Running, [Channel; N]) {
     let lender = Lender::new();
     let rig = workers(N, &[&["--share-ports", "node"], settings].concat()).fixture(&lender.words()).start();
@@ -63,7 +63,7 @@ fn connections_go_round() {
 }
 
 #[test]
-fn a_connection_that_one_refuses_goes_to_another() {
+fn a_connection_that_a_worker_refuses_goes_to_another() {
     let (rig, [mut first, mut second]) = lent(&[]);
     let port = free_port();
     first.serve(port);
@@ -104,7 +104,7 @@ fn a_connection_whose_descriptor_did_not_arrive_is_not_lost() {
 }
 
 #[test]
-fn what_a_worker_had_not_answered_for_when_it_died_goes_to_another() {
+fn connections_that_a_dead_worker_had_not_accepted_go_to_another() {
     for by_kill in [true, false] {
         let (rig, [mut first, mut second]) = lent(&["--min-uptime", "1h", "--backoff", "1h..1h"]);
         let port = free_port();
@@ -130,7 +130,7 @@ fn what_a_worker_had_not_answered_for_when_it_died_goes_to_another() {
 }
 
 #[test]
-fn who_closes_a_server_gets_no_more_of_its_connections() {
+fn a_worker_that_closes_a_server_gets_no_more_of_its_connections() {
     let (rig, [mut first, mut second]) = lent(&[]);
     let (port, other) = (free_port(), free_port());
     let key = first.serve(port);
@@ -165,7 +165,7 @@ fn who_closes_a_server_gets_no_more_of_its_connections() {
 }
 
 #[test]
-fn connections_wait_while_nobody_listens() {
+fn connections_wait_while_no_worker_listens() {
     let (rig, [mut first]) = lent(&[]);
     let port = free_port();
     let key = first.serve(port);
@@ -203,6 +203,20 @@ fn a_stop_begins_with_disconnect_and_the_channels_end_is_waited_for() {
 }
 
 #[test]
+fn a_server_gets_no_answer_from_when_its_worker_is_asked_to_stop() {
+    let (rig, [mut worker]) = lent(&[]);
+    worker.serve(free_port());
+    all_listen(&rig, 1);
+    rig.signal("TERM");
+    assert_eq!(worker.message().0["act"], "disconnect");
+    worker.act("queryServer", json!({ "address": null, "port": free_port(), "addressType": 4, "index": 0 }));
+    let seq = worker.act("exitedAfterDisconnect", json!({}));
+    assert_eq!(worker.message().0["ack"], seq, "the next answer is to what came after it");
+    drop(worker);
+    assert_eq!(rig.wait(), 0);
+}
+
+#[test]
 fn a_worker_that_says_it_leaves_is_answered() {
     let (rig, [mut worker]) = lent(&[]);
     worker.serve(free_port());
@@ -213,7 +227,7 @@ fn a_worker_that_says_it_leaves_is_answered() {
 }
 
 #[test]
-fn failures_to_listen_are_told_by_number() {
+fn errors_of_listen_are_sent_by_number() {
     let (_rig, [mut worker]) = lent(&[]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let reply = worker.query(Some("127.0.0.1"), taken.local_addr().unwrap().port());
@@ -251,7 +265,7 @@ fn port_0_is_one_port_for_each_index() {
 }
 
 #[test]
-fn the_first_askers_data_is_told_to_all() {
+fn the_first_workers_data_is_sent_to_all() {
     let (_rig, [mut first, mut second]) = lent(&[]);
     let port = free_port();
     let query = |data: &str| json!({ "address": "127.0.0.1", "port": port, "addressType": 4, "index": 0, "data": data, "flags": 0 });
@@ -304,7 +318,7 @@ fn messages_come_through_however_they_are_cut() {
     let (message, _) = worker.message();
     assert_eq!((&message["ack"], &message["errno"]), (&json!(0), &json!(null)), "{message}");
     assert_eq!(message["data"], "\u{2028}ü\"\\\u{1F600}");
-    // Many at once, and among them what is nobody's business here.
+    // Many at once, with messages of the app among them.
     let listening = json!({ "cmd": "NODE_CLUSTER", "act": "listening", "seq": 9, "port": port, "addressType": 4 });
     let own = json!({ "cmd": "NODE_SOMETHING", "port": 1 });
     worker.send_bytes(format!("\"text\"\n7\ntrue\nnull\n[]\n{{}}\n{own}\n{own}\n{listening}\n\"text\"\n").as_bytes());
@@ -344,7 +358,7 @@ fn a_descriptor_that_an_app_sends_is_acknowledged() {
 }
 
 #[test]
-fn the_word_ready_is_a_sign() {
+fn the_message_ready_makes_a_worker_ready() {
     let (rig, [worker]) = lent(&["--ready", "message"]);
     worker.send(&json!("not ready"));
     worker.send(&json!({ "ready": true }));
@@ -353,7 +367,7 @@ fn the_word_ready_is_a_sign() {
 }
 
 #[test]
-fn one_who_listens_twice_is_ready_once() {
+fn a_worker_that_listens_twice_is_ready_once() {
     let (rig, [mut worker]) = lent(&[]);
     let port = free_port();
     worker.serve(port);
@@ -399,14 +413,14 @@ fn kept_connections_stay_with_their_worker_through_a_reload_until_it_lets_go() {
 }
 
 #[test]
-fn a_late_offer_to_one_who_leaves_is_refused_and_not_lost() {
+fn a_connection_that_a_leaving_worker_refuses_is_not_lost() {
     let lender = Lender::new();
     let rig = workers(1, &["--share-ports", "node"]).fixture(&lender.words()).start();
     let mut old = lender.channel();
     let port = free_port();
     old.serve(port);
     all_listen(&rig, 1);
-    // Offered to the old one, which does not look before it is told to go.
+    // Sent to the old worker, which does not read it before it is asked to stop.
     let client = asks(port);
     let offer = old.offer();
     rig.signal("HUP");

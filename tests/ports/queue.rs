@@ -1,4 +1,4 @@
-//! Node's workers accept from queues that rinit fills: what one does not come for is another's.
+//! Node's workers accept from queues that rinit fills: a connection that one does not accept goes to another.
 
 use crate::apps::{all_listen, descriptors, node_app, pid_from_here, served_by, stop, workers};
 use crate::harness::{eventually, free_port};
@@ -6,19 +6,20 @@ use crate::load::{answer, connect, get, pid_in, request};
 use crate::setup::{app, node, program, runtime};
 use std::io::Write;
 
-/// The worker that answers, by the number that it has for itself.
-fn who_answers(port: u16, path: &str) -> u32 {
+/// The process that answers, by the number that it sees itself.
+fn pid_that_answers(port: u16, path: &str) -> u32 {
     pid_in(&get(port, path).unwrap()).unwrap()
 }
 
 /// Ten clients in turn are answered, each by another worker than that one.
 fn others_answer(port: u16, than: u32) {
     for _ in 0..10 {
-        assert_ne!(who_answers(port, "/"), than);
+        assert_ne!(pid_that_answers(port, "/"), than);
     }
 }
 
-/// How many connections wait in the kernel's queue of a port (`tcp6` of proc_net(5): receive queue of what listens).
+/// The number of connections that wait in the kernel's queue of a port (`tcp6` of proc_net(5): the receive queue of a
+/// listening socket).
 fn backlog(port: u16) -> Option<u64> {
     let table = std::fs::read_to_string("/proc/net/tcp6").unwrap();
     let line = table.lines().find(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))?;
@@ -26,8 +27,8 @@ fn backlog(port: u16) -> Option<u64> {
     u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()
 }
 
-/// How many of the clients rinit has accepted, the first of them: at least that many. It accepts more only as long as its
-/// workers were not blocked when they came, which is a matter of 20 ms.
+/// The number of the clients that rinit has accepted, once it is at least that. rinit accepts more only while its workers do
+/// not count as blocked, which they do after 20 ms.
 fn accepted(port: u16, clients: usize, least: usize) -> usize {
     eventually("rinit has accepted some", || {
         let accepted = clients.checked_sub(backlog(port)? as usize)?;
@@ -36,14 +37,14 @@ fn accepted(port: u16, clients: usize, least: usize) -> usize {
 }
 
 #[test]
-fn what_waits_for_a_worker_that_does_not_run_is_answered_by_others() {
-    for version in ["node18", "node20", "node22", "node24"] {
+fn connections_of_a_stopped_process_are_answered_by_others() {
+    for version in ["node18", "node20", "node22", "node24", "node26"] {
         let Some(node) = runtime(version) else { return };
         let port = free_port();
         let rig = node_app(3, &[], &node, "app.js", port).start();
         all_listen(&rig, 3);
         served_by(port, 3);
-        let still = who_answers(port, "/");
+        let still = pid_that_answers(port, "/");
         rig.signal_pid(pid_from_here(&rig, still), "STOP");
         others_answer(port, still);
         rig.signal_pid(pid_from_here(&rig, still), "CONT");
@@ -53,7 +54,7 @@ fn what_waits_for_a_worker_that_does_not_run_is_answered_by_others() {
 }
 
 #[test]
-fn what_waits_for_the_only_worker_waits_until_it_runs() {
+fn connections_of_the_only_worker_wait_until_it_runs() {
     let Some(node) = node() else { return };
     let port = free_port();
     let rig = node_app(1, &[], &node, "app.js", port).start();
@@ -71,12 +72,12 @@ fn what_waits_for_the_only_worker_waits_until_it_runs() {
 }
 
 #[test]
-fn what_waits_for_a_worker_without_descriptors_is_answered_by_others() {
+fn connections_of_a_worker_without_descriptors_are_answered_by_others() {
     let (Some(node), Some(_)) = (node(), program("prlimit")) else { return };
     let port = free_port();
     let rig = node_app(2, &[], &node, "full.js", port).start();
     all_listen(&rig, 2);
-    let full = who_answers(port, "/full");
+    let full = pid_that_answers(port, "/full");
     rig.until("it has no descriptor left", |out| out.has("full: EMFILE"));
     others_answer(port, full);
     rig.signal_pid(pid_from_here(&rig, full), "USR2");
@@ -85,7 +86,7 @@ fn what_waits_for_a_worker_without_descriptors_is_answered_by_others() {
 }
 
 #[test]
-fn what_a_worker_refuses_that_has_its_most_connections_is_answered_by_others() {
+fn connections_that_a_worker_with_a_limit_refuses_are_answered_by_others() {
     let Some(node) = node() else { return };
     let port = free_port();
     let rig = node_app(2, &[], &node, "limited.js", port).start();
@@ -98,12 +99,12 @@ fn what_a_worker_refuses_that_has_its_most_connections_is_answered_by_others() {
 }
 
 #[test]
-fn a_worker_that_was_killed_leaves_what_waited_to_others() {
+fn connections_of_a_killed_worker_are_answered_by_the_next() {
     let Some(node) = node() else { return };
     let port = free_port();
     let rig = node_app(1, &["--backoff", "10ms..10ms"], &node, "app.js", port).start();
     all_listen(&rig, 1);
-    let first = who_answers(port, "/");
+    let first = pid_that_answers(port, "/");
     let worker = pid_from_here(&rig, first);
     rig.signal_pid(worker, "STOP");
     let mut clients = [(); 8].map(|()| connect(port).unwrap());
@@ -117,7 +118,7 @@ fn a_worker_that_was_killed_leaves_what_waited_to_others() {
 }
 
 /// Workers that do not run are asked to finish while clients wait for them; when they run again they answer.
-fn answers_what_waits(count: usize, settings: &[&str], signal: &str) {
+fn answers_waiting_connections(count: usize, settings: &[&str], signal: &str) {
     let Some(node) = node() else { return };
     let port = free_port();
     let rig = node_app(count, settings, &node, "app.js", port).start();
@@ -134,7 +135,7 @@ fn answers_what_waits(count: usize, settings: &[&str], signal: &str) {
     rig.until("all are asked", |out| out.count("is asked to finish") == count);
     old.iter().for_each(|worker| rig.signal_pid(*worker, "CONT"));
     if signal != "TERM" {
-        // What is in the kernel's queue is for the next workers.
+        // The connections in the kernel's queue are for the next workers.
         accepted = clients.len();
     }
     for client in &mut clients[..accepted] {
@@ -147,14 +148,14 @@ fn answers_what_waits(count: usize, settings: &[&str], signal: &str) {
 }
 
 #[test]
-fn a_stop_answers_what_waits_in_queues() {
-    answers_what_waits(2, &[], "TERM");
-    answers_what_waits(1, &[], "TERM");
+fn a_stop_answers_the_connections_in_queues() {
+    answers_waiting_connections(2, &[], "TERM");
+    answers_waiting_connections(1, &[], "TERM");
 }
 
 #[test]
-fn a_reload_that_leaves_nobody_answers_what_waits_in_queues() {
-    answers_what_waits(1, &["--reload", "restart"], "HUP");
+fn a_restart_answers_the_connections_in_queues() {
+    answers_waiting_connections(1, &["--reload", "restart"], "HUP");
 }
 
 #[test]

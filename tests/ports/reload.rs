@@ -6,7 +6,7 @@ use crate::load::{Client, Load, MIX, get, under_load};
 use crate::setup::{app, node, program};
 use std::time::{Duration, Instant};
 
-/// What is reloaded: how it is started, with rinit's words before it.
+/// A Node app with these settings, and its port.
 fn node_cluster(count: usize, settings: &[&str]) -> Option<(Rig, u16)> {
     let port = free_port();
     Some((node_app(count, settings, &node()?, "app.js", port), port))
@@ -19,7 +19,7 @@ fn python(count: usize, settings: &[&str]) -> Option<(Rig, u16)> {
     Some((rig.env("PORT", &port.to_string()), port))
 }
 
-/// Reloads so many times in a row under load, without one request that fails.
+/// Reloads several times in a row under load: no request fails.
 fn loses_nothing(start: Option<(Rig, u16)>, count: usize, reloads: u32) {
     let Some((rig, port)) = start else { return };
     let rig = rig.start();
@@ -35,7 +35,7 @@ fn loses_nothing(start: Option<(Rig, u16)>, count: usize, reloads: u32) {
     let out = rig.output();
     assert!(!out.has("killed with its group"), "every old worker has ended by itself: {:#?}", out.stderr);
     assert_eq!(times_ready(&out), count * (reloads as usize + 1));
-    // Nearly every process has answered something: a worker of a reload lives for a good 100 ms.
+    // Nearly every process has answered a request: a worker of a reload lives for more than 100 ms.
     assert!(load.pids.len() >= count * reloads as usize, "{:?}", load.pids);
     stop(&rig);
 }
@@ -129,7 +129,7 @@ fn a_new_version_that_listens_and_then_exits_costs_no_request() {
     a_broken_version("broken-exits.js", &["--min-uptime", "3s"], "exit code 3");
 }
 
-/// Kills one of two workers under load. What the clients saw.
+/// Kills one of two workers under load. The clients' counts.
 fn one_is_killed(settings: &[&str], until_it_is_over: impl Fn(&Running)) -> Option<(Running, u16, Load)> {
     let (rig, port) = node_cluster(2, settings)?;
     let rig = rig.start();
@@ -149,7 +149,7 @@ fn one_is_killed(settings: &[&str], until_it_is_over: impl Fn(&Running)) -> Opti
 }
 
 #[test]
-fn a_worker_that_is_killed_loses_no_more_than_it_held() {
+fn a_killed_worker_loses_only_the_requests_that_it_held() {
     for balance in ["round-robin", "reuseport", "shared"] {
         let over = |rig: &Running| rig.until("another follows", |out| times_ready(out) == 3);
         let Some((rig, port, _)) = one_is_killed(&["--balance", balance], over) else { return };
@@ -173,7 +173,7 @@ fn a_worker_that_waits_to_be_started_again_holds_no_connection() {
 }
 
 #[test]
-fn a_worker_that_is_blocked_holds_up_nobody_elses_connections() {
+fn a_blocked_worker_delays_no_other_workers_connections() {
     let Some((rig, port)) = node_cluster(2, &[]) else { return };
     let rig = rig.start();
     all_listen(&rig, 2);
@@ -182,7 +182,7 @@ fn a_worker_that_is_blocked_holds_up_nobody_elses_connections() {
     let quick = Client { keeps: false, path: "/", pause: Duration::from_millis(5) };
     let (load, ()) = under_load(port, &[quick; 4], |meter| {
         rig.signal_pid(stuck, "STOP");
-        // What it has accepted waits for it; all else is served by the other.
+        // Its accepted connections wait for it; the other worker serves all others.
         meter.wait_for_answers(200);
         rig.signal_pid(stuck, "CONT");
         meter.wait_for_answers(20);

@@ -1,5 +1,5 @@
-//! What the tests run and this repository does not hold: several versions of Node, Bun, Deno, npm packages, Python
-//! packages, and a static program.
+//! Installs the programs that the tests run and this repository does not hold: several versions of Node, Bun, Deno, npm
+//! packages, Python packages, and a static program.
 //!
 //! Each set is installed once, by whichever test comes first, into `target/tmp/ports/`, under a lock that other test
 //! processes wait for, in a folder named by a hash of its lock file. Nothing in there is ever changed; remove it and it
@@ -82,10 +82,10 @@ pub fn static_program() -> Option<String> {
     Some(made.as_ref()?.display().to_string())
 }
 
-/// Tells why a test is skipped; where a skipped test is a failure, fails.
+/// Prints the reason for which a test is skipped. Fails under CI, where no test may be skipped.
 pub fn lacking(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");
-    // Not by eprintln!, which is heard only from tests that fail.
+    // eprintln! would be shown for failing tests only.
     let _ = writeln!(std::io::stderr(), "{why}: a test is skipped");
 }
 
@@ -104,7 +104,7 @@ fn install(what: &str, keys: &[&str], make: impl Fn(&Path) -> Result<(), String>
     let lock = File::create(all.join(format!("{what}.lock"))).unwrap();
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
     if !done.exists() {
-        // What another lock file asked for, or a try that was cut short: hundreds of megabytes.
+        // The files of another lock file, or of an interrupted installation: hundreds of megabytes.
         for entry in fs::read_dir(&all).unwrap().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&format!("{what}-")) {
                 fs::remove_dir_all(entry.path()).unwrap();

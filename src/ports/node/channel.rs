@@ -1,4 +1,4 @@
-//! rinit's end of a worker's channel: whole lines in, whole lines and descriptors out, and a bound on both.
+//! Reads and writes lines and descriptors at rinit's end of a worker's IPC channel. Memory is bounded in both directions.
 
 use crate::sys::socket;
 use nix::errno::Errno;
@@ -7,66 +7,66 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// The longest line that is read; of a longer one nothing is kept. Node's own are a few hundred bytes.
-const LONGEST: usize = 64 * 1024;
-/// So much is read at once.
-const PIECE: usize = 64 * 1024;
-/// And so often in one turn: each read ends where a descriptor came along.
-const READS: usize = 64;
-/// So much may wait for a worker that does not read.
-const WAITING: usize = 256 * 1024;
+/// The longest line that is read, in bytes; longer ones are skipped. Node's own have a few hundred.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+/// The size of one read, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+/// The maximum number of reads in one turn: each read ends where a descriptor came along.
+const MAX_READS: usize = 64;
+/// The maximum number of bytes that wait for a worker that does not read.
+const MAX_QUEUED_BYTES: usize = 256 * 1024;
 
-/// The channel.
+/// rinit's end of a channel.
 pub struct Channel {
     socket: OwnedFd,
-    /// The beginning of a line whose end has not come.
-    begun: Vec<u8>,
-    /// That line is too long: what comes up to its end is thrown away.
-    skipping: bool,
-    out: VecDeque<Out>,
-    out_bytes: usize,
+    /// The beginning of a line whose end has not arrived.
+    partial: Vec<u8>,
+    /// That line is too long: the bytes up to its end are dropped.
+    is_skipping: bool,
+    queue: VecDeque<Outgoing>,
+    queued_bytes: usize,
 }
 
-/// What waits to be sent.
-struct Out {
+/// A line that waits to be sent.
+struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     descriptor: Option<Arc<OwnedFd>>,
 }
 
-/// The channel is of no use any more.
+/// The reason why a channel is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The worker has closed its end.
-    Ended,
-    /// It does not read what it is sent.
-    Deaf,
+    Closed,
+    /// The worker does not read its end.
+    NotReading,
 }
 
 impl Channel {
-    /// A channel by that socket, which does not block.
+    /// A channel on that socket, which does not block.
     pub fn new(socket: OwnedFd) -> Channel {
-        Channel { socket, begun: Vec::new(), skipping: false, out: VecDeque::new(), out_bytes: 0 }
+        Channel { socket, partial: Vec::new(), is_skipping: false, queue: VecDeque::new(), queued_bytes: 0 }
     }
 
-    /// Reads what is there, up to a bound, and gives each whole line. Descriptors that come along are closed.
+    /// Reads the bytes that have arrived, up to a bound, and passes each whole line on. Descriptors that arrive are closed.
     ///
     /// # Errors
-    /// The other end is closed, once all that came before is given.
+    /// The other end is closed, and all lines before that were passed on.
     pub fn read(&mut self, buffer: &mut Vec<u8>, mut each: impl FnMut(&[u8])) -> Result<(), Broken> {
-        buffer.resize(PIECE, 0);
-        for _ in 0..READS {
+        buffer.resize(READ_BYTES, 0);
+        for _ in 0..MAX_READS {
             match socket::receive(self.socket.as_fd(), buffer) {
-                Ok((0, _)) => return Err(Broken::Ended),
+                Ok((0, _)) => return Err(Broken::Closed),
                 Ok((count, _descriptors)) => {
                     self.split(buffer.get(..count).unwrap_or_default(), &mut each);
-                    if count == PIECE {
+                    if count == READ_BYTES {
                         break;
                     }
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => break,
-                Err(_) => return Err(Broken::Ended),
+                Err(_) => return Err(Broken::Closed),
             }
         }
         Ok(())
@@ -75,27 +75,27 @@ impl Channel {
     fn split(&mut self, mut bytes: &[u8], each: &mut impl FnMut(&[u8])) {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             let (line, rest) = bytes.split_at(end);
-            if self.skipping || self.begun.len() + line.len() > LONGEST {
-                self.skipping = false;
-            } else if self.begun.is_empty() {
+            if self.is_skipping || self.partial.len() + line.len() > MAX_LINE_BYTES {
+                self.is_skipping = false;
+            } else if self.partial.is_empty() {
                 each(line);
             } else {
-                self.begun.extend_from_slice(line);
-                each(&self.begun);
+                self.partial.extend_from_slice(line);
+                each(&self.partial);
             }
-            self.begun.clear();
+            self.partial.clear();
             bytes = rest.get(1..).unwrap_or_default();
         }
-        if self.skipping || self.begun.len() + bytes.len() > LONGEST {
-            (self.skipping, self.begun) = (true, Vec::new());
+        if self.is_skipping || self.partial.len() + bytes.len() > MAX_LINE_BYTES {
+            (self.is_skipping, self.partial) = (true, Vec::new());
         } else {
-            self.begun.extend_from_slice(bytes);
+            self.partial.extend_from_slice(bytes);
         }
     }
 
-    /// Whether a line sent now would go out at once.
+    /// Returns true if no line waits to be sent.
     pub fn is_free(&self) -> bool {
-        self.out.is_empty()
+        self.queue.is_empty()
     }
 
     /// Sends a line with its descriptor now, or not at all.
@@ -108,8 +108,8 @@ impl Channel {
         }
         let sent = socket::send(self.socket.as_fd(), &line, Some(descriptor))?;
         if sent < line.len() {
-            self.out_bytes += line.len();
-            self.out.push_back(Out { bytes: line, sent, descriptor: None });
+            self.queued_bytes += line.len();
+            self.queue.push_back(Outgoing { bytes: line, sent, descriptor: None });
         }
         Ok(())
     }
@@ -119,40 +119,40 @@ impl Channel {
     /// # Errors
     /// Too much waits already, or the other end is gone.
     pub fn send(&mut self, line: Vec<u8>, descriptor: Option<Arc<OwnedFd>>) -> Result<(), Broken> {
-        if self.out_bytes + line.len() > WAITING {
-            return Err(Broken::Deaf);
+        if self.queued_bytes + line.len() > MAX_QUEUED_BYTES {
+            return Err(Broken::NotReading);
         }
-        self.out_bytes += line.len();
-        self.out.push_back(Out { bytes: line, sent: 0, descriptor });
+        self.queued_bytes += line.len();
+        self.queue.push_back(Outgoing { bytes: line, sent: 0, descriptor });
         self.flush()
     }
 
-    /// Closes it in both directions: what has come is still read, and then its end.
-    pub fn hang_up(&mut self) {
+    /// Shuts it down in both directions. Lines that have arrived are still read.
+    pub fn shut_down(&mut self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
-        self.out.clear();
+        self.queue.clear();
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends the lines that wait, as far as there is room.
     ///
     /// # Errors
     /// The other end is gone.
     pub fn flush(&mut self) -> Result<(), Broken> {
-        while let Some(Out { bytes, sent, descriptor }) = self.out.front_mut() {
+        while let Some(Outgoing { bytes, sent, descriptor }) = self.queue.front_mut() {
             let rest = bytes.get(*sent..).unwrap_or_default();
             match socket::send(self.socket.as_fd(), rest, descriptor.as_ref().map(|one| one.as_fd())) {
                 Ok(count) => {
                     *sent += count;
                     *descriptor = None;
                     if *sent >= bytes.len() {
-                        self.out_bytes -= bytes.len();
-                        self.out.pop_front();
+                        self.queued_bytes -= bytes.len();
+                        self.queue.pop_front();
                     }
                 }
                 Err(Errno::EINTR) => {}
-                // Descriptors on their way count against the user's limit, and are fewer later.
+                // Descriptors on their way count against the user's limit, and leave it when they arrive.
                 Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM) => break,
-                Err(_) => return Err(Broken::Ended),
+                Err(_) => return Err(Broken::Closed),
             }
         }
         Ok(())
@@ -190,19 +190,19 @@ mod tests {
         for _ in 0..40 {
             worker.write_all(&[b'x'; 8192]).unwrap();
             assert!(lines(&mut channel).is_empty());
-            assert!(channel.begun.capacity() <= 2 * LONGEST);
+            assert!(channel.partial.capacity() <= 2 * MAX_LINE_BYTES);
         }
         worker.write_all(b"\n\"ready\"\n").unwrap();
         assert_eq!(lines(&mut channel), [b"\"ready\""]);
     }
 
     #[test]
-    fn what_a_deaf_worker_is_sent_is_bounded() {
+    fn the_lines_that_wait_for_a_worker_that_does_not_read_are_bounded() {
         let (mut channel, worker) = channel();
         let sent = (0..10_000).take_while(|_| channel.send(vec![b'x'; 1024], None).is_ok()).count();
         assert!((256..2000).contains(&sent), "{sent}");
         drop(worker);
-        assert_eq!(channel.flush(), Err(Broken::Ended));
+        assert_eq!(channel.flush(), Err(Broken::Closed));
     }
 
     proptest! {
@@ -225,7 +225,7 @@ mod tests {
             prop_assert_eq!(got, expected);
         }
 
-        /// Whatever a line is, reading it ends.
+        /// Reading ends whatever the line is.
         #[test]
         fn no_line_breaks_the_reader(tail in prop::collection::vec(any::<u8>(), 0..200)) {
             crate::ports::node::message::read(&tail);

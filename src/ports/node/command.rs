@@ -1,10 +1,10 @@
-//! What a `node` command line says.
+//! Parses `node` command lines.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// Node's options that take the next word as their value.
-const WITH_VALUE: [&str; 12] = [
+const OPTIONS_WITH_VALUE: [&str; 12] = [
     "-r",
     "--require",
     "--import",
@@ -18,29 +18,29 @@ const WITH_VALUE: [&str; 12] = [
     "--env-file-if-exists",
     "--icu-data-dir",
 ];
-/// With these Node runs something else than a script of its own.
-const NO_SCRIPT: [&str; 12] =
+/// Node's options with which it runs no script file.
+const OPTIONS_WITHOUT_SCRIPT: [&str; 12] =
     ["-e", "--eval", "-p", "--print", "-pe", "-c", "--check", "-i", "--interactive", "--test", "--run", "-"];
-/// Where the inspector listens unless it is told otherwise.
-const INSPECTOR: u16 = 9229;
+/// The default port of the inspector.
+const DEFAULT_INSPECTOR_PORT: u16 = 9229;
 
-/// Whether that command is a script that Node runs itself, and can be a worker of Node's cluster. `node -e`, `node
-/// inspect`, a shell or npm are not: what they start would not find the channel, or would never end because of it.
+/// Returns true if Node runs that command's script itself, which can then be a worker of Node's cluster. `node -e`, `node
+/// inspect`, a shell or npm are none: their children would not find the channel, or would never end because of it.
 pub fn has_cluster_worker(command: &[OsString]) -> bool {
     let Some((program, words)) = command.split_first() else { return false };
-    is_node(program) && script(words).is_some_and(|at| words.get(at).is_some_and(|script| script != "inspect"))
+    is_node(program) && script_position(words).is_some_and(|at| words.get(at).is_some_and(|script| script != "inspect"))
 }
 
 fn is_node(program: &OsStr) -> bool {
     matches!(Path::new(program).file_name().and_then(OsStr::to_str), Some("node" | "nodejs"))
 }
 
-/// Where the script stands; `None` if there is none.
-fn script(words: &[OsString]) -> Option<usize> {
+/// The position of the script; `None` if there is none.
+fn script_position(words: &[OsString]) -> Option<usize> {
     let mut at = 0;
     while let Some(word) = words.get(at) {
         let word = word.to_str().unwrap_or("?");
-        if NO_SCRIPT.contains(&word) || word.starts_with("--eval=") || word.starts_with("--print=") {
+        if OPTIONS_WITHOUT_SCRIPT.contains(&word) || word.starts_with("--eval=") || word.starts_with("--print=") {
             return None;
         }
         if word == "--" {
@@ -49,49 +49,50 @@ fn script(words: &[OsString]) -> Option<usize> {
         if !word.starts_with('-') {
             return Some(at);
         }
-        at += if WITH_VALUE.contains(&word) { 2 } else { 1 };
+        at += if OPTIONS_WITH_VALUE.contains(&word) { 2 } else { 1 };
     }
     None
 }
 
-/// The command of that slot's worker: each has an inspector of its own, at the port that was asked for and the slot's
-/// number, as Node's own cluster counts it.
-pub fn inspector_moved(command: &[OsString], slot: u32) -> Vec<OsString> {
+/// The command of that slot's worker. Each has an inspector of its own, at the given port plus the slot's number, as Node's
+/// own cluster counts.
+pub fn with_inspector_port(command: &[OsString], slot: u32) -> Vec<OsString> {
     let Some((program, words)) = command.split_first().filter(|(program, _)| slot > 0 && is_node(program)) else {
         return command.to_vec();
     };
-    let options = script(words).unwrap_or(0);
+    let options = script_position(words).unwrap_or(0);
     let moved = words.iter().enumerate().map(|(at, word)| {
         let text = word.to_str().filter(|text| at < options && text.starts_with("--inspect"));
-        text.and_then(|text| moved(text, slot)).map_or_else(|| word.clone(), OsString::from)
+        text.and_then(|text| moved_option(text, slot)).map_or_else(|| word.clone(), OsString::from)
     });
     std::iter::once(program.clone()).chain(moved).collect()
 }
 
-/// Where the inspector of that slot's worker listens, or would after SIGUSR1: a port that is each worker's own.
+/// The port of the inspector of that slot's worker, also of one that only SIGUSR1 starts. It is not shared.
 pub fn inspector_port(command: &[OsString], slot: u32) -> u16 {
-    let words = inspector_moved(command, slot);
+    let words = with_inspector_port(command, slot);
     let ports = words.iter().filter_map(|word| word.to_str()?.strip_prefix("--inspect"));
-    ports.filter_map(|option| option.rsplit_once([':', '='])?.1.parse().ok()).next().unwrap_or(INSPECTOR)
+    ports.filter_map(|option| option.rsplit_once([':', '='])?.1.parse().ok()).next().unwrap_or(DEFAULT_INSPECTOR_PORT)
 }
 
-fn moved(option: &str, slot: u32) -> Option<String> {
+/// An `--inspect` option with the port of that slot; `None` if the option is another.
+fn moved_option(option: &str, slot: u32) -> Option<String> {
     let by = u16::try_from(slot).ok()?;
-    let (name, place) = match option.split_once('=') {
-        Some((name, place)) => (name, Some(place)),
+    let (name, value) = match option.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
         None => (option, None),
     };
     if !matches!(name, "--inspect" | "--inspect-brk" | "--inspect-wait" | "--inspect-port") {
         return None;
     }
-    let (host, port) = match place {
-        None => (None, INSPECTOR),
-        Some(place) => match place.rsplit_once(':') {
+    let (host, port) = match value {
+        None => (None, DEFAULT_INSPECTOR_PORT),
+        Some(value) => match value.rsplit_once(':') {
             Some((host, port)) => (Some(host), port.parse().ok()?),
-            None => place.parse().map_or((Some(place), INSPECTOR), |port| (None, port)),
+            None => value.parse().map_or((Some(value), DEFAULT_INSPECTOR_PORT), |port| (None, port)),
         },
     };
-    // Port 0 is any port, for all of them.
+    // Port 0 is any free port, for every worker.
     let port = if port == 0 { 0 } else { port.checked_add(by)? };
     Some(host.map_or_else(|| format!("{name}={port}"), |host| format!("{name}={host}:{port}")))
 }
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn each_worker_has_an_inspector_of_its_own() {
         let of = |command: &str, slot| {
-            let moved = inspector_moved(&words(command), slot);
+            let moved = with_inspector_port(&words(command), slot);
             moved.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(of("node --inspect app.js", 0), "node --inspect app.js");

@@ -1,52 +1,61 @@
-//! The lines of Node's IPC channel, as its cluster module speaks them: JSON, one message a line.
+//! Parses and formats the messages of Node's IPC channel: JSON, one message a line.
 //!
-//! A message whose `cmd` begins with `NODE_` is between the two modules; all others are the app's. Facts: the sources of
-//! Node 18 to 24, `lib/internal/cluster/` and `lib/internal/child_process.js`.
+//! A message whose `cmd` begins with `NODE_` is between the cluster modules, or between rinit and its script; all others are
+//! the app's. Facts: the sources of Node 18 to 26, `lib/internal/cluster/` and `lib/internal/child_process.js`.
 
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::{Arguments, Display};
 use std::net::SocketAddr;
 
-/// What a worker says.
+/// A message from a worker.
 #[derive(Debug, PartialEq)]
-pub enum Said {
+pub enum WorkerMessage {
     /// Its cluster module runs: it will answer.
     Online,
     /// One of its servers wants to listen.
     Query(Box<Query>),
-    /// A server of its listens.
+    /// One of its servers listens.
     Listening,
     /// It has closed the server of that key.
     Closed {
-        /// Which, as it was told in the answer to its query.
+        /// The key in the answer to the server's query.
         key: String,
     },
-    /// It took a connection, or did not.
+    /// It accepted a connection, or refused it.
     Answer {
-        /// The number of the message that handed it over.
+        /// The number of the connection's message.
         to: u64,
-        /// Whether it took it.
+        /// True if it accepted it.
         accepted: bool,
     },
-    /// It leaves of its own will, and waits to hear that this is known.
+    /// It leaves by itself, and waits for the answer.
     Leaving {
         /// Its message's number.
         seq: u64,
     },
-    /// The descriptor of the oldest message with one has come.
+    /// The script has sent the stop signal to its own process, as the app handles it.
+    Signalled,
+    /// The script has found that the app handles another signal than the stop signal.
+    Unhandled {
+        /// The stop signal.
+        signal: String,
+        /// The signal that the app handles.
+        handled: String,
+    },
+    /// The descriptor of the oldest message with one has arrived.
     HandleTaken,
-    /// It has not: the worker has no descriptor left.
+    /// That descriptor has not arrived: the worker has no free number.
     HandleLost,
-    /// The app sends a descriptor, and nothing more until it hears of it.
+    /// The app sends a descriptor, and nothing more until that is acknowledged.
     HandleSent,
     /// `process.send('ready')`.
     Ready,
-    /// The app's own business.
+    /// A message that rinit does not act on.
     Other,
 }
 
-/// What a server wants to listen on.
+/// A server's request to listen.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Query {
@@ -58,21 +67,21 @@ pub struct Query {
     pub port: Option<i64>,
     /// 4, 6, -1, `"udp4"`, `"udp6"`.
     pub address_type: Value,
-    /// A descriptor of rinit's.
+    /// The number of a descriptor of rinit.
     pub fd: Option<i64>,
-    /// 1: IPv6 alone; for UDP 4: the address may be used again.
+    /// 1: IPv6 alone; for UDP 4: the address may be reused.
     pub flags: Option<i64>,
-    /// How many connections may wait; `false` or 0: Node's own number.
+    /// The maximum number of waiting connections; `false` or 0: Node's default.
     pub backlog: Value,
-    /// Which of the servers of this address in the worker it is.
+    /// The number of this server among those of the worker with this address.
     pub index: u64,
-    /// What the first asker leaves for the others, such as the keys of TLS tickets.
+    /// The data that the first worker leaves for the others, such as the keys of TLS tickets.
     pub data: Value,
-    /// It has `maxConnections`, and refuses what is more: from rinit's script.
+    /// It has `maxConnections`, and refuses more. Set by rinit's script.
     pub limited: bool,
-    /// A path that everybody may read.
+    /// Every user may read the path.
     pub readable_all: Option<bool>,
-    /// A path that everybody may write.
+    /// Every user may write the path.
     pub writable_all: Option<bool>,
 }
 
@@ -89,49 +98,57 @@ struct Envelope<'a> {
     #[serde(default)]
     seq: u64,
     key: Option<String>,
+    signal: Option<String>,
+    handled: Option<String>,
 }
 
-/// Reads one line, without its newline. Whatever it is, it is an answer: what makes no sense is the app's business.
-pub fn read(line: &[u8]) -> Said {
+/// Parses one line, without its newline. A line that is no such message is the app's.
+pub fn read(line: &[u8]) -> WorkerMessage {
     if line == b"\"ready\"" {
-        return Said::Ready;
+        return WorkerMessage::Ready;
     }
-    // The app's messages are most often objects without a `cmd`: not worth the reading.
+    // Most messages of apps are objects without a `cmd`: they need no parsing.
     if memchr::memmem::find(line, b"\"NODE_").is_none() {
-        return Said::Other;
+        return WorkerMessage::Other;
     }
-    let Ok(Envelope { cmd: Some(cmd), act, ack, accepted, seq, key }) = serde_json::from_slice(line) else {
-        return Said::Other;
+    let Ok(Envelope { cmd: Some(cmd), act, ack, accepted, seq, key, signal, handled }) = serde_json::from_slice(line)
+    else {
+        return WorkerMessage::Other;
     };
     match (cmd.as_ref(), act.as_deref(), ack) {
-        ("NODE_HANDLE_ACK", ..) => Said::HandleTaken,
-        ("NODE_HANDLE_NACK", ..) => Said::HandleLost,
-        ("NODE_HANDLE", ..) => Said::HandleSent,
-        ("NODE_CLUSTER", _, Some(to)) => Said::Answer { to, accepted },
-        ("NODE_CLUSTER", Some("online"), _) => Said::Online,
-        ("NODE_CLUSTER", Some("listening"), _) => Said::Listening,
-        ("NODE_CLUSTER", Some("exitedAfterDisconnect"), _) => Said::Leaving { seq },
-        ("NODE_CLUSTER", Some("close"), _) => key.map_or(Said::Other, |key| Said::Closed { key }),
-        ("NODE_CLUSTER", Some("queryServer"), _) => match serde_json::from_slice(line) {
-            Ok(query) => Said::Query(Box::new(query)),
-            Err(_) => Said::Other,
+        ("NODE_HANDLE_ACK", ..) => WorkerMessage::HandleTaken,
+        ("NODE_HANDLE_NACK", ..) => WorkerMessage::HandleLost,
+        ("NODE_HANDLE", ..) => WorkerMessage::HandleSent,
+        ("NODE_RINIT", Some("signalled"), _) => WorkerMessage::Signalled,
+        ("NODE_RINIT", Some("unhandled"), _) => match (signal, handled) {
+            (Some(signal), Some(handled)) => WorkerMessage::Unhandled { signal, handled },
+            _ => WorkerMessage::Other,
         },
-        _ => Said::Other,
+        ("NODE_CLUSTER", _, Some(to)) => WorkerMessage::Answer { to, accepted },
+        ("NODE_CLUSTER", Some("online"), _) => WorkerMessage::Online,
+        ("NODE_CLUSTER", Some("listening"), _) => WorkerMessage::Listening,
+        ("NODE_CLUSTER", Some("exitedAfterDisconnect"), _) => WorkerMessage::Leaving { seq },
+        ("NODE_CLUSTER", Some("close"), _) => key.map_or(WorkerMessage::Other, |key| WorkerMessage::Closed { key }),
+        ("NODE_CLUSTER", Some("queryServer"), _) => match serde_json::from_slice(line) {
+            Ok(query) => WorkerMessage::Query(Box::new(query)),
+            Err(_) => WorkerMessage::Other,
+        },
+        _ => WorkerMessage::Other,
     }
 }
 
 impl Query {
-    /// What tells this server from the worker's others, and makes those of all workers one.
+    /// The key that distinguishes this server from the worker's others, and is the same in all workers.
     pub fn key(&self) -> String {
         let Query { address, port, address_type, fd, index, .. } = self;
         let number = |number: &Option<i64>| number.map_or_else(String::new, |number| number.to_string());
         let address = address.as_deref().unwrap_or("null");
-        let which = if *port == Some(0) { format!(":{index}") } else { String::new() };
-        format!("{address}:{}:{address_type}:{}{which}", number(port), number(fd))
+        let index = if *port == Some(0) { format!(":{index}") } else { String::new() };
+        format!("{address}:{}:{address_type}:{}{index}", number(port), number(fd))
     }
 }
 
-/// What rinit says: messages, numbered by `seq`, and the lines that they make.
+/// Formats the messages of rinit, numbered by `seq`, and their lines.
 pub struct Line;
 
 impl Line {
@@ -145,49 +162,49 @@ impl Line {
         cluster(seq, format_args!(r#""ack":{ack},"key":{key},"errno":null,"data":{data}{sockname}"#))
     }
 
-    /// It is not, for that number of `errno(3)`.
-    pub fn no_server(seq: u64, ack: u64, key: &str, errno: i32) -> String {
+    /// The query is refused, with that number of `errno(3)`.
+    pub fn server_refused(seq: u64, ack: u64, key: &str, errno: i32) -> String {
         let key = Value::from(key);
         cluster(seq, format_args!(r#""ack":{ack},"key":{key},"errno":-{errno},"data":null"#))
     }
 
-    /// That the worker's leaving is known.
-    pub fn known(seq: u64, ack: u64) -> String {
+    /// The answer to a worker that leaves by itself.
+    pub fn ack(seq: u64, ack: u64) -> String {
         cluster(seq, format_args!(r#""ack":{ack}"#))
     }
 
-    /// A connection: goes with its descriptor.
+    /// A connection, to be sent with its descriptor.
     pub fn connection(seq: u64, key: &str) -> Vec<u8> {
         let key = Value::from(key);
         Line::with_handle("net.Native", cluster(seq, format_args!(r#""act":"newconn","key":{key}"#)))
     }
 
-    /// Close your servers, finish what is under way, go. `idle`, `signal` and `after`, in milliseconds, are for the script
-    /// that rinit adds to a worker.
+    /// Asks a worker to close its servers, to answer its requests, and to exit. `signal`, `idle` and `after`, in milliseconds,
+    /// are for the script that rinit adds to a worker; Node itself ignores them.
     pub fn disconnect(seq: u64, idle: u128, signal: impl Display, after: u128) -> String {
         let rinit = format_args!(r#""rinit":{{"idle":{idle},"signal":"{signal}","after":{after}}}"#);
         cluster(seq, format_args!(r#""act":"disconnect",{rinit}"#))
     }
 
-    /// Get ready to stop: the first half of `disconnect`, for an app that closes its servers itself.
+    /// Asks the script to tell clients to go, for an app that closes its servers itself. `idle` in milliseconds.
     pub fn drain(idle: u128) -> Vec<u8> {
         Line::plain(format!(r#"{{"cmd":"NODE_RINIT","rinit":{{"idle":{idle}}}}}"#))
     }
 
-    /// A message that goes with a descriptor of that type.
+    /// A message to be sent with a descriptor of that type.
     pub fn with_handle(kind: &str, message: String) -> Vec<u8> {
         Line::plain(format!(r#"{{"cmd":"NODE_HANDLE","type":"{kind}","msg":{message}}}"#))
     }
 
-    /// A message alone.
+    /// A message without a descriptor.
     pub fn plain(mut message: String) -> Vec<u8> {
         message.push('\n');
         message.into_bytes()
     }
 
-    /// pm2's word before a stop.
+    /// pm2's message before a stop.
     pub const SHUTDOWN: &[u8] = b"\"shutdown\"\n";
-    /// A descriptor of the app's has come.
+    /// Acknowledges a descriptor that the app has sent.
     pub const HANDLE_TAKEN: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 }
 
@@ -201,23 +218,23 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_node_says_is_understood() {
-        let said = |line: &str| read(line.as_bytes());
-        assert_eq!(said("\"ready\""), Said::Ready);
-        assert_eq!(said(r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#), Said::Online);
-        assert_eq!(said(r#"{"cmd":"NODE_HANDLE_NACK"}"#), Said::HandleLost);
+    fn messages_of_node_are_parsed() {
+        let message = |line: &str| read(line.as_bytes());
+        assert_eq!(message("\"ready\""), WorkerMessage::Ready);
+        assert_eq!(message(r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#), WorkerMessage::Online);
+        assert_eq!(message(r#"{"cmd":"NODE_HANDLE_NACK"}"#), WorkerMessage::HandleLost);
         assert_eq!(
-            said(r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true,"seq":9}"#),
-            Said::Answer { to: 7, accepted: true }
+            message(r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true,"seq":9}"#),
+            WorkerMessage::Answer { to: 7, accepted: true }
         );
         let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":8080,
             "addressType":4,"flags":0,"backlog":511,"seq":1}"#;
-        let Said::Query(query) = said(&query.replace('\n', " ")) else { panic!("no query") };
+        let WorkerMessage::Query(query) = message(&query.replace('\n', " ")) else { panic!("no query") };
         assert_eq!((query.key(), query.seq, query.port), ("null:8080:4:".into(), 1, Some(8080)));
     }
 
     #[test]
-    fn what_rinit_says_is_one_line_of_json() {
+    fn messages_of_rinit_are_one_line_of_json() {
         let data = json!({ "keys": "a\nb" });
         let at = "[::1]:8080".parse().unwrap();
         let message = |line: &[u8]| -> Value {
@@ -228,7 +245,7 @@ mod tests {
         let expected = json!({ "cmd": "NODE_CLUSTER", "seq": 3, "ack": 7, "key": "/a\"b", "errno": null, "data": data,
             "sockname": { "address": "::1", "family": "IPv6", "port": 8080 } });
         assert_eq!(server, expected);
-        let server = message(&Line::with_handle("net.Native", Line::no_server(3, 7, "k", 98)));
+        let server = message(&Line::with_handle("net.Native", Line::server_refused(3, 7, "k", 98)));
         let refused = json!({ "cmd": "NODE_CLUSTER", "seq": 3, "ack": 7, "key": "k", "errno": -98, "data": null });
         assert_eq!(server, json!({ "cmd": "NODE_HANDLE", "type": "net.Native", "msg": refused }));
         assert_eq!(message(&Line::connection(1, "k"))["msg"]["act"], "newconn");
@@ -244,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_the_apps_business() {
+    fn all_other_lines_are_the_apps() {
         for line in [
             "",
             "{",
@@ -257,9 +274,9 @@ mod tests {
             "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"close\"}",
             "\u{2}{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\"}",
         ] {
-            assert_eq!(read(line.as_bytes()), Said::Other, "{line}");
+            assert_eq!(read(line.as_bytes()), WorkerMessage::Other, "{line}");
         }
         let deep = format!("{{\"cmd\":\"NODE_CLUSTER\",\"x\":{}", "[".repeat(60_000));
-        assert_eq!(read(deep.as_bytes()), Said::Other);
+        assert_eq!(read(deep.as_bytes()), WorkerMessage::Other);
     }
 }

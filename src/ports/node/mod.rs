@@ -1,4 +1,4 @@
-//! Node: rinit is the primary of its cluster module, so that `listen` in an unmodified app asks rinit.
+//! Implements Node's cluster protocol: rinit is the primary, so that `listen` in an unmodified app asks rinit.
 
 mod channel;
 mod command;
@@ -6,6 +6,6 @@ mod message;
 mod script;
 
 pub use channel::{Broken, Channel};
-pub use command::{has_cluster_worker, inspector_moved, inspector_port};
-pub use message::{Line, Query, Said, read};
+pub use command::{has_cluster_worker, inspector_port, with_inspector_port};
+pub use message::{Line, Query, WorkerMessage, read};
 pub use script::Script;

@@ -1,5 +1,10 @@
-//! The library that makes `bind` take the shared socket (`library.rs`): rinit carries it, and keeps it in memory where every
-//! worker finds it.
+//! Keeps the preloaded library (`library.rs`) in memory, where every worker finds it, and answers its requests.
+
+mod broker;
+mod protocol;
+mod requests;
+
+pub(super) use broker::{Broker, Client, SharedSockets};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -14,12 +19,12 @@ use std::path::{Path, PathBuf};
 
 /// Made by `build.rs` for this machine's kind; empty where it knows none.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
-/// How many `#!` lines are followed.
-const SCRIPTS: usize = 4;
-/// Where programs are looked for without a `PATH`.
+/// The maximum number of `#!` lines that are followed.
+const MAX_INTERPRETERS: usize = 4;
+/// The directories that are searched without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The library in memory, sealed: no worker can change what another one loads.
+/// The library in memory, sealed: no worker can change it for another.
 #[derive(Debug)]
 pub struct Library {
     file: OwnedFd,
@@ -27,7 +32,7 @@ pub struct Library {
 
 impl Library {
     /// # Errors
-    /// Why there is none, in words.
+    /// The reason, in words.
     pub fn open() -> Result<Library, String> {
         if LIBRARY.is_empty() {
             return Err("rinit has no library for this kind of machine".into());
@@ -40,7 +45,7 @@ impl Library {
 
     fn create() -> nix::Result<OwnedFd> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        // Linux 6.3 and later want to hear that it is not a program (memfd_create(2)); those before know no such flag.
+        // MFD_NOEXEC_SEAL, which Linux 6.3 and later expect (memfd_create(2)) and those before do not know.
         let not_a_program = flags | MFdFlags::from_bits_retain(0x8);
         let file = match memfd_create(c"rinit-ports", not_a_program) {
             Err(Errno::EINVAL) => memfd_create(c"rinit-ports", flags),
@@ -60,28 +65,29 @@ impl AsRawFd for Library {
     }
 }
 
-/// Why the library cannot be loaded into that command's program, if it cannot.
-pub fn obstacle(command: &[OsString]) -> Option<String> {
+/// The reason why that command's program cannot load the library, if it cannot.
+pub fn unsupported_reason(command: &[OsString]) -> Option<String> {
     let mut program = find(command.first()?)?;
-    for _ in 0..SCRIPTS {
-        match look(&program) {
+    for _ in 0..MAX_INTERPRETERS {
+        match inspect(&program) {
             Kind::Script(next) => program = find(&next)?,
-            Kind::Fits => return None,
-            Kind::Unfit(why) => return Some(format!("{} {why}", program.display())),
+            Kind::Supported => return None,
+            Kind::Unsupported(reason) => return Some(format!("{} {reason}", program.display())),
         }
     }
     None
 }
 
+/// The kind of a program file.
 #[derive(Debug, PartialEq)]
 enum Kind {
-    /// It is run by that program.
+    /// That program runs it.
     Script(OsString),
-    Fits,
-    Unfit(&'static str),
+    Supported,
+    Unsupported(&'static str),
 }
 
-/// Where the shell would find it.
+/// The file that the shell would run.
 fn find(name: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Some(name.into());
@@ -90,9 +96,9 @@ fn find(name: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// What cannot be read is run as it is.
-fn look(program: &Path) -> Kind {
-    let Ok(mut file) = File::open(program) else { return Kind::Fits };
+/// Reads a program's header. A file that cannot be read counts as supported.
+fn inspect(program: &Path) -> Kind {
+    let Ok(mut file) = File::open(program) else { return Kind::Supported };
     let mut head = [0; 256];
     let mut count = 0;
     while let Ok(more @ 1..) = head.get_mut(count..).map_or(Ok(0), |rest| file.read(rest)) {
@@ -104,26 +110,26 @@ fn look(program: &Path) -> Kind {
     }
     // setuid, setgid: the loader drops LD_PRELOAD (ld.so(8)).
     if file.metadata().is_ok_and(|file| file.permissions().mode() & 0o6000 != 0) {
-        return Kind::Unfit("runs as another user (setuid)");
+        return Kind::Unsupported("runs as another user (setuid)");
     }
-    let Some(elf) = Elf::read(head) else { return Kind::Fits };
+    let Some(elf) = Elf::read(head) else { return Kind::Supported };
     if !elf.is_native() {
-        return Kind::Unfit("is a program for another kind of machine");
+        return Kind::Unsupported("is a program for another kind of machine");
     }
-    if elf.has_loader(&mut file) { Kind::Fits } else { Kind::Unfit("is a static program") }
+    if elf.has_loader(&mut file) { Kind::Supported } else { Kind::Unsupported("is a static program") }
 }
 
-/// The program of a `#!` line; for `env` the one that it looks for.
+/// The program of a `#!` line; for `env` the one that it searches for.
 fn interpreter(line: &[u8]) -> Kind {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
-    let Some(program) = words.next() else { return Kind::Fits };
-    let looked_for = words.find(|word| !word.starts_with(b"-"));
-    let word = if program.ends_with(b"/env") { looked_for.unwrap_or(program) } else { program };
+    let Some(program) = words.next() else { return Kind::Supported };
+    let searched_for = words.find(|word| !word.starts_with(b"-"));
+    let word = if program.ends_with(b"/env") { searched_for.unwrap_or(program) } else { program };
     Kind::Script(OsString::from_vec(word.to_vec()))
 }
 
-/// What is read of an ELF file's header (elf(5)).
+/// The fields of an ELF file's header (elf(5)) that are read here.
 struct Elf {
     is_64_bit_little_endian: bool,
     machine: u16,
@@ -155,7 +161,7 @@ impl Elf {
         self.is_64_bit_little_endian && self.machine == native
     }
 
-    /// Whether a loader is named (`PT_INTERP`): a program without one is static.
+    /// Returns true if it names a loader (`PT_INTERP`): a program without one is static.
     fn has_loader(&self, file: &mut File) -> bool {
         (0..self.headers.min(64)).any(|index| {
             let mut kind = [0; 4];
@@ -175,28 +181,28 @@ mod tests {
     }
 
     #[test]
-    fn a_dynamic_program_and_its_scripts_fit() {
-        assert_eq!(obstacle(&command(&["sh", "-c", "true"])), None);
+    fn dynamic_programs_and_their_scripts_are_supported() {
+        assert_eq!(unsupported_reason(&command(&["sh", "-c", "true"])), None);
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("script");
         std::fs::write(&script, "#!/usr/bin/env -S sh -e\ntrue\n").unwrap();
-        assert_eq!(obstacle(&command(&[script.to_str().unwrap()])), None);
-        assert_eq!(obstacle(&command(&["/no/such/program"])), None, "that is for the exec to say");
+        assert_eq!(unsupported_reason(&command(&[script.to_str().unwrap()])), None);
+        assert_eq!(unsupported_reason(&command(&["/no/such/program"])), None, "exec reports that");
     }
 
     #[test]
-    fn a_static_program_and_a_foreign_one_do_not() {
+    fn static_and_foreign_programs_are_not_supported() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");
         let mut elf = vec![0u8; 128];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
         elf[18] = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
         std::fs::write(&program, &elf).unwrap();
-        let why = || obstacle(&command(&[program.to_str().unwrap()])).unwrap();
-        assert!(why().contains("static"), "{}", why());
+        let reason = || unsupported_reason(&command(&[program.to_str().unwrap()])).unwrap();
+        assert!(reason().contains("static"), "{}", reason());
         elf[18] = 8;
         std::fs::write(&program, &elf).unwrap();
-        assert!(why().contains("another kind of machine"), "{}", why());
+        assert!(reason().contains("another kind of machine"), "{}", reason());
     }
 
     #[test]

@@ -1,12 +1,11 @@
-//! Where a program waits for connections: `accept`, and what it calls before. See `table.rs` for why.
+//! Interposes the functions by which a program waits for connections: `accept`, `poll` and others. `registry.rs` says why.
 //!
-//! All here go on to the C library's own function: these are places where a thread can be cancelled (`pthreads(7)`),
-//! and another preloaded library may stand in front of them too. Where that is not to be found (a program of glibc
-//! before 2.34 without libdl) it is the system call.
+//! Each calls the C library's own function: these are cancellation points (`pthreads(7)`), and another preloaded library may
+//! interpose them too. Where that function is not found (a program of glibc before 2.34 without libdl) it is the system call.
 
-use crate::kernel::*;
-use crate::queue;
-use crate::table::{known, polls};
+use crate::syscalls::*;
+use crate::accept_queue;
+use crate::registry::{known, on_poll};
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -27,7 +26,7 @@ unsafe extern "C" {
     static rinit_dlsym: Option<Dlsym>;
 }
 
-/// The next library's function of that name, or 0.
+/// The address of the next library's function of that name, or 0.
 #[inline(never)]
 fn next(cache: &AtomicUsize, name: &CStr) -> usize {
     let mut found = cache.load(Relaxed);
@@ -65,10 +64,10 @@ macro_rules! next {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn accept(fd: c_int, address: *mut u8, length: *mut c_uint) -> c_int {
     // SAFETY: the caller's promise.
-    if let Some(taken) = unsafe { queue::take(fd, address, length, 0) } {
+    if let Some(taken) = unsafe { accept_queue::take(fd, address, length, 0) } {
         return returned(taken);
     }
-    accepted(fd, || {
+    accept_with(fd, || {
         // SAFETY: as `accept(2)`, by the caller's promise.
         let plain = || unsafe { call(SYS_ACCEPT, [word(fd), address as usize, length as usize]) };
         next!(accept(fd => c_int, address => *mut u8, length => *mut c_uint) else plain())
@@ -80,26 +79,26 @@ pub unsafe extern "C" fn accept(fd: c_int, address: *mut u8, length: *mut c_uint
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn accept4(fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_int) -> c_int {
     // SAFETY: the caller's promise.
-    if let Some(taken) = unsafe { queue::take(fd, address, length, flags) } {
+    if let Some(taken) = unsafe { accept_queue::take(fd, address, length, flags) } {
         return returned(taken);
     }
-    accepted(fd, || {
+    accept_with(fd, || {
         // SAFETY: as `accept(2)`, by the caller's promise.
         let plain = || unsafe { call(SYS_ACCEPT4, [word(fd), address as usize, length as usize, word(flags)]) };
         next!(accept4(fd => c_int, address => *mut u8, length => *mut c_uint, flags => c_int) else plain())
     })
 }
 
-/// Accepts, and blocks if the program wants that.
-fn accepted(fd: c_int, attempt: impl Fn() -> c_int) -> c_int {
+/// Accepts a connection, and blocks if the program expects that.
+fn accept_with(fd: c_int, attempt: impl Fn() -> c_int) -> c_int {
     let before = errno();
-    let mut is_late = false;
+    let mut has_waited = false;
     loop {
         let result = attempt();
         if result >= 0 {
             set_errno(before);
         }
-        if result >= 0 || errno() != EAGAIN || is_late || !known(fd).is_some_and(|place| place.waits()) {
+        if result >= 0 || errno() != EAGAIN || has_waited || !known(fd).is_some_and(|entry| entry.accept_blocks()) {
             return result;
         }
         let limit = option::<Time>(fd, SOL_SOCKET, SO_RCVTIMEO).filter(|limit| *limit != [0, 0]);
@@ -113,21 +112,21 @@ fn accepted(fd: c_int, attempt: impl Fn() -> c_int) -> c_int {
                 set_errno(EAGAIN);
                 return -1;
             }
-            // Who has set a limit is used to EAGAIN: if another worker is faster now, that comes somewhat early.
-            1.. => is_late = limit.is_some(),
+            // A program that has set a timeout expects EAGAIN: if another worker is faster now, that comes somewhat early.
+            1.. => has_waited = limit.is_some(),
             _ if errno() != EINTR || limit.is_some() || interrupts || is_interrupted() => return -1,
             _ => {}
         }
     }
 }
 
-/// Whether a signal may end the thread's `accept` (`signal(7)`): it has a handler without `SA_RESTART`.
+/// Returns true if a signal may end the thread's `accept` (`signal(7)`): one of its handlers lacks `SA_RESTART`.
 ///
-/// The kernel goes by the handler that has run, and has no call that restarts as `accept` does and waits for a
-/// connection. Which one has run is not to be found out. But a program with such a handler can cope with EINTR, and
-/// may depend on it; one without never sees it. Asked before too: `SA_RESETHAND` leaves no trace.
+/// The kernel decides by the handler that has run, and this library cannot find out which one that was. But a program with
+/// such a handler copes with EINTR, and may depend on it; a program without one never sees EINTR. This is called before the
+/// wait too, because `SA_RESETHAND` removes the handler.
 fn is_interrupted() -> bool {
-    /// Signals of faults (ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS) do not come while a thread waits.
+    /// Signals of faults (ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS), which do not occur while a thread waits.
     const FAULTS: u64 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 30;
     let mut blocked = 0u64;
     // SAFETY: there is room for a set of signals.
@@ -145,11 +144,11 @@ fn is_interrupted() -> bool {
 
 /// # Safety
 /// As `poll(2)`.
-unsafe fn look(all: *const Poll, count: usize) {
+unsafe fn note_polled(all: *const Poll, count: usize) {
     let is_read = |one: &&Poll| one.0 >= 0 && one.1 & (POLLIN | POLLRDNORM) != 0;
     // SAFETY: the caller's promise; a null has no entries.
     let all = || if all.is_null() { &[] } else { unsafe { core::slice::from_raw_parts(all, count) } };
-    polls(|| all().iter().filter(is_read).map(|one| one.0).collect());
+    on_poll(|| all().iter().filter(is_read).map(|one| one.0).collect());
 }
 
 /// # Safety
@@ -160,7 +159,7 @@ pub unsafe extern "C" fn poll(all: *mut Poll, count: usize, milliseconds: c_int)
     let time = [part / 1000, part % 1000 * 1_000_000];
     let time = if milliseconds < 0 { core::ptr::null() } else { &raw const time };
     // SAFETY: the caller's promise.
-    unsafe { look(all, count) };
+    unsafe { note_polled(all, count) };
     // SAFETY: the caller's promise.
     let plain = || unsafe { call(SYS_PPOLL, [all as usize, count, time as usize, 0, SIGNAL_SET]) };
     next!(poll(all => *mut Poll, count => usize, milliseconds => c_int) else plain())
@@ -171,7 +170,7 @@ pub unsafe extern "C" fn poll(all: *mut Poll, count: usize, milliseconds: c_int)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ppoll(all: *mut Poll, count: usize, time: *const Time, mask: *const u64) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { look(all, count) };
+    unsafe { note_polled(all, count) };
     // SAFETY: the caller's promise.
     unsafe { wait(all, count, time, mask) }
 }
@@ -197,7 +196,7 @@ unsafe fn wait(all: *mut Poll, count: usize, time: *const Time, mask: *const u64
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __poll_chk(all: *mut Poll, count: usize, milliseconds: c_int, size: usize) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { look(all, count.min(size / size_of::<Poll>())) };
+    unsafe { note_polled(all, count.min(size / size_of::<Poll>())) };
     // SAFETY: the caller's promise.
     let plain = || unsafe { poll(all, count, milliseconds) } as isize;
     next!(__poll_chk(all => *mut Poll, count => usize, milliseconds => c_int, size => usize) else plain())
@@ -214,7 +213,7 @@ pub unsafe extern "C" fn __ppoll_chk(
     size: usize,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { look(all, count.min(size / size_of::<Poll>())) };
+    unsafe { note_polled(all, count.min(size / size_of::<Poll>())) };
     // SAFETY: the caller's promise.
     let plain = || unsafe { ppoll(all, count, time, mask) } as isize;
     next!(__ppoll_chk(all => *mut Poll, count => usize, time => *const Time, mask => *const u64, size => usize)
@@ -223,10 +222,10 @@ pub unsafe extern "C" fn __ppoll_chk(
 
 /// # Safety
 /// As `select(2)`.
-unsafe fn look_at_set(end: c_int, read: *const u64) {
+unsafe fn note_selected(end: c_int, read: *const u64) {
     // SAFETY: the caller's promise: a set has a bit for each number below `end`.
     let is_in = |fd: &c_int| unsafe { *read.add(*fd as usize / 64) } >> (fd % 64) & 1 == 1;
-    polls(|| if read.is_null() { 0..0 } else { 0..end }.filter(is_in).collect());
+    on_poll(|| if read.is_null() { 0..0 } else { 0..end }.filter(is_in).collect());
 }
 
 /// # Safety
@@ -240,7 +239,7 @@ pub unsafe extern "C" fn select(
     time: *mut Time,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { look_at_set(end, read) };
+    unsafe { note_selected(end, read) };
     let plain = || {
         // SAFETY: the caller's promise.
         let given = unsafe { time.as_mut() };
@@ -274,7 +273,7 @@ pub unsafe extern "C" fn pselect(
     mask: *const u64,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { look_at_set(end, read) };
+    unsafe { note_selected(end, read) };
     let plain = || {
         // SAFETY: the caller's promise. The kernel writes what is left, which this function does not.
         let mut left = unsafe { time.as_ref() }.copied();
@@ -295,7 +294,7 @@ pub unsafe extern "C" fn pselect(
 pub unsafe extern "C" fn epoll_ctl(epoll: c_int, command: c_int, fd: c_int, event: *mut c_uint) -> c_int {
     // SAFETY: the caller's promise: an event begins with what is waited for.
     if command != EPOLL_CTL_DEL && !event.is_null() && unsafe { event.read_unaligned() } & POLLIN as c_uint != 0 {
-        polls(|| [fd].into_iter().collect());
+        on_poll(|| [fd].into_iter().collect());
     }
     // SAFETY: as `epoll_ctl(2)`, by the caller's promise.
     returned(unsafe { call(SYS_EPOLL_CTL, [word(epoll), word(command), word(fd), event as usize]) })
@@ -307,7 +306,7 @@ pub unsafe extern "C" fn epoll_ctl(epoll: c_int, command: c_int, fd: c_int, even
 pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
     // SAFETY: the caller's promise.
     let plain = |argument| unsafe { call(SYS_FCNTL, [word(fd), word(command), argument]) };
-    believed(
+    with_expected_flags(
         fd,
         command,
         argument,
@@ -323,7 +322,7 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_
 pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
     // SAFETY: the caller's promise.
     let plain = |argument| unsafe { call(SYS_FCNTL, [word(fd), word(command), argument]) };
-    believed(
+    with_expected_flags(
         fd,
         command,
         argument,
@@ -331,19 +330,19 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> 
     )
 }
 
-/// `fcntl` with the flags that the program believes its socket to have.
-fn believed(fd: c_int, command: c_int, argument: usize, go_on: impl Fn(usize) -> c_int) -> c_int {
-    let place = if command == F_GETFL || command == F_SETFL { known(fd) } else { None };
-    let Some(place) = place else { return go_on(argument) };
+/// `fcntl` with the flags that the program expects its socket to have.
+fn with_expected_flags(fd: c_int, command: c_int, argument: usize, plain_call: impl Fn(usize) -> c_int) -> c_int {
+    let entry = if command == F_GETFL || command == F_SETFL { known(fd) } else { None };
+    let Some(entry) = entry else { return plain_call(argument) };
     if command == F_SETFL {
-        let result = go_on(argument | word(O_NONBLOCK));
+        let result = plain_call(argument | word(O_NONBLOCK));
         if result == 0 {
-            place.believe(fd, argument & word(O_NONBLOCK) == 0);
+            entry.set_blocking(fd, argument & word(O_NONBLOCK) == 0);
         }
         return result;
     }
-    let flags = go_on(argument);
-    if flags >= 0 && place.is_believed_blocking() { flags & !O_NONBLOCK } else { flags }
+    let flags = plain_call(argument);
+    if flags >= 0 && entry.is_blocking() { flags & !O_NONBLOCK } else { flags }
 }
 
 /// # Safety
@@ -352,10 +351,10 @@ fn believed(fd: c_int, command: c_int, argument: usize, go_on: impl Fn(usize) ->
 pub unsafe extern "C" fn ioctl(fd: c_int, request: usize, argument: *mut c_int) -> c_int {
     if request as c_uint as usize == FIONBIO
         && !argument.is_null()
-        && let Some(place) = known(fd)
+        && let Some(entry) = known(fd)
     {
         // SAFETY: this request has a pointer to an `int`.
-        place.believe(fd, unsafe { *argument } == 0);
+        entry.set_blocking(fd, unsafe { *argument } == 0);
         return 0;
     }
     // SAFETY: the caller's promise.

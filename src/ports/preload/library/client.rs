@@ -1,29 +1,16 @@
-//! This process' way to rinit: a packet there with a socket attached, and a packet back.
+//! Sends requests to rinit's broker, and receives the replies.
 
-use crate::kernel::*;
+use crate::syscalls::*;
 use core::ffi::{c_int, c_uint, c_void};
 
-/// What a packet begins with. All have the socket attached that it is about.
-///
-/// `IPV6_V6ONLY` and the address follow; rinit answers.
-pub const BIND: u8 = 1;
-/// No answer.
-pub const LISTENING: u8 = 2;
-/// rinit answers.
-pub const FORGET: u8 = 3;
-/// rinit answers with the queue for that listening socket.
-pub const QUEUE: u8 = 4;
-/// rinit answers with the listening socket behind that queue.
-pub const BEHIND: u8 = 5;
-
-/// How long the door may take, in seconds, for each of: to let in, to take a packet, to answer.
-const PATIENCE: i64 = 5;
+/// The timeout in seconds of each step: connect, send, receive.
+const STEP_TIMEOUT: i64 = 5;
 
 unsafe extern "C" {
     static mut environ: *const *const u8;
 }
 
-/// A descriptor of ours, closed when done with.
+/// A descriptor of this library, closed when it is dropped.
 pub struct Descriptor(pub c_int);
 
 impl Drop for Descriptor {
@@ -33,7 +20,7 @@ impl Drop for Descriptor {
     }
 }
 
-/// `struct iovec`: where and how much.
+/// `struct iovec`: an address and a length.
 #[repr(C)]
 pub struct Buffer(pub *const c_void, pub usize);
 
@@ -48,21 +35,21 @@ pub struct Control(pub usize, pub [c_int; 2], pub c_int);
 /// The length of a `Control` without the bytes that fill it up: with them there would be room for two descriptors.
 const CONTROL_LENGTH: usize = 20;
 
-/// A packet to the door, head and body, with the socket attached.
-pub fn ask(head: &[u8], body: &[u8], fd: c_int) -> Option<Descriptor> {
-    let door = open()?;
+/// Sends a request with the socket attached. The connection, for the reply.
+pub fn request(head: &[u8], body: &[u8], fd: c_int) -> Option<Descriptor> {
+    let broker = connect()?;
     let buffers = [Buffer(head.as_ptr().cast(), head.len()), Buffer(body.as_ptr().cast(), body.len())];
     let mut control = Control(CONTROL_LENGTH, [SOL_SOCKET, SCM_RIGHTS], fd);
-    let (sent, _) = pass(SYS_SENDMSG, door.0, &buffers, &mut control, MSG_NOSIGNAL);
-    (sent == (head.len() + body.len()) as isize).then_some(door)
+    let (sent, _) = pass(SYS_SENDMSG, broker.0, &buffers, &mut control, MSG_NOSIGNAL);
+    (sent == (head.len() + body.len()) as isize).then_some(broker)
 }
 
-/// What rinit says, and the descriptor that comes with it.
-pub fn answer(door: &Descriptor) -> Option<(c_int, Option<Descriptor>)> {
+/// Receives the reply: its error number, and the descriptor that comes with it.
+pub fn reply(broker: &Descriptor) -> Option<(c_int, Option<Descriptor>)> {
     let mut code: c_int = 0;
     let buffer = Buffer((&raw mut code).cast(), size_of::<c_int>());
     let mut control = Control(0, [0, 0], -1);
-    let (received, flags) = pass(SYS_RECVMSG, door.0, &[buffer], &mut control, MSG_CMSG_CLOEXEC);
+    let (received, flags) = pass(SYS_RECVMSG, broker.0, &[buffer], &mut control, MSG_CMSG_CLOEXEC);
     let descriptor = (received >= 0 && control.2 >= 0).then(|| Descriptor(control.2));
     if descriptor.is_none() && flags & MSG_CTRUNC != 0 {
         // There was one, and this process had no number free for it.
@@ -71,26 +58,26 @@ pub fn answer(door: &Descriptor) -> Option<(c_int, Option<Descriptor>)> {
     (received == size_of::<c_int>() as isize).then_some((code, descriptor))
 }
 
-/// `sendmsg(2)` or `recvmsg(2)`: its result, and the flags that the message then has.
+/// Calls `sendmsg(2)` or `recvmsg(2)`. Its result, and the flags that the message then has.
 pub fn pass(number: usize, socket: c_int, data: &[Buffer], control: &mut Control, flags: c_int) -> (isize, c_int) {
     let mut message = Message(core::ptr::null(), 0, data.as_ptr(), data.len(), control, CONTROL_LENGTH, 0);
     let arguments = [word(socket), &raw mut message as usize, word(flags)];
     // SAFETY: the message and what it points to are here until the call is over, and of the lengths that it says.
-    let result = again_if_interrupted(|| unsafe { call(number, arguments) });
+    let result = retry_if_interrupted(|| unsafe { call(number, arguments) });
     (result, message.6)
 }
 
-/// A connection to the door.
-pub fn open() -> Option<Descriptor> {
+/// Connects to the broker.
+pub fn connect() -> Option<Descriptor> {
     let mut address = [0; 110];
-    let length = name(&mut address)?;
+    let length = broker_address(&mut address)?;
     let kind = SOCK_SEQPACKET | O_CLOEXEC;
     // SAFETY: no pointers.
     let socket = unsafe { call(SYS_SOCKET, [usize::from(AF_UNIX), word(kind)]) };
     let socket = (socket >= 0).then(|| Descriptor(socket as c_int))?;
-    let patience: Time = [PATIENCE, 0];
+    let timeout: Time = [STEP_TIMEOUT, 0];
     for name in [SO_RCVTIMEO, SO_SNDTIMEO] {
-        let value = &raw const patience as usize;
+        let value = &raw const timeout as usize;
         let arguments = [word(socket.0), word(SOL_SOCKET), word(name), value, size_of::<Time>()];
         // SAFETY: the value is of the length that is said. It must be in force, or the program could wait forever.
         if unsafe { call(SYS_SETSOCKOPT, arguments) } != 0 {
@@ -99,18 +86,18 @@ pub fn open() -> Option<Descriptor> {
     }
     let arguments = [word(socket.0), &raw const address as usize, length];
     // SAFETY: the address has at least `length` bytes.
-    let connected = again_if_interrupted(|| unsafe { call(SYS_CONNECT, arguments) });
+    let connected = retry_if_interrupted(|| unsafe { call(SYS_CONNECT, arguments) });
     (connected == 0).then_some(socket)
 }
 
-/// Whether rinit has given this process a door.
-pub fn is_there() -> bool {
+/// Returns true if rinit has given this process a broker.
+pub fn has_broker() -> bool {
     variable(b"RINIT_PORTS=@").is_some()
 }
 
-/// Writes the door's address, of NULs so far, and says its length (`unix(7)`): the family, a NUL, and then all that
-/// the length covers is its name.
-fn name(address: &mut [u8; 110]) -> Option<usize> {
+/// Writes the broker's address over NULs, and returns its length (`unix(7)`): the family, a NUL, and the name, as far as the
+/// length says.
+fn broker_address(address: &mut [u8; 110]) -> Option<usize> {
     [address[0], address[1]] = AF_UNIX.to_ne_bytes();
     let mut name = variable(b"RINIT_PORTS=@")?;
     for (place, length) in address.iter_mut().zip(0..).skip(3) {
@@ -127,7 +114,7 @@ fn name(address: &mut [u8; 110]) -> Option<usize> {
     None
 }
 
-/// What follows in the environment's entry that begins so.
+/// The rest of the environment's entry that begins so.
 pub fn variable(beginning: &[u8]) -> Option<*const u8> {
     // SAFETY: `environ(7)` is an array of strings with a null at its end, or null itself (`clearenv(3)`). The strings
     // are read byte by byte and none beyond its NUL.
@@ -144,12 +131,13 @@ pub fn variable(beginning: &[u8]) -> Option<*const u8> {
     None
 }
 
-/// A socket with a timeout is not restarted after a signal handler (`signal(7)`): this does it, within the patience.
-fn again_if_interrupted(attempt: impl Fn() -> isize) -> isize {
+/// Repeats a call that a signal handler has interrupted, within the timeout: the kernel restarts no call on a socket that has
+/// one (`signal(7)`).
+fn retry_if_interrupted(attempt: impl Fn() -> isize) -> isize {
     let mut since = None;
     loop {
         let result = attempt();
-        if result != -(EINTR as isize) || seconds() - *since.get_or_insert_with(seconds) > PATIENCE {
+        if result != -(EINTR as isize) || seconds() - *since.get_or_insert_with(seconds) > STEP_TIMEOUT {
             return result;
         }
     }

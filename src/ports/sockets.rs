@@ -1,4 +1,4 @@
-//! Opening sockets. None of them is inherited by a child, and none listens yet.
+//! Opens and binds sockets. None of them is inherited by a child, and none listens yet.
 
 use super::Address;
 use crate::sys::socket::bind;
@@ -11,49 +11,49 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// How a TCP or UDP socket is opened.
+/// The options of a TCP or UDP socket.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tcp {
-    /// Calls on it do not wait.
+pub(super) struct SocketOptions {
+    /// Calls on it do not block.
     pub(super) nonblocking: bool,
-    /// IPv6 alone, where it could be both.
+    /// IPv6 alone, and not IPv4 too.
     pub(super) v6_only: bool,
-    /// Others may be bound to the same address (`SO_REUSEPORT`).
+    /// Other sockets may be bound to the same address (`SO_REUSEPORT`).
     pub(super) reuse_port: bool,
 }
 
-impl Tcp {
+impl SocketOptions {
     fn flags(self) -> SockFlag {
         let nonblocking = if self.nonblocking { SockFlag::SOCK_NONBLOCK } else { SockFlag::empty() };
         SockFlag::SOCK_CLOEXEC | nonblocking
     }
 }
 
-/// A socket bound to every address of the machine: IPv6 and IPv4 in one; where there is no IPv6, IPv4 alone.
-pub(super) fn any(port: u16, how: Tcp) -> nix::Result<OwnedFd> {
-    let of = |ip: IpAddr| tcp(SocketAddr::new(ip, port), how);
-    of(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| of(Ipv4Addr::UNSPECIFIED.into()))
+/// A socket bound to every address of the machine: IPv6 and IPv4 in one, or IPv4 alone where there is no IPv6.
+pub(super) fn any(port: u16, options: SocketOptions) -> nix::Result<OwnedFd> {
+    let open = |ip: IpAddr| tcp(SocketAddr::new(ip, port), options);
+    open(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| open(Ipv4Addr::UNSPECIFIED.into()))
 }
 
 /// A TCP socket bound to that address.
-pub(super) fn tcp(address: SocketAddr, how: Tcp) -> nix::Result<OwnedFd> {
-    let socket = socket(family(address), SockType::Stream, how.flags(), None)?;
+pub(super) fn tcp(address: SocketAddr, options: SocketOptions) -> nix::Result<OwnedFd> {
+    let socket = socket(family(address), SockType::Stream, options.flags(), None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bound(socket, address, how)
+    bound(socket, address, options)
 }
 
-/// A UDP socket bound to that address; `reuse` lets others use it as well.
-pub(super) fn udp(address: SocketAddr, how: Tcp, reuse: bool) -> nix::Result<OwnedFd> {
-    let socket = socket(family(address), SockType::Datagram, how.flags(), None)?;
+/// A UDP socket bound to that address; `reuse` lets other sockets use it as well.
+pub(super) fn udp(address: SocketAddr, options: SocketOptions, reuse: bool) -> nix::Result<OwnedFd> {
+    let socket = socket(family(address), SockType::Datagram, options.flags(), None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &reuse)?;
-    bound(socket, address, how)
+    bound(socket, address, options)
 }
 
-fn bound(socket: OwnedFd, address: SocketAddr, how: Tcp) -> nix::Result<OwnedFd> {
+fn bound(socket: OwnedFd, address: SocketAddr, options: SocketOptions) -> nix::Result<OwnedFd> {
     if address.is_ipv6() && address.ip().is_unspecified() {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &how.v6_only)?;
+        setsockopt(&socket, sockopt::Ipv6V6Only, &options.v6_only)?;
     }
-    if how.reuse_port {
+    if options.reuse_port {
         setsockopt(&socket, sockopt::ReusePort, &true)?;
     }
     bind(socket.as_fd(), &Address::from(address))?;
@@ -81,11 +81,11 @@ pub(super) fn unix(path: &Path) -> nix::Result<OwnedFd> {
     }
 }
 
-/// A socket file that nobody listens on: a killed program's. Does not wait for one whose queue is full.
+/// Returns true if no process listens on a socket file: a killed program left it. Does not wait where the queue is full.
 fn is_left_over(address: &UnixAddr) -> bool {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
-        .is_ok_and(|caller| connect(caller.as_raw_fd(), address) == Err(Errno::ECONNREFUSED))
+        .is_ok_and(|client| connect(client.as_raw_fd(), address) == Err(Errno::ECONNREFUSED))
 }
 
 /// The internet address that a socket is bound to.

@@ -1,4 +1,4 @@
-//! System calls, made without the C library.
+//! Makes system calls without the C library.
 //!
 //! Numbers are those of Linux for x86_64 and aarch64 (`asm/unistd.h`, `asm-generic/socket.h`, `asm-generic/fcntl.h`).
 
@@ -73,7 +73,7 @@ pub const SYS_PPOLL: usize = number(271, 73);
 pub const SYS_ACCEPT4: usize = number(288, 242);
 pub const SYS_DUP3: usize = number(292, 24);
 
-/// How many bytes the kernel's signal sets have.
+/// The size of the kernel's signal sets, in bytes.
 pub const SIGNAL_SET: usize = 8;
 
 unsafe extern "C" {
@@ -83,7 +83,7 @@ unsafe extern "C" {
 /// `struct timeval`, `struct timespec`: seconds and a part of a second.
 pub type Time = [i64; 2];
 
-/// `struct pollfd`: the descriptor, what is waited for, what has come.
+/// `struct pollfd`: the descriptor, the requested events, the returned events.
 #[repr(C)]
 pub struct Poll(pub c_int, pub i16, pub i16);
 
@@ -138,7 +138,7 @@ pub fn control(fd: c_int, command: c_int, argument: c_int) -> isize {
     unsafe { call(SYS_FCNTL, [word(fd), word(command), word(argument)]) }
 }
 
-/// As a system call returns in C.
+/// The result of a system call as in C: -1, and the number in `errno`.
 pub fn returned(result: isize) -> c_int {
     if result >= 0 {
         return result as c_int;

@@ -1,4 +1,4 @@
-//! The ways in which N processes share a port, each started, signalled and stopped as it wants to be.
+//! Starts, signals and stops each mechanism by which N processes share a port.
 
 use crate::common::{find, rinit};
 use nix::sys::signal::{Signal, kill};
@@ -12,9 +12,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Says who answers; leaves a file with its number once it listens; SIGUSR2 blocks it for 500 ms, asleep, so that the
-/// others keep the processors. With `HELD` it keeps in another file how many connections it has taken and not answered,
-/// which is what may be lost when it is killed.
+/// An app that answers with its process number and writes a file of that name once it listens. SIGUSR2 blocks it for 500 ms,
+/// asleep, so that the others keep the processors. With `HELD` another file has the number of connections that it has accepted
+/// and not answered, which may be lost when it is killed.
 const APP: &str = r#"
 const fs = require('fs'), http = require('http');
 const mine = `${process.env.READY}/${process.pid}`, body = String(process.pid).padStart(8);
@@ -57,26 +57,26 @@ pub enum Means {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub struct Way {
+pub struct Variant {
     pub name: &'static str,
     pub means: Means,
 }
 
-/// What everything is compared with.
+/// The variant that all others are compared with.
 pub const REFERENCE: &str = "Node cluster";
 
-pub const WAYS: [Way; 8] = [
-    Way { name: "one process", means: Means::Plain },
-    Way { name: REFERENCE, means: Means::Cluster("rr") },
-    Way { name: "Node cluster, none", means: Means::Cluster("none") },
-    Way { name: "pm2", means: Means::Pm2 },
-    Way { name: "rinit round-robin", means: Means::Rinit(&["--balance", "round-robin"]) },
-    Way { name: "rinit shared", means: Means::Rinit(&["--balance", "shared"]) },
-    Way { name: "rinit reuseport", means: Means::Rinit(&["--balance", "reuseport"]) },
-    Way { name: "rinit preload", means: Means::Rinit(&["--share-ports", "preload"]) },
+pub const VARIANTS: [Variant; 8] = [
+    Variant { name: "one process", means: Means::Plain },
+    Variant { name: REFERENCE, means: Means::Cluster("rr") },
+    Variant { name: "Node cluster, none", means: Means::Cluster("none") },
+    Variant { name: "pm2", means: Means::Pm2 },
+    Variant { name: "rinit round-robin", means: Means::Rinit(&["--balance", "round-robin"]) },
+    Variant { name: "rinit shared", means: Means::Rinit(&["--balance", "shared"]) },
+    Variant { name: "rinit reuseport", means: Means::Rinit(&["--balance", "reuseport"]) },
+    Variant { name: "rinit preload", means: Means::Rinit(&["--share-ports", "preload"]) },
 ];
 
-impl Way {
+impl Variant {
     pub fn is_rinit(self) -> bool {
         matches!(self.means, Means::Rinit(_))
     }
@@ -94,7 +94,7 @@ impl Way {
     }
 }
 
-/// How the workers are kept, for one measurement.
+/// The workers' settings for one measurement.
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub workers: usize,
@@ -105,9 +105,9 @@ pub struct Plan {
     pub min_uptime: &'static str,
 }
 
-/// One way, running.
+/// A variant that runs.
 pub struct Fleet {
-    pub way: Way,
+    pub variant: Variant,
     pub port: u16,
     pub lines: Receiver<(Instant, String)>,
     plan: Plan,
@@ -116,15 +116,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts it and waits until all its workers listen; what it said last if they do not.
-    pub fn start(way: Way, plan: Plan, folder: PathBuf) -> Result<Fleet, String> {
+    /// Starts it and waits until all its workers listen. Its last output if they do not.
+    pub fn start(variant: Variant, plan: Plan, folder: PathBuf) -> Result<Fleet, String> {
         let _ = fs::remove_dir_all(&folder);
         let ready = folder.join("ready");
         fs::create_dir_all(&ready).unwrap();
         let app = folder.join("app.js");
         fs::write(&app, APP).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = command(way, plan, &app).ok_or("not installed")?;
+        let mut command = command(variant, plan, &app).ok_or("not installed")?;
         command.env("PORT", port.to_string()).env("READY", &ready).env("APP", &app).env("PM2_HOME", folder.join("pm2"));
         if plan.held {
             command.env("HELD", "1");
@@ -140,7 +140,7 @@ impl Fleet {
                 }
             }
         });
-        let mut fleet = Fleet { way, port, lines, plan, child, folder };
+        let mut fleet = Fleet { variant, port, lines, plan, child, folder };
         if fleet.until(Duration::from_secs(15), Fleet::is_whole) {
             return Ok(fleet);
         }
@@ -164,16 +164,16 @@ impl Fleet {
         self.workers().len() == self.plan.workers
     }
 
-    /// How many connections a worker that is gone had taken and not answered.
+    /// The number of connections that a worker had accepted and not answered when it ended.
     pub fn held(&self, worker: u32) -> u64 {
         let bytes = fs::read(self.folder.join(format!("ready/{worker}.held"))).unwrap_or_default();
         bytes.try_into().map_or(0, u32::from_le_bytes).into()
     }
 
-    /// Asks for new workers and waits until they have taken the place of all the old ones.
+    /// Reloads, and waits until new workers have taken the place of all the old ones.
     pub fn reload(&mut self) -> bool {
         let old = self.workers();
-        match self.way.means {
+        match self.variant.means {
             Means::Pm2 => {
                 let pm2 = find("pm2").expect("pm2 beside pm2-runtime");
                 let mut command = Command::new(pm2);
@@ -190,7 +190,7 @@ impl Fleet {
         })
     }
 
-    /// Waits until it holds; false if it does not in time, or the way has ended.
+    /// Waits until it holds; false if it does not in time, or the variant has ended.
     pub fn until(&mut self, patience: Duration, holds: impl Fn(&Fleet) -> bool) -> bool {
         let start = Instant::now();
         while !holds(self) {
@@ -207,7 +207,7 @@ impl Fleet {
         files.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// A process of ours, not one that got the number of one of ours.
+    /// A process of this benchmark, and not another with a reused number.
     fn is_alive(&self, pid: u32) -> bool {
         let ready = self.folder.join("ready");
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -242,10 +242,10 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal);
 }
 
-fn command(way: Way, plan: Plan, app: &Path) -> Option<Command> {
+fn command(variant: Variant, plan: Plan, app: &Path) -> Option<Command> {
     let workers = plan.workers.to_string();
     let node = find("node")?;
-    let command = match way.means {
+    let command = match variant.means {
         Means::Plain => {
             let mut command = Command::new(node);
             command.arg(app);
