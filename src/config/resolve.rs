@@ -214,6 +214,7 @@ fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerCon
             web: settings.web,
             token_file: settings.web_token_file,
             hosts: settings.web_host,
+            ..EndpointSettings::default()
         },
     };
     (container, reader.in_force)

@@ -96,10 +96,10 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     }
     let rinit = SupervisorHandle {
         calls: caller,
-        book: book.clone(),
-        record: logs.record(),
+        journal: book.clone(),
+        log_history: logs.record(),
         config: Arc::new(config.in_force(gate.path())),
-        clients: Arc::default(),
+        connections: Arc::default(),
     };
     let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &config, (book, calls))
         .map_err(|error| cannot("no descriptors", error))?;
