@@ -91,6 +91,11 @@ impl Access {
         })
     }
 
+    /// Whether everybody may read.
+    pub(super) fn is_public(&self) -> bool {
+        self.is_public
+    }
+
     /// Reads the token files again. Where one cannot be used, its old tokens stay.
     pub(super) fn reload(&self) {
         for tokens in [&self.change, &self.read] {

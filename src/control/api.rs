@@ -157,7 +157,10 @@ pub(super) async fn describe(api: Rc<Api>, request: Request) -> Result<Answer, F
     let gone = || Failure::new(StatusCode::NOT_FOUND, format!("there is no worker {id} any more"));
     let mut description: Description = described.ok_or_else(gone)?;
     api.samples.borrow_mut().fill(&mut description.workers, now());
-    describe_process(&mut description, matches!(request.origin, Origin::Web(_)));
+    describe_process(
+        &mut description,
+        request.permission < Permission::Change || matches!(request.origin, Origin::Web(_)),
+    );
     if let Some(worker) = description.workers.first() {
         let slot = (worker.app.clone(), worker.slot);
         description.last_lines = worker_logs::last_stderr(&api.rinit.log_history, &slot, None);

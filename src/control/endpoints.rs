@@ -3,13 +3,16 @@
 use super::access::Access;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Group, chown, geteuid};
+use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +33,8 @@ pub struct Endpoints {
 /// A listening unix socket and its file, which is removed with it.
 pub(super) struct ControlSocket {
     pub(super) listener: UnixListener,
+    /// Users other than root and rinit's own may connect, and read.
+    pub(super) serves_others: bool,
     file: SocketFile,
 }
 
@@ -55,6 +60,10 @@ impl SocketFile {
 pub struct EndpointSettings {
     /// The control socket.
     pub socket: EndpointSetting,
+    /// Its file mode.
+    pub socket_mode: Option<SocketMode>,
+    /// Its group.
+    pub socket_group: Option<SocketGroup>,
     /// The web's address.
     pub web: Option<SocketAddr>,
     /// The file with the tokens for changes.
@@ -79,19 +88,80 @@ pub enum EndpointSetting {
     Off,
 }
 
+/// `--socket-mode`: the permission bits of the control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
+
+impl SocketMode {
+    /// The owner alone.
+    const OWNER: SocketMode = SocketMode(0o600);
+    /// The owner and the group.
+    const GROUP: SocketMode = SocketMode(0o660);
+
+    /// Parses an octal mode.
+    ///
+    /// # Errors
+    /// The modes that are allowed.
+    pub fn parse(text: &str) -> Result<SocketMode, String> {
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & 0o600 == 0o600 && *mode <= 0o777);
+        mode.map(SocketMode).ok_or("allowed: an octal mode from 0600 to 0777 that lets the owner read and write".into())
+    }
+
+    fn lets_others_in(self) -> bool {
+        self.0 & 0o022 != 0
+    }
+}
+
+/// `--socket-group`: the group of the control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketGroup(pub Gid);
+
+impl SocketGroup {
+    /// Parses a number or a name.
+    ///
+    /// # Errors
+    /// A name that is not known here.
+    pub fn parse(text: &str) -> Result<SocketGroup, String> {
+        match (text.parse(), Group::from_name(text)) {
+            (Ok(number), _) => Ok(SocketGroup(Gid::from_raw(number))),
+            (Err(_), Ok(Some(group))) => Ok(SocketGroup(group.gid)),
+            (Err(_), _) => Err(format!("no group {text:?} in /etc/group")),
+        }
+    }
+}
+
+/// Checks that a connected control socket is served by root or by this process's own user. Another user can make a socket
+/// where the verbs look for one.
+///
+/// # Errors
+/// The user that serves it.
+pub fn check_server(socket: &impl AsFd) -> io::Result<()> {
+    let server = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
+    if server.uid() == 0 || server.uid() == geteuid().as_raw() {
+        return Ok(());
+    }
+    let why = format!("it is served by user {}, who is neither root nor you", server.uid());
+    Err(io::Error::other(why))
+}
+
 impl Endpoints {
     /// Opens the endpoints. That no default path can be written to is no error.
     ///
     /// # Errors
     /// The setting that cannot be followed, and why.
     pub fn open(settings: &EndpointSettings) -> Result<Endpoints, (&'static str, String)> {
+        let group = settings.socket_group;
+        let default_mode = if group.is_some() { SocketMode::GROUP } else { SocketMode::OWNER };
+        let mode = settings.socket_mode.unwrap_or(default_mode);
         let socket = match &settings.socket {
             EndpointSetting::Off => None,
             EndpointSetting::At(path) => {
-                let opened = ControlSocket::open(path);
+                let opened = ControlSocket::open(path, mode, group);
                 Some(opened.map_err(|error| ("--socket", format!("{}: {error}", path.display())))?)
             }
-            EndpointSetting::Anywhere => SOCKET_PATHS.iter().find_map(|path| ControlSocket::open(Path::new(path)).ok()),
+            EndpointSetting::Anywhere => {
+                SOCKET_PATHS.iter().find_map(|path| ControlSocket::open(Path::new(path), mode, group).ok())
+            }
         };
         let web = match settings.web {
             Some(address) => {
@@ -122,7 +192,7 @@ impl Endpoints {
 impl ControlSocket {
     /// Makes a socket that only its owner may use from the start on. A socket that nobody serves any more is replaced; any
     /// other file is left alone.
-    fn open(path: &Path) -> io::Result<ControlSocket> {
+    fn open(path: &Path, mode: SocketMode, group: Option<SocketGroup>) -> io::Result<ControlSocket> {
         let address = UnixAddr::new(path)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let new = || socket(AddressFamily::Unix, SockType::Stream, flags, None);
@@ -153,7 +223,15 @@ impl ControlSocket {
         setsockopt(&listener, sockopt::PassCred, &false)?;
         listen(&listener, Backlog::new(BACKLOG)?)?;
         let file = SocketFile { path: path.into(), id: file_id(path) };
-        Ok(ControlSocket { listener: UnixListener::from(listener), file })
+        let socket =
+            ControlSocket { listener: UnixListener::from(listener), file, serves_others: mode.lets_others_in() };
+        if let Some(SocketGroup(group)) = group {
+            chown(path, None, Some(group))?;
+        }
+        if mode != SocketMode::OWNER {
+            std::fs::set_permissions(path, Permissions::from_mode(mode.0))?;
+        }
+        Ok(socket)
     }
 }
 
@@ -172,7 +250,6 @@ fn file_id(path: &Path) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn open(path: &Path) -> Result<Endpoints, (&'static str, String)> {
         Endpoints::open(&EndpointSettings { socket: EndpointSetting::At(path.into()), ..EndpointSettings::default() })
@@ -202,6 +279,26 @@ mod tests {
             assert!(refused.is_some_and(|(_, why)| why.contains("no socket")), "{}", path.display());
             assert!(path.symlink_metadata().is_ok(), "{} is gone", path.display());
         }
+    }
+
+    #[test]
+    fn the_socket_has_the_mode_and_the_group_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rinit.sock");
+        let group = nix::unistd::getgid();
+        let settings = EndpointSettings {
+            socket: EndpointSetting::At(path.clone()),
+            socket_group: Some(SocketGroup(group)),
+            ..EndpointSettings::default()
+        };
+        let endpoints = Endpoints::open(&settings).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert_eq!((file.permissions().mode() & 0o777, file.gid()), (0o660, group.as_raw()));
+        assert!(endpoints.socket.as_ref().unwrap().serves_others);
+        for text in ["", "x", "0400", "1777", "660x", "8"] {
+            assert!(SocketMode::parse(text).is_err(), "{text}");
+        }
+        assert!(SocketGroup::parse("no-such-group").is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Bounds what clients can make rinit hold: connections by class, and bytes of answers that are not sent yet.
 //!
-//! Each endpoint has limits of its own, so that clients of the web cannot starve those of the control socket. A connection
-//! waits until its request has come whole, and then belongs to its route's [`Class`]. Together the bytes of all classes are
-//! 4 MiB for each endpoint.
+//! There are limits for root and rinit's own user, and others for all other clients, who cannot starve them so. A connection
+//! waits until its request has come whole, and then belongs to its route's [`Class`]. The bytes of all classes together are
+//! 4 MiB, twice.
 
 use super::response::Failure;
 use hyper::StatusCode;
@@ -50,7 +50,7 @@ impl Class {
     }
 }
 
-/// The limits of one endpoint.
+/// The limits of a group of clients.
 pub(super) struct Limits {
     next: Cell<u64>,
     waiting: Pool,
@@ -156,7 +156,7 @@ impl Seat {
             match class {
                 Class::Probe => drop(to.drop_oldest(self.number)),
                 Class::Read | Class::Change => return Err(busy("too many requests at once")),
-                Class::Stream => return Err(busy("too many streams at once: each endpoint has 16")),
+                Class::Stream => return Err(busy("too many streams at once: there can be 16")),
             }
         }
         if let Some(task) = from.remove(self.number) {

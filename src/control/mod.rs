@@ -26,7 +26,9 @@ pub mod types;
 mod usage;
 
 pub use access::Permission;
-pub use endpoints::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS, SocketFile};
+pub use endpoints::{
+    EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS, SocketFile, SocketGroup, SocketMode, check_server,
+};
 pub use handle::{Accepted, Action, Call, SupervisorHandle};
 pub use journal::{Entry, Journal, JournalState, time_text};
 pub use limits::Class;

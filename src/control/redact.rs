@@ -25,7 +25,7 @@ const SECRET_NAMES: [&str; 16] = [
 const SECRET_WORDS: [&str; 4] = ["PAT", "PW", "PEM", "SAS"];
 /// Parts of a value that are secret wherever they stand.
 const SECRET_VALUES: [&str; 4] = ["-----BEGIN", "eyJ", "://hooks.", "AccountKey="];
-/// Variables whose values are shown over the web.
+/// Variables whose values are shown even where variables are guarded.
 const SHOWN_VARIABLES: [&str; 14] = [
     "PORT",
     "HOST",
@@ -63,10 +63,11 @@ pub(super) fn redacted_config(config: &Config) -> Config {
     Config { settings: config.settings.iter().map(redacted).collect() }
 }
 
-/// A variable of a worker's environment, `KEY=VALUE`. Over the web, only names, and the values of known harmless ones.
-pub(super) fn redacted_variable(pair: &str, is_web: bool) -> String {
+/// A variable of a worker's environment, `KEY=VALUE`. If it is guarded, only its name is shown, unless it is known to be
+/// harmless.
+pub(super) fn redacted_variable(pair: &str, is_guarded: bool) -> String {
     match pair.split_once('=') {
-        Some((name, _)) if is_web && !SHOWN_VARIABLES.contains(&name) => format!("{name}={REDACTED}"),
+        Some((name, _)) if is_guarded && !SHOWN_VARIABLES.contains(&name) => format!("{name}={REDACTED}"),
         _ => redacted_pair(pair),
     }
 }

@@ -48,6 +48,11 @@ const STACK: usize = 1024 * 1024;
 /// Starts the server's thread when the first client connects. To be run beside the event loop.
 pub async fn start_when_needed(endpoints: Endpoints, rinit: SupervisorHandle) {
     let endpoints = Arc::new(endpoints);
+    if endpoints.web.is_some() && endpoints.access.is_public() {
+        tracing::warn!(
+            "--web-public: everybody who can connect to --web can read log lines, events, commands and settings"
+        );
+    }
     if let Err(error) = first_connection(&endpoints).await {
         tracing::error!("no control plane: the kernel does not watch its sockets: {error}");
         return;
@@ -127,14 +132,16 @@ fn serve(endpoints: &Arc<Endpoints>, rinit: &SupervisorHandle) -> io::Result<()>
         if endpoints.web.is_some() {
             spawn_local(follow_reloads(api.clone()));
         }
+        // Clients of the web and other users cannot take the seats of root and rinit's own user.
+        let (owners, others) = (Limits::new(), Limits::new());
         let mut listeners = Vec::new();
         if let Some(socket) = &endpoints.socket {
             let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-            listeners.push(spawn_local(serve_socket(listener, api.clone())));
+            listeners.push(spawn_local(serve_socket(listener, api.clone(), owners, others.clone())));
         }
         if let Some(web) = &endpoints.web {
             let listener = TcpListener::from_std(web.try_clone()?)?;
-            listeners.push(spawn_local(serve_web(listener, api.clone())));
+            listeners.push(spawn_local(serve_web(listener, api.clone(), others)));
         }
         for listener in listeners {
             listener.await.map_err(io::Error::other)?;
@@ -163,25 +170,30 @@ async fn follow_reloads(api: Rc<Api>) {
     }
 }
 
-async fn serve_socket(listener: UnixListener, api: Rc<Api>) {
-    let limits = Limits::new();
+async fn serve_socket(listener: UnixListener, api: Rc<Api>, owners: Rc<Limits>, others: Rc<Limits>) {
+    let serves_others = api.endpoints.socket.as_ref().is_some_and(|socket| socket.serves_others);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
-                Ok(peer) if peer.uid() == 0 || peer.uid() == getuid().as_raw() => {
+                Ok(peer) if is_owner(peer.uid()) || serves_others => {
                     let pid = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
-                    start_connection(Box::new(stream), Origin::Socket { uid: peer.uid(), pid }, &api, &limits);
+                    let (uid, limits) = (peer.uid(), if is_owner(peer.uid()) { &owners } else { &others });
+                    start_connection(Box::new(stream), Origin::Socket { uid, pid }, &api, limits);
                 }
                 Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
                 Err(error) => tracing::debug!("a client of the control socket has no credentials: {error}"),
             },
-            Err(error) => on_accept_error(&error, &limits).await,
+            Err(error) => on_accept_error(&error, &owners).await,
         }
     }
 }
 
-async fn serve_web(listener: TcpListener, api: Rc<Api>) {
-    let limits = Limits::new();
+/// Root and rinit's own user may do everything by the control socket.
+fn is_owner(uid: u32) -> bool {
+    uid == 0 || uid == getuid().as_raw()
+}
+
+async fn serve_web(listener: TcpListener, api: Rc<Api>, limits: Rc<Limits>) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => start_connection(Box::new(stream), Origin::Web(address), &api, &limits),
@@ -298,7 +310,12 @@ async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat:
     let class = route.class_of(head.uri.query());
     let header = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     let permission = match origin {
-        Origin::Socket { .. } => Permission::Change,
+        Origin::Socket { uid, .. } if is_owner(uid) => Permission::Change,
+        Origin::Socket { .. } if route.permission <= Permission::Read => Permission::Read,
+        Origin::Socket { uid, .. } => {
+            let error = format!("user {uid} may read by this socket; changes are for root and rinit's own user");
+            return Err(Failure::new(StatusCode::FORBIDDEN, error));
+        }
         // Orchestrators and Prometheus use names of their own, and have no token.
         Origin::Web(_) if class == Class::Probe => Permission::Public,
         Origin::Web(address) => {
