@@ -143,3 +143,54 @@ fn another_user_may_not_use_the_socket() {
     eventually("it is logged", || rinit.rig.output().has("user 1234 may not use the control socket").then_some(()));
     assert_eq!(ask(&rinit.socket, "GET", "/readyz", "").status, 200);
 }
+
+/// A worker of another user can make a socket where the verbs look for one.
+#[test]
+fn verbs_refuse_a_socket_that_another_user_serves() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let socket = folder.path().join("rinit.sock");
+    let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\nwhile True:\n    \
+                  c, _ = s.accept()\n    c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 6\\r\\n\\r\\nready\\n')\n    c.close()\n";
+    let mut server = std::process::Command::new("setpriv")
+        .args(["--reuid", "1234", "--clear-groups", "python3", "-c", script])
+        .arg(&socket)
+        .spawn()
+        .unwrap();
+    eventually("it listens", || std::os::unix::net::UnixStream::connect(&socket).ok());
+    let health = std::process::Command::new(env!("CARGO_BIN_EXE_rinit"))
+        .args(["health", "--socket", socket.to_str().unwrap()])
+        .output()
+        .unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let message = String::from_utf8_lossy(&health.stderr).into_owned();
+    assert!(!health.status.success() && message.contains("served by user 1234"), "{health:?}");
+}
+
+#[test]
+fn a_user_of_the_sockets_group_may_read_and_change_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let rinit = start(&["--socket-group", "4321"], "up say=A-LINE wait");
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(rinit.socket.parent().unwrap(), PermissionsExt::from_mode(0o755)).unwrap();
+    let curl = |group: &str, method: &str, path: &str| {
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "1234", "--regid", group, "--clear-groups", "curl", "-sS", "--max-time", "5"])
+            .args(["-X", method, "--unix-socket", rinit.socket.to_str().unwrap(), &format!("http://x{path}")])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(curl("4321", "GET", "/v1/logs").contains("A-LINE"));
+    assert!(curl("4321", "POST", "/v1/reload").contains("changes are for root"));
+    assert_eq!(curl("1234", "GET", "/healthz"), "", "the file's mode keeps other users out");
+}
