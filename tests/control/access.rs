@@ -155,10 +155,11 @@ fn verbs_refuse_a_socket_that_another_user_serves() {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
     let socket = folder.path().join("rinit.sock");
-    let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\nwhile True:\n    \
-                  c, _ = s.accept()\n    c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 6\\r\\n\\r\\nready\\n')\n    c.close()\n";
+    let script = "use Socket; $SIG{PIPE} = 'IGNORE'; socket(my $s, PF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un($ARGV[0])) or die; \
+                  listen($s, 9); while (accept(my $c, $s)) { \
+                  syswrite $c, \"HTTP/1.1 200 OK\\r\\nContent-Length: 6\\r\\n\\r\\nready\\n\"; close $c }";
     let mut server = std::process::Command::new("setpriv")
-        .args(["--reuid", "1234", "--clear-groups", "python3", "-c", script])
+        .args(["--reuid", "1234", "--clear-groups", "/usr/bin/perl", "-e", script])
         .arg(&socket)
         .spawn()
         .unwrap();
