@@ -235,7 +235,11 @@ fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerCon
         endpoints: EndpointSettings {
             socket: settings.socket,
             web: settings.web,
+            socket_mode: settings.socket_mode,
+            socket_group: settings.socket_group,
             token_file: settings.web_token_file,
+            read_token_file: settings.web_read_token_file,
+            is_public: settings.web_public,
             hosts: settings.web_host,
         },
     };

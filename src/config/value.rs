@@ -4,7 +4,7 @@ use super::duration::duration;
 use super::environment::is_reserved;
 use super::instances::MAX_INSTANCES;
 use super::reader::{Show, Value};
-use crate::control::{EndpointSetting, SOCKET_PATHS};
+use crate::control::{EndpointSetting, SOCKET_PATHS, SocketGroup, SocketMode};
 use crate::core::{Backoff, Reload, Restart, Signal};
 use crate::ports::{Balance, ListenAddress, Share};
 use crate::sys::user::Credentials;
@@ -204,6 +204,32 @@ impl Show for EndpointSetting {
     }
 }
 
+impl Value for Option<SocketMode> {
+    const FORM: &'static str = "MODE";
+    fn parse(text: &str) -> Result<Option<SocketMode>, String> {
+        SocketMode::parse(text).map(Some)
+    }
+}
+
+impl Show for Option<SocketMode> {
+    fn show(&self) -> String {
+        self.map_or(String::new(), |SocketMode(mode)| format!("{mode:04o}"))
+    }
+}
+
+impl Value for Option<SocketGroup> {
+    const FORM: &'static str = "GROUP";
+    fn parse(text: &str) -> Result<Option<SocketGroup>, String> {
+        SocketGroup::parse(text).map(Some)
+    }
+}
+
+impl Show for Option<SocketGroup> {
+    fn show(&self) -> String {
+        self.map_or(String::new(), |SocketGroup(group)| group.to_string())
+    }
+}
+
 /// Every address of the machine when only a port is given.
 impl Value for Option<SocketAddr> {
     const FORM: &'static str = "ADDR";
@@ -370,6 +396,8 @@ mod tests {
         check::<Reload>(&["rolling", "parallel:3", "restart"]);
         check::<Backoff>(&["100ms..15s", "0..1m30s"]);
         check::<bool>(&["on", "off"]);
+        check::<Option<SocketMode>>(&["0660", "0600"]);
+        check::<Option<SocketGroup>>(&["0", "1234"]);
         check::<Option<SocketAddr>>(&["off", "127.0.0.1:80", "[::1]:9615"]);
         check::<EndpointSetting>(&["off", "/run/rinit.sock"]);
         check::<Signal>(&["SIGTERM", "SIGRTMIN+3"]);

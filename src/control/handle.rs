@@ -1,9 +1,10 @@
-//! What the control plane has of rinit: calls to the loop, each answered between two turns, and what may be read without it.
+//! Connects the control plane with the event loop: calls, which the loop answers between two turns, and shared data, which
+//! is read without it.
 
 use super::Journal;
 use super::response::Failure;
 use super::types::{Config, Description, Status};
-use crate::core::{AppId, Signal, SlotId};
+use crate::core::{AppId, Signal, SlotId, Target};
 use crate::logs::LogHistory;
 use hyper::StatusCode;
 use nix::unistd::Pid;
@@ -11,78 +12,74 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use tokio::sync::{mpsc, oneshot};
 
-/// A call, and where its answer goes. An answer that never comes means that rinit is ending.
+/// A call, and the channel for its answer. An answer that never comes means that rinit is ending.
 pub enum Call {
-    /// How everything is.
+    /// The state of everything.
     Status(oneshot::Sender<Status>),
-    /// How one slot is, in detail; `None`: there is no such slot.
+    /// One slot in detail; `None`: there is no such slot.
     Describe(SlotId, oneshot::Sender<Option<Description>>),
-    /// Which slots a name means.
-    Find(Target, oneshot::Sender<Result<Vec<SlotId>, String>>),
-    /// Do something.
+    /// The target that a name means (`web-0`, `0`, `web`, `all`), and its slots.
+    Resolve(String, oneshot::Sender<Result<(Target, Vec<SlotId>), String>>),
+    /// A change.
     Act(Action, oneshot::Sender<Result<Accepted, String>>),
 }
 
-/// Whom a call means, as it was written: `web-0`, `0`, `web`, `all`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(pub String);
-
-/// What is to be done.
+/// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Replace every worker.
-    Reload,
-    /// So many workers, as it was written: `4`, `+2`, `-1`, `0`, `max`.
+    /// Replace the target's workers, without losing one that serves.
+    Reload(Target),
+    /// Run this many workers of the app, as it was written: `4`, `+2`, `-1`, `0`, `max`.
     Scale {
-        /// Which app; `None`: the one there is.
-        app: Option<String>,
-        /// How many.
+        /// The app.
+        app: AppId,
+        /// The number.
         to: String,
     },
     /// Start the slot's worker.
     Start(SlotId),
     /// Stop it.
     Stop(SlotId),
-    /// Stop it and start one.
+    /// Stop it and start a new one.
     Restart(SlotId),
-    /// Stop it and forget the slot.
-    Drop(SlotId),
+    /// Stop it and remove the slot.
+    Delete(SlotId),
     /// Send it a signal.
     Signal(SlotId, Signal),
-    /// End the container. Who asked for it, where that is a process that rinit can see, hears of it before rinit ends.
+    /// End the container. The client's process, where rinit can see it, gets its answer before rinit ends.
     Shutdown(Option<Pid>),
 }
 
-/// What was asked for is under way.
+/// A change that is under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
-    /// The number of the first event that may be of it.
+    /// The number of the first event that may belong to it.
     pub events_from: u64,
-    /// Of a reload: for each app the generation that it is for.
+    /// Of a reload: the generation of each app.
     pub generations: Vec<(AppId, u32)>,
-    /// Of a scale: the app, and how many workers it had and is to have.
+    /// Of a scale: the app, its number of slots before, and after.
     pub scaled: Option<(AppId, u32, u32)>,
-    /// What was done, when that is all.
+    /// The result, if it is done already.
     pub message: Option<String>,
 }
 
-/// What the server needs of rinit.
+/// The server's way to the rest of rinit.
 #[derive(Clone)]
 pub struct SupervisorHandle {
-    /// Where its calls go.
+    /// Calls to the event loop.
     pub calls: mpsc::Sender<Call>,
-    /// What has happened.
-    pub book: Arc<Journal>,
-    /// What workers wrote.
-    pub record: Arc<LogHistory>,
-    /// The settings as they count.
+    /// Events, histories and counters.
+    pub journal: Arc<Journal>,
+    /// Lines of the workers.
+    pub log_history: Arc<LogHistory>,
+    /// The settings in force.
     pub config: Arc<Config>,
-    /// How many clients there are.
-    pub clients: Arc<AtomicUsize>,
+    /// The number of connections.
+    pub connections: Arc<AtomicUsize>,
 }
 
 impl SupervisorHandle {
-    /// Asks the loop.
+    /// Makes a call, and waits for its answer.
     pub(super) async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         let ending = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "rinit is ending");

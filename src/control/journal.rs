@@ -1,5 +1,5 @@
-//! What has happened, for those who ask: the last events, each slot's history, and what is counted for metrics. The loop
-//! writes; whoever reads keeps a place and is told what it missed.
+//! Keeps the last events, each slot's exits and the counters for metrics. The event loop writes; a reader keeps the number of
+//! the event that it has come to, and is told how many it missed.
 
 use super::types::{Event, ExitRecord, Reloaded};
 use crate::core::{AppId, Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, WorkerId};
@@ -8,195 +8,230 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
-/// Events that are kept.
-const EVENTS: usize = 512;
+/// Events that are kept, and their text in bytes.
+const MAX_EVENTS: usize = 512;
+const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// Exits that are kept of each slot.
-const EXITS: usize = 10;
+const MAX_EXITS: usize = 10;
 
-/// The book.
+/// The journal, shared by the event loop and the control plane.
 #[derive(Default)]
 pub struct Journal {
-    pages: Mutex<JournalState>,
-    /// Wakes those who follow.
-    pub news: Notify,
+    state: Mutex<JournalState>,
+    /// Wakes followers.
+    pub changed: Notify,
 }
 
-/// What stands in it.
+/// The journal's contents.
 #[derive(Default)]
 pub struct JournalState {
     events: VecDeque<Event>,
+    /// The text of all events, in bytes.
+    event_bytes: usize,
     /// The number of the next event.
-    next: u64,
-    /// The log has told of all before this one.
-    told: u64,
+    next_seq: u64,
+    /// Every event before this one is in the log.
+    logged_before: u64,
     /// Nothing more will be written, here or by a worker.
-    ended: bool,
-    slots: BTreeMap<SlotId, History>,
+    is_closed: bool,
+    slots: BTreeMap<SlotId, SlotHistory>,
     ready_by: BTreeMap<WorkerId, &'static str>,
     reloads: BTreeMap<AppId, Reloaded>,
-    /// What is counted.
-    pub counts: Counters,
+    /// Counters for metrics.
+    pub counters: Counters,
 }
 
-/// What has become of a slot's workers.
+/// A slot's restarts and exits.
 #[derive(Clone, Debug, Default)]
-pub struct History {
-    /// How often one was started because the one before it ended by itself.
+pub struct SlotHistory {
+    /// Starts that followed an exit that nobody asked for.
     pub restarts: u64,
     /// The last exits, newest first.
     pub exits: VecDeque<ExitRecord>,
 }
 
-/// Numbers that only grow.
+/// Numbers that only grow. Those of an app end with it.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Ends of workers, by app and cause: `exit`, `error`, `signal`, `oom`, `asked`.
+    /// Exits of workers, by app and cause: `exit`, `error`, `signal`, `oom`, `asked`.
     pub exits: BTreeMap<(AppId, &'static str), u64>,
-    /// Starts after an end that nobody asked for, by app.
+    /// Starts that followed an exit that nobody asked for, by app.
     pub restarts: BTreeMap<AppId, u64>,
-    /// Reloads, by app and result (`done`, `failed`): how many, and how long they took together.
+    /// Reloads, by app and result (`done`, `failed`): their number, and the time that they took together.
     pub reloads: BTreeMap<(AppId, &'static str), (u64, Duration)>,
-    /// Processes that were nobody's and were collected.
+    /// Orphaned processes that were reaped.
     pub orphans: u64,
-    /// Signals that were passed on to the workers.
+    /// Signals that were forwarded to the workers.
     pub forwarded: u64,
 }
 
-/// What a report says beyond itself.
+/// The part of an event that its report does not hold.
 pub struct Entry<'a> {
-    /// When.
+    /// When it happened.
     pub time: SystemTime,
     /// The app's name.
     pub app: Option<&'a str>,
     /// The worker's process.
     pub pid: Option<u32>,
-    /// `info` and the like.
+    /// `error`, `warn`, `info` or `debug`.
     pub level: &'static str,
-    /// In words.
+    /// The log's message.
     pub message: &'a str,
 }
 
 impl Journal {
-    /// Reads in it.
-    pub fn open(&self) -> MutexGuard<'_, JournalState> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the journal, for as short as possible: the event loop writes in it.
+    pub fn lock(&self) -> MutexGuard<'_, JournalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a report down.
-    pub fn note(&self, report: &Report, note: &Entry) {
-        self.open().note(report, note);
-        self.news.notify_waiters();
+    /// Adds a report.
+    pub fn record(&self, report: &Report, entry: &Entry) {
+        self.lock().record(report, entry);
+        self.wake();
     }
 
-    /// The log has told of all events before that one; what their workers wrote last has been read.
-    pub fn told(&self, before: u64) {
-        self.open().told = before;
-        self.news.notify_waiters();
+    /// Marks the events before that number as logged: what their workers wrote last has been read.
+    pub fn mark_logged(&self, before: u64) {
+        self.lock().logged_before = before;
+        self.wake();
     }
 
-    /// Forgets a slot that is there no more: a later one of that number is another.
-    pub fn forget(&self, slot: SlotId) {
-        self.open().slots.remove(&slot);
+    /// Removes the history of a slot that is gone: a later slot of the same number is another one.
+    pub fn remove_slot(&self, slot: SlotId) {
+        self.lock().slots.remove(&slot);
     }
 
-    /// Nothing more will happen: who follows hears the rest.
-    pub fn end(&self) {
-        self.open().ended = true;
-        self.news.notify_waiters();
+    /// Removes all that is kept of apps that are gone.
+    pub fn remove_apps(&self, is_gone: impl Fn(AppId) -> bool) {
+        let mut state = self.lock();
+        state.slots.retain(|slot, _| !is_gone(slot.app));
+        state.reloads.retain(|app, _| !is_gone(*app));
+        let Counters { exits, restarts, reloads, orphans: _, forwarded: _ } = &mut state.counters;
+        exits.retain(|(app, _), _| !is_gone(*app));
+        restarts.retain(|app, _| !is_gone(*app));
+        reloads.retain(|(app, _), _| !is_gone(*app));
     }
 
-    /// Wakes those who wait for something that is no report to come about.
-    pub fn stir(&self) {
-        self.news.notify_waiters();
+    /// Closes the journal: followers get the rest, and their streams end.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake();
+    }
+
+    /// Wakes followers for a change that no report tells.
+    pub fn wake(&self) {
+        self.changed.notify_waiters();
     }
 }
 
 impl JournalState {
-    /// The events from that number on, and how many before them are gone.
-    pub fn since(&self, from: u64) -> (u64, Vec<Event>) {
-        let oldest = self.events.front().map_or(self.next, |event| event.seq);
-        let events = self.events.iter().filter(|event| event.seq >= from).cloned().collect();
-        (oldest.saturating_sub(from), events)
+    /// The events from that number on, and how many before them are lost.
+    pub fn since(&self, from: u64) -> (u64, impl DoubleEndedIterator<Item = &Event>) {
+        let oldest = self.events.front().map_or(self.next_seq, |event| event.seq);
+        (oldest.saturating_sub(from), self.events.iter().filter(move |event| event.seq >= from))
     }
 
     /// The number of the next event.
-    pub fn end(&self) -> u64 {
-        self.next
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
     }
 
-    /// Whether the log has told of that event.
-    pub fn has_told(&self, event: u64) -> bool {
-        event < self.told
+    /// Whether that event is in the log.
+    pub fn is_logged(&self, event: u64) -> bool {
+        event < self.logged_before
     }
 
     /// Whether nothing more will happen.
-    pub fn has_ended(&self) -> bool {
-        self.ended
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
-    /// A slot's history.
-    pub fn history(&self, slot: SlotId) -> Option<&History> {
+    /// A slot's history, if anything has happened in it.
+    pub fn history(&self, slot: SlotId) -> Option<&SlotHistory> {
         self.slots.get(&slot)
     }
 
-    /// How a worker showed that it is ready.
+    /// The signal by which a worker became ready.
     pub fn ready_by(&self, worker: WorkerId) -> Option<&'static str> {
         self.ready_by.get(&worker).copied()
     }
 
-    /// How the app's last reload went.
+    /// The app's last reload that has ended.
     pub fn last_reload(&self, app: AppId) -> Option<&Reloaded> {
         self.reloads.get(&app)
     }
 
-    fn note(&mut self, report: &Report, note: &Entry) {
-        let time = time_text(note.time);
+    fn record(&mut self, report: &Report, entry: &Entry) {
+        let time = time_text(entry.time);
         let (kind, slot) = kind_of(report);
         match report {
             Report::Ready { worker, signal, .. } => {
-                self.ready_by.insert(*worker, signal_text(*signal));
+                self.ready_by.insert(*worker, signal_name(*signal));
             }
-            Report::Exited { slot, worker, role, exit, lived, next, .. } => {
+            Report::Exited { slot, worker, role, exit, lived, next, stop_took: _ } => {
                 self.ready_by.remove(worker);
                 let asked = *role == Role::Leaving;
-                *self.counts.exits.entry((slot.app, cause(*exit, asked))).or_default() += 1;
-                let record = exit_record(*exit, asked, *lived, note.pid, time.clone());
+                *self.counters.exits.entry((slot.app, exit_cause(*exit, asked))).or_default() += 1;
+                let record = exit_record(*exit, asked, *lived, entry.pid, time.clone());
                 let history = self.slots.entry(*slot).or_default();
                 history.exits.push_front(record);
-                history.exits.truncate(EXITS);
+                history.exits.truncate(MAX_EXITS);
                 if matches!(next, Next::Restart | Next::Backoff { .. }) {
                     history.restarts += 1;
-                    *self.counts.restarts.entry(slot.app).or_default() += 1;
+                    *self.counters.restarts.entry(slot.app).or_default() += 1;
                 }
             }
-            Report::StartFailed { worker, .. } => drop(self.ready_by.remove(worker)),
+            Report::StartFailed { worker, .. } | Report::GivenUp { worker, .. } => {
+                self.ready_by.remove(worker);
+            }
             Report::Reloaded { app, generation, took } => {
-                self.reloaded(*app, "done", *took, *generation, None, time.clone());
+                self.on_reload_end(*app, "done", *took, *generation, None, time.clone());
             }
             Report::ReloadFailed { app, generation, error, took } => {
-                let why = if *error == RolloutError::Stopped { None } else { Some(note.message.to_owned()) };
-                self.reloaded(*app, "failed", *took, *generation, why, time.clone());
+                let why = if *error == RolloutError::Stopped { None } else { Some(entry.message.to_owned()) };
+                self.on_reload_end(*app, "failed", *took, *generation, why, time.clone());
             }
-            _ => {}
+            Report::Started { .. }
+            | Report::Silent { .. }
+            | Report::NotReady { .. }
+            | Report::Unhealthy { .. }
+            | Report::Stopping { .. }
+            | Report::Killed { .. }
+            | Report::SignalRefused { .. }
+            | Report::Reloading { .. }
+            | Report::ReloadQueued { .. }
+            | Report::Replacing { .. }
+            | Report::Replaced { .. }
+            | Report::ReplaceFailed { .. }
+            | Report::Scaled { .. }
+            | Report::Stop { .. } => {}
         }
-        let worker = slot.and_then(|slot| Some(format!("{}-{}", note.app?, slot.index)));
-        self.events.push_back(Event {
-            seq: self.next,
+        let worker = slot.and_then(|slot| Some(format!("{}-{}", entry.app?, slot.index)));
+        self.push(Event {
+            seq: self.next_seq,
             time,
             kind: kind.into(),
-            app: note.app.map(str::to_owned),
+            app: entry.app.map(str::to_owned),
             worker,
-            pid: note.pid,
-            level: note.level.into(),
-            message: note.message.into(),
+            pid: entry.pid,
+            level: entry.level.into(),
+            message: entry.message.into(),
         });
-        self.next += 1;
-        if self.events.len() > EVENTS {
-            self.events.pop_front();
+    }
+
+    /// Adds an event, and removes the oldest ones beyond the bounds.
+    fn push(&mut self, event: Event) {
+        self.next_seq += 1;
+        self.event_bytes += event.message.len();
+        self.events.push_back(event);
+        while self.events.len() > MAX_EVENTS || (self.event_bytes > MAX_EVENT_BYTES && self.events.len() > 1) {
+            let Some(oldest) = self.events.pop_front() else { return };
+            self.event_bytes -= oldest.message.len();
         }
     }
 
-    fn reloaded(
+    fn on_reload_end(
         &mut self,
         app: AppId,
         result: &'static str,
@@ -205,7 +240,7 @@ impl JournalState {
         why: Option<String>,
         time: String,
     ) {
-        let (count, sum) = self.counts.reloads.entry((app, result)).or_default();
+        let (count, sum) = self.counters.reloads.entry((app, result)).or_default();
         *count += 1;
         *sum += took;
         let took_ms = took.as_millis() as u64;
@@ -243,7 +278,7 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
     }
 }
 
-fn signal_text(signal: ReadySignal) -> &'static str {
+fn signal_name(signal: ReadySignal) -> &'static str {
     match signal {
         ReadySignal::Spawned => "spawn",
         ReadySignal::Uptime => "uptime",
@@ -254,7 +289,7 @@ fn signal_text(signal: ReadySignal) -> &'static str {
     }
 }
 
-fn cause(exit: Exit, asked: bool) -> &'static str {
+fn exit_cause(exit: Exit, asked: bool) -> &'static str {
     match exit.kind {
         _ if asked => "asked",
         _ if exit.oom_killed => "oom",
@@ -285,41 +320,60 @@ fn exit_record(exit: Exit, asked: bool, lived: Duration, pid: Option<u32>, time:
 mod tests {
     use super::*;
 
-    fn note<'a>() -> Entry<'a> {
-        Entry { time: SystemTime::UNIX_EPOCH, app: Some("web"), pid: Some(7), level: "info", message: "told" }
-    }
-
+    const ENTRY: Entry =
+        Entry { time: SystemTime::UNIX_EPOCH, app: Some("web"), pid: Some(7), level: "info", message: "happened" };
     const SLOT: SlotId = SlotId { app: AppId(0), index: 2 };
 
+    fn exited(slot: SlotId, role: Role, exit: Exit, next: Next) -> Report {
+        Report::Exited { slot, worker: WorkerId(1), role, exit, lived: Duration::from_secs(2), stop_took: None, next }
+    }
+
     #[test]
-    fn a_slow_reader_is_told_what_it_missed() {
-        let book = Journal::default();
-        (0..EVENTS as u64 + 10).for_each(|_| book.note(&Report::ReloadQueued { app: AppId(0) }, &note()));
-        let (missed, events) = book.open().since(3);
-        assert_eq!((missed, events.len(), events[0].seq), (7, EVENTS, 10));
-        let end = book.open().end();
-        assert_eq!(book.open().since(end).1.len(), 0);
+    fn a_slow_reader_is_told_how_many_events_it_missed() {
+        let journal = Journal::default();
+        (0..MAX_EVENTS as u64 + 10).for_each(|_| journal.record(&Report::ReloadQueued { app: AppId(0) }, &ENTRY));
+        let state = journal.lock();
+        let (missed, mut events) = state.since(3);
+        assert_eq!((missed, events.next().unwrap().seq, events.count()), (7, 10, MAX_EVENTS - 1));
+        assert_eq!(state.since(state.next_seq()).1.count(), 0);
+    }
+
+    #[test]
+    fn long_messages_push_out_older_events() {
+        let journal = Journal::default();
+        let message = "x".repeat(MAX_EVENT_BYTES / 4);
+        let entry = Entry { message: &message, ..ENTRY };
+        (0..9).for_each(|_| journal.record(&Report::ReloadQueued { app: AppId(0) }, &entry));
+        assert_eq!(journal.lock().since(0).1.map(|event| event.seq).collect::<Vec<_>>(), [5, 6, 7, 8]);
     }
 
     #[test]
     fn exits_are_kept_and_counted_by_cause() {
-        let book = Journal::default();
-        let exited = |role, exit, next| Report::Exited {
-            slot: SLOT,
-            worker: WorkerId(1),
-            role,
-            exit,
-            lived: Duration::from_secs(2),
-            stop_took: None,
-            next,
-        };
-        book.note(&exited(Role::Holder, Exit::code(3), Next::Restart), &note());
-        book.note(&exited(Role::Leaving, Exit::code(0), Next::Gone), &note());
-        let pages = book.open();
-        assert_eq!(pages.counts.exits, BTreeMap::from([((AppId(0), "asked"), 1), ((AppId(0), "error"), 1)]));
-        let history = pages.history(SLOT).unwrap();
+        let journal = Journal::default();
+        journal.record(&exited(SLOT, Role::Holder, Exit::code(3), Next::Restart), &ENTRY);
+        journal.record(&exited(SLOT, Role::Leaving, Exit::code(0), Next::Gone), &ENTRY);
+        let state = journal.lock();
+        assert_eq!(state.counters.exits, BTreeMap::from([((AppId(0), "asked"), 1), ((AppId(0), "error"), 1)]));
+        let history = state.history(SLOT).unwrap();
         assert_eq!((history.restarts, history.exits.len()), (1, 2));
         assert_eq!((history.exits[1].code, history.exits[1].lived_ms, history.exits[0].asked), (Some(3), 2000, true));
-        assert_eq!(pages.since(0).1[0].worker.as_deref(), Some("web-2"));
+        assert_eq!(state.since(0).1.next().unwrap().worker.as_deref(), Some("web-2"));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_slots_and_apps_that_are_gone() {
+        let journal = Journal::default();
+        for app in 0..100 {
+            let slot = SlotId { app: AppId(app), index: 0 };
+            journal.record(&exited(slot, Role::Holder, Exit::code(3), Next::Restart), &ENTRY);
+            let reloaded = Report::Reloaded { app: slot.app, generation: 2, took: Duration::ZERO };
+            journal.record(&reloaded, &ENTRY);
+            journal.remove_slot(slot);
+            assert!(journal.lock().history(slot).is_none());
+            journal.remove_apps(|one| one != AppId(app));
+        }
+        let state = journal.lock();
+        assert_eq!((state.slots.len(), state.reloads.len(), state.counters.exits.len()), (0, 1, 1));
+        assert_eq!((state.counters.restarts.len(), state.counters.reloads.len()), (1, 1));
     }
 }

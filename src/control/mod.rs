@@ -1,16 +1,19 @@
-//! The control plane: one HTTP API, over a unix socket and, if asked for, TCP. On a thread of its own, which begins with the
-//! first connection; the loop answers it between two turns, and never waits for it.
+//! Serves the control plane: one HTTP API over a unix socket and, with `--web`, over TCP. It has a thread of its own, which
+//! starts with the first connection. The event loop answers its calls between two turns, and never waits for it.
 //!
 //! ```text
-//! client ─▶ gate (who) ─▶ server (connections) ─▶ routes ─▶ api ─┬─ desk: calls to the loop
-//!                                                                ├─ book: what has happened (the loop writes)
-//!                                                                └─ logs: what workers wrote (the log's hub writes)
+//! client ─▶ server (connections) ─▶ access, limits ─▶ routes ─┬─ handle: calls to the event loop
+//!                                                             ├─ journal: events and counters (the loop writes)
+//!                                                             └─ logs: lines of the workers (the log's hub writes)
 //! ```
 
 mod access;
 mod api;
+mod endpoints;
 mod handle;
+mod health;
 mod journal;
+mod limits;
 mod logs;
 mod metrics;
 mod operations;
@@ -22,9 +25,13 @@ mod server;
 pub mod types;
 mod usage;
 
-pub use access::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS};
-pub use handle::{Accepted, Action, Call, SupervisorHandle, Target};
+pub use access::Permission;
+pub use endpoints::{
+    EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS, SocketFile, SocketGroup, SocketMode, check_server,
+};
+pub use handle::{Accepted, Action, Call, SupervisorHandle};
 pub use journal::{Entry, Journal, JournalState, time_text};
+pub use limits::Class;
 pub use redact::redacted_command;
-pub use routes::{ROUTES, encoded};
+pub use routes::{ROUTES, Route, encoded};
 pub use server::start_when_needed;

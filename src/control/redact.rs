@@ -1,42 +1,166 @@
-//! What is nobody's business is not told: in variables, and in the words of a command.
+//! Redacts secrets in environment variables, command lines and settings before they leave the process.
 
-/// What a variable's name says when its value is nobody's business.
-const SECRET: [&str; 11] =
-    ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "AUTH", "PRIVATE", "DSN", "COOKIE", "SESSION", "SALT"];
+use super::types::{Config, SettingValue, Status};
 
-/// A variable without what may be a secret: by its name, or a password in an address.
-pub(super) fn masked(pair: &str) -> String {
-    let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.contains("://")) else {
-        return without_password(pair).unwrap_or_else(|| pair.to_owned());
-    };
-    let name = key.to_ascii_uppercase();
-    if !value.is_empty() && SECRET.iter().any(|word| name.contains(word)) {
-        return format!("{key}=***");
-    }
-    without_password(value).map_or_else(|| pair.to_owned(), |value| format!("{key}={value}"))
-}
+/// Parts of a variable's or option's name that say that its value is secret.
+const SECRET_NAMES: [&str; 16] = [
+    "PASS",
+    "PWD",
+    "SECRET",
+    "TOKEN",
+    "KEY",
+    "CREDENTIAL",
+    "AUTH",
+    "PRIVATE",
+    "DSN",
+    "COOKIE",
+    "SESSION",
+    "SALT",
+    "JWT",
+    "WEBHOOK",
+    "CONNECTION",
+    "BEARER",
+];
+/// Whole words of a name that say so: `GITHUB_PAT`, `DB_PW`.
+const SECRET_WORDS: [&str; 4] = ["PAT", "PW", "PEM", "SAS"];
+/// Parts of a value that are secret wherever they stand.
+const SECRET_VALUES: [&str; 4] = ["-----BEGIN", "eyJ", "://hooks.", "AccountKey="];
+/// Variables whose values are shown even where variables are guarded.
+const SHOWN_VARIABLES: [&str; 14] = [
+    "PORT",
+    "HOST",
+    "HOSTNAME",
+    "NODE_ENV",
+    "TZ",
+    "LANG",
+    "LC_ALL",
+    "PATH",
+    "HOME",
+    "PWD",
+    "USER",
+    "LISTEN_FDS",
+    "RINIT_WORKER",
+    "WEB_CONCURRENCY",
+];
+const REDACTED: &str = "***";
 
-/// `scheme://user:***@host`, if it is such an address.
-fn without_password(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://")?;
-    let (credentials, host) = rest.rsplit_once('@')?;
-    let (user, _) = credentials.split_once(':')?;
-    Some(format!("{scheme}://{user}:***@{host}"))
-}
-
-/// A command's words without what may be a secret: `--token=…`, and the word behind `--token`.
-pub fn redacted_command(words: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut follows = false;
-    let shown = words.into_iter().map(|word| {
-        let is_option = word.starts_with('-');
-        if std::mem::take(&mut follows) && !is_option {
-            return "***".to_owned();
+/// Removes what a client without a token may not read: commands and the texts of events.
+pub(super) fn remove_private(status: &mut Status) {
+    for app in &mut status.apps {
+        app.command.clear();
+        if let Some(reload) = &mut app.last_reload {
+            reload.why = None;
         }
-        let name = word.to_ascii_uppercase();
-        follows = is_option && !word.contains('=') && SECRET.iter().any(|secret| name.contains(secret));
-        masked(&word)
+    }
+}
+
+/// The settings without secrets.
+pub(super) fn redacted_config(config: &Config) -> Config {
+    let redacted = |setting: &SettingValue| SettingValue {
+        value: redacted_command(setting.value.split(' ').map(str::to_owned)).join(" "),
+        ..setting.clone()
+    };
+    Config { settings: config.settings.iter().map(redacted).collect() }
+}
+
+/// A variable of a worker's environment, `KEY=VALUE`. If it is guarded, only its name is shown, unless it is known to be
+/// harmless.
+pub(super) fn redacted_variable(pair: &str, is_guarded: bool) -> String {
+    match pair.split_once('=') {
+        Some((name, _)) if is_guarded && !SHOWN_VARIABLES.contains(&name) => format!("{name}={REDACTED}"),
+        _ => redacted_pair(pair),
+    }
+}
+
+/// A command's words without secrets: `--token=…`, the word after `--token`, and what looks like one.
+pub fn redacted_command(words: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut is_secret_next = false;
+    let redacted = words.into_iter().map(|word| {
+        let is_option = word.starts_with('-');
+        if std::mem::take(&mut is_secret_next) && !is_option {
+            return REDACTED.to_owned();
+        }
+        is_secret_next = is_option && !word.contains('=') && (is_secret_name(&word) || takes_secret(&word));
+        match word.strip_prefix("-p").filter(|rest| is_password_option(rest)) {
+            Some(_) => format!("-p{REDACTED}"),
+            None if word.contains(char::is_whitespace) => redacted_text(&word),
+            None => redacted_pair(&word),
+        }
     });
-    shown.collect()
+    redacted.collect()
+}
+
+/// Short options of well-known programs that take a secret: `curl -u`, `curl -H`.
+fn takes_secret(option: &str) -> bool {
+    matches!(option, "-u" | "--user" | "-H" | "--header" | "-p")
+}
+
+/// The rest of `mysql -pSECRET`; not of `-p8080` or `-port`.
+fn is_password_option(rest: &str) -> bool {
+    !rest.is_empty()
+        && !rest.bytes().all(|byte| byte.is_ascii_digit())
+        && !"ort".starts_with(rest)
+        && !rest.starts_with("ort")
+}
+
+/// A text with several words, such as a script: each word is redacted as one of a command.
+fn redacted_text(text: &str) -> String {
+    if SECRET_VALUES.iter().any(|secret| text.contains(secret)) {
+        return REDACTED.into();
+    }
+    let mut is_secret_next = false;
+    let word = |word: &str| {
+        let is_option = word.starts_with('-');
+        if std::mem::take(&mut is_secret_next) && !is_option && !word.trim().is_empty() {
+            return format!("{REDACTED}{}", word.get(word.trim_end().len()..).unwrap_or_default());
+        }
+        let name = word.trim().trim_end_matches(':');
+        is_secret_next =
+            name.eq_ignore_ascii_case("bearer") || (is_option && !word.contains('=') && is_secret_name(name));
+        redacted_pair(word)
+    };
+    text.split_inclusive(char::is_whitespace).map(word).collect()
+}
+
+/// `KEY=VALUE` or a single word: the value of a secret name, and secret parts of any value.
+fn redacted_pair(pair: &str) -> String {
+    let end = pair.get(pair.trim_end().len()..).unwrap_or_default();
+    let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.contains("://")) else {
+        return redacted_value(pair).map_or_else(|| pair.to_owned(), |value| value + end);
+    };
+    if !value.trim().is_empty() && is_secret_name(key) {
+        return format!("{key}={REDACTED}{end}");
+    }
+    redacted_value(value).map_or_else(|| pair.to_owned(), |value| format!("{key}={value}{end}"))
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    // The working directory, whose name is no password's.
+    if matches!(name.as_str(), "PWD" | "OLDPWD") {
+        return false;
+    }
+    let mut words = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+    SECRET_NAMES.iter().any(|part| name.contains(part)) || words.any(|word| SECRET_WORDS.contains(&word))
+}
+
+/// A value without its secret parts; `None`: it has none.
+fn redacted_value(value: &str) -> Option<String> {
+    if SECRET_VALUES.iter().any(|secret| value.contains(secret)) {
+        return Some(REDACTED.into());
+    }
+    // `a=b;c=d`, `?a=b&c=d`, `-Da.b=c`: pairs within the value.
+    let has_secret_pair = value
+        .split([';', '&', '?', ' ', ','])
+        .any(|part| part.split_once('=').is_some_and(|(name, value)| !value.is_empty() && is_secret_name(name)));
+    if has_secret_pair {
+        return Some(REDACTED.into());
+    }
+    let (scheme, rest) = value.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (credentials, host) = authority.rsplit_once('@')?;
+    let user = credentials.split_once(':').map_or(REDACTED.to_owned(), |(user, _)| format!("{user}:{REDACTED}"));
+    Some(format!("{scheme}://{user}@{host}{path}"))
 }
 
 #[cfg(test)]
@@ -44,29 +168,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_masked_by_name_and_in_addresses() {
+    fn secrets_are_redacted_by_name_and_by_form() {
         let pairs = [
-            ("PATH=/bin", "PATH=/bin"),
+            ("NODE_PATH=/lib", "NODE_PATH=/lib"),
+            ("PWD=/app", "PWD=/app"),
             ("DB_PASSWORD=x", "DB_PASSWORD=***"),
+            ("MYSQL_PWD=x", "MYSQL_PWD=***"),
+            ("GITHUB_PAT=x", "GITHUB_PAT=***"),
+            ("DB_PW=x", "DB_PW=***"),
             ("api_key=x=y", "api_key=***"),
             ("AUTH_TOKEN=", "AUTH_TOKEN="),
             ("DATABASE_URL=postgres://me:it@db:5432/x", "DATABASE_URL=postgres://me:***@db:5432/x"),
+            ("GIT_URL=https://token@github.com/o/r", "GIT_URL=https://***@github.com/o/r"),
             ("URL=http://host/a@b", "URL=http://host/a@b"),
+            ("JDBC_URL=jdbc:mysql://h/d?user=u&password=x", "JDBC_URL=***"),
+            ("JAVA_OPTS=-Xmx1g -Djavax.net.ssl.keyStorePassword=x", "JAVA_OPTS=***"),
+            ("SLACK=https://hooks.slack.com/services/T0/B0/x", "SLACK=***"),
+            ("ID=eyJhbGciOiJIUzI1NiJ9.e30.x", "ID=***"),
+            ("TLS=-----BEGIN PRIVATE KEY-----\nx", "TLS=***"),
+            ("AZURE=DefaultEndpointsProtocol=https;AccountKey=x;", "AZURE=***"),
         ];
         for (pair, shown) in pairs {
-            assert_eq!(masked(pair), shown);
+            assert_eq!(redacted_variable(pair, false), shown);
         }
     }
 
     #[test]
-    fn a_commands_secrets_are_masked() {
-        let shown = |text: &str| redacted_command(text.split(' ').map(str::to_owned)).join(" ");
+    fn over_the_web_only_known_harmless_values_are_shown() {
+        for (pair, shown) in [("PORT=80", "PORT=80"), ("GREETING=hello", "GREETING=***"), ("PATH=/bin", "PATH=/bin")] {
+            assert_eq!(redacted_variable(pair, true), shown);
+        }
+    }
+
+    #[test]
+    fn a_commands_secrets_are_redacted() {
+        let shown = |words: &[&str]| redacted_command(words.iter().map(|word| (*word).to_owned())).join(" ");
         assert_eq!(
-            shown("app --port 80 --db-password x --token=y -v"),
+            shown(&["app", "--port", "80", "--db-password", "x", "--token=y", "-v"]),
             "app --port 80 --db-password *** --token=*** -v"
         );
-        assert_eq!(shown("app --auth --port 80"), "app --auth --port 80");
-        assert_eq!(shown("app postgres://me:it@db/x?a=b"), "app postgres://me:***@db/x?a=b");
-        assert_eq!(shown("app postgres://me:it@db/x?a=b"), "app postgres://me:***@db/x?a=b");
+        assert_eq!(shown(&["app", "--auth", "--port", "80"]), "app --auth --port 80");
+        assert_eq!(shown(&["app", "postgres://me:it@db/x?a=b"]), "app postgres://me:***@db/x?a=b");
+        assert_eq!(shown(&["mysql", "-px1", "-p3306", "-port"]), "mysql -p*** -p3306 -port");
+        assert_eq!(shown(&["curl", "-u", "a:b", "--header", "Authorization: Bearer x"]), "curl -u *** --header ***");
+        assert_eq!(shown(&["sh", "-c", ": --password=x; sleep 1"]), "sh -c : --password=*** sleep 1");
+        assert_eq!(shown(&["sh", "-c", "curl 'Authorization: Bearer x' y"]), "sh -c curl 'Authorization: Bearer *** y");
     }
 }

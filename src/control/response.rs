@@ -1,42 +1,64 @@
-//! Answers: whole ones as JSON or text, and streams, which are written as fast as they are read and no faster.
+//! Makes answers: whole ones as JSON or text, and streams, which are made no faster than their client reads.
 
+use super::limits::{InProgress, MAX_BATCH, Room, Seat};
 use super::types::{Error, Event, Missed};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Frame};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::select;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// A stream that its client does not read for so long is ended.
-const DEAF: Duration = Duration::from_secs(60);
+/// A stream ends when its client reads nothing for this long.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// A stream on which nothing happens sends a comment after this, so that proxies keep it open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_TEXT: &[u8] = b": keep-alive\n\n";
 
-pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
+pub(super) type Answer = Response<AnswerBody>;
 
-/// Whether a call may take its time: it waits for something to come about, or its answer is a stream that goes on. What is
-/// left then is for the client to read in time.
-#[derive(Clone, Default)]
-pub(super) struct Lasts(Arc<AtomicBool>);
+/// An answer's body.
+pub(super) enum AnswerBody {
+    /// All of it; none once it is handed over.
+    Whole(Option<Bytes>),
+    /// A stream's batches, as they come.
+    Stream(mpsc::Receiver<Bytes>),
+}
 
-impl Lasts {
-    pub(super) fn set(&self, lasts: bool) {
-        self.0.store(lasts, Ordering::Relaxed);
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match &mut *self {
+            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take()),
+            AnswerBody::Stream(batches) => batches.poll_recv(context),
+        };
+        next.map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
     }
 
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn is_end_stream(&self) -> bool {
+        matches!(self, AnswerBody::Whole(bytes) if bytes.as_ref().is_none_or(Bytes::is_empty))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            AnswerBody::Stream(_) => SizeHint::default(),
+        }
     }
 }
 
-/// A call that failed: what the client is told.
+/// A call that failed, as its client is told.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
@@ -48,13 +70,21 @@ impl Failure {
         Failure { status, error: Error { error: error.into(), worker: None, last_lines: Vec::new() } }
     }
 
-    /// Of a parameter that cannot be taken.
-    pub(super) fn of(name: &str, value: &str, allowed: &str) -> Failure {
+    /// A parameter with a value that is not allowed.
+    pub(super) fn parameter(name: &str, value: &str, allowed: &str) -> Failure {
         Failure::new(StatusCode::BAD_REQUEST, format!("{name}={value}: allowed: {allowed}"))
     }
 
     pub(super) fn answer(&self) -> Answer {
-        json(self.status, &self.error)
+        let mut answer = json(self.status, &self.error);
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => drop(answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1))),
+            StatusCode::UNAUTHORIZED => {
+                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        answer
     }
 }
 
@@ -64,7 +94,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 }
 
 pub(super) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(text.into()).boxed());
+    let mut answer = Response::new(AnswerBody::Whole(Some(text.into())));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -72,34 +102,75 @@ pub(super) fn whole(status: StatusCode, kind: &'static str, text: impl Into<Byte
     answer
 }
 
-/// Server-sent events, given one after the other to the writer that comes with it. It waits while the client does not read.
-pub(super) fn stream(lasts: &Lasts) -> (Writer, Answer) {
-    lasts.set(true);
-    // One is being written while the next is made.
-    let (sender, receiver) = mpsc::channel(1);
-    let mut answer = Response::new(Stream(receiver).boxed());
+/// An answer of server-sent events, and the writer that sends them.
+pub(super) fn stream(seat: &Rc<Seat>) -> (Writer, Answer) {
+    // One batch is being sent while the next one is made.
+    let (batches, receiver) = mpsc::channel(1);
+    let mut answer = Response::new(AnswerBody::Stream(receiver));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    (Writer { sender, lasts: lasts.clone() }, answer)
+    (Writer { batches, seat: seat.clone(), _in_progress: seat.begin() }, answer)
 }
 
-/// Writes a stream. Once it is gone, the client has as long for the rest as for any other answer.
+/// Sends a stream's batches. Once it is dropped, the client has as long for the rest as for any other answer.
 pub(super) struct Writer {
-    sender: mpsc::Sender<Bytes>,
-    lasts: Lasts,
+    batches: mpsc::Sender<Bytes>,
+    seat: Rc<Seat>,
+    _in_progress: InProgress,
 }
+
+/// The client has gone, or does not read.
+#[derive(Debug)]
+pub(super) struct ClientGone;
 
 impl Writer {
-    /// Sends a piece; false: nobody reads it.
-    pub(super) async fn send(&self, text: Vec<u8>) -> bool {
-        text.is_empty() || matches!(timeout(DEAF, self.sender.send(text.into())).await, Ok(Ok(())))
+    /// Makes a batch and sends it, as soon as there is room for it. `make` returns the text and what comes after it; it may
+    /// be called twice, since nothing is held while a batch that is longer than usual waits for its room.
+    pub(super) async fn send<T>(&self, make: impl Fn() -> (Vec<u8>, T)) -> Result<(bool, T), ClientGone> {
+        let (slot, mut room) = self.wait(MAX_BATCH).await?;
+        let (mut text, mut next) = make();
+        if text.len() > MAX_BATCH {
+            let length = text.len();
+            drop((text, room));
+            room = timeout(UNREAD_TIMEOUT, self.seat.room(length)).await.map_err(|_| ClientGone)?;
+            (text, next) = make();
+        }
+        let is_empty = text.is_empty();
+        if !is_empty {
+            slot.send(room.hold(text.into()));
+        }
+        Ok((!is_empty, next))
     }
-}
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.lasts.set(false);
+    /// Sends a text that is there already.
+    pub(super) async fn send_text(&self, text: &[u8]) -> Result<(), ClientGone> {
+        self.send(|| (text.to_vec(), ())).await.map(drop)
+    }
+
+    /// Waits until the client has read what was sent before, and there is room.
+    async fn wait(&self, bytes: usize) -> Result<(mpsc::Permit<'_, Bytes>, Room), ClientGone> {
+        let both = async {
+            let slot = self.batches.reserve().await.map_err(|_| ClientGone)?;
+            let room = select! {
+                room = self.seat.room(bytes) => room,
+                () = self.batches.closed() => return Err(ClientGone),
+            };
+            Ok((slot, room))
+        };
+        timeout(UNREAD_TIMEOUT, both).await.unwrap_or(Err(ClientGone))
+    }
+
+    /// Waits until there is something to tell; meanwhile it keeps the connection open, and notices when its client goes.
+    pub(super) async fn idle(&self, news: impl Future<Output = ()>) -> Result<(), ClientGone> {
+        let mut news = std::pin::pin!(news);
+        loop {
+            select! {
+                () = &mut news => return Ok(()),
+                () = self.batches.closed() => return Err(ClientGone),
+                () = tokio::time::sleep(KEEP_ALIVE) => self.send_text(KEEP_ALIVE_TEXT).await?,
+            }
+        }
     }
 }
 
@@ -110,26 +181,20 @@ pub(super) fn event(id: Option<u64>, kind: &str, data: &impl Serialize) -> Vec<u
     format!("{id}event: {kind}\ndata: {data}\n\n").into_bytes()
 }
 
-/// Events of the book, after a word on how many are gone.
-pub(super) fn events_text(missed: u64, events: &[Event]) -> Vec<u8> {
+/// Events up to a batch's size, after the number of those that are lost; and the number of the event that comes then.
+pub(super) fn event_batch<'a>(from: u64, missed: u64, events: impl Iterator<Item = &'a Event>) -> (Vec<u8>, u64) {
     let mut text = Vec::new();
+    let mut next = from + missed;
     if missed > 0 {
         text.extend(event(None, "missed", &Missed { worker: None, missed }));
     }
-    events.iter().for_each(|one| text.extend(event(Some(one.seq), &one.kind, one)));
-    text
-}
-
-struct Stream(mpsc::Receiver<Bytes>);
-
-impl Body for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+    for one in events {
+        let one_text = event(Some(one.seq), &one.kind, one);
+        if !text.is_empty() && text.len() + one_text.len() > MAX_BATCH {
+            break;
+        }
+        text.extend(one_text);
+        next = one.seq + 1;
     }
+    (text, next)
 }

@@ -1,34 +1,87 @@
-//! What there is to ask, as one table, and which of it a request means.
+//! Lists the routes in one table, and finds the one that a request means.
 
-/// Method and path of every route; `{id}` is a worker, or `all`. `/openapi.json` describes the same.
-pub const ROUTES: &[(&str, &str)] = &[
-    ("GET", "/v1/status"),
-    ("GET", "/v1/workers"),
-    ("GET", "/v1/workers/{id}"),
-    ("GET", "/v1/config"),
-    ("GET", "/v1/events"),
-    ("GET", "/v1/logs"),
-    ("GET", "/metrics"),
-    ("GET", "/healthz"),
-    ("GET", "/readyz"),
-    ("GET", "/openapi.json"),
-    ("GET", "/"),
-    ("POST", "/v1/reload"),
-    ("POST", "/v1/scale"),
-    ("POST", "/v1/workers/{id}/restart"),
-    ("POST", "/v1/workers/{id}/stop"),
-    ("POST", "/v1/workers/{id}/start"),
-    ("POST", "/v1/workers/{id}/signal"),
-    ("POST", "/v1/shutdown"),
-    ("DELETE", "/v1/workers/{id}"),
+use super::access::Permission;
+use super::api::{self, Api, Request};
+use super::limits::Class;
+use super::response::{Answer, Failure};
+use super::{health, metrics, operations};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+
+/// One route. Host check, token and limits follow from its class and permission.
+pub struct Route {
+    /// `GET`, `POST` or `DELETE`. GET takes HEAD too.
+    pub method: &'static str,
+    /// The path; `{id}` is a worker, an app or `all`.
+    pub path: &'static str,
+    /// The limits.
+    pub class: Class,
+    /// What a client of the web needs.
+    pub permission: Permission,
+    pub(super) handler: Handler,
+}
+
+/// Answers a request.
+pub(super) type Handler = fn(Rc<Api>, Request) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>>>>;
+
+macro_rules! route {
+    ($method:literal $path:literal $class:ident $permission:ident $handler:path) => {
+        Route {
+            method: $method,
+            path: $path,
+            class: Class::$class,
+            permission: Permission::$permission,
+            handler: |api, request| Box::pin($handler(api, request)),
+        }
+    };
+}
+
+/// Every route. `openapi.json` describes the same.
+#[rustfmt::skip]
+pub const ROUTES: &[Route] = &[
+    route!("GET"    "/healthz"                 Probe  Public health::alive),
+    route!("GET"    "/readyz"                  Probe  Public health::ready),
+    route!("GET"    "/metrics"                 Probe  Public metrics::metrics),
+    route!("GET"    "/"                        Read   Public api::page),
+    route!("GET"    "/openapi.json"            Read   Public api::openapi),
+    route!("GET"    "/v1/status"               Read   Public api::status),
+    route!("GET"    "/v1/workers"              Read   Public api::workers),
+    route!("GET"    "/v1/workers/{id}"         Read   Read   api::describe),
+    route!("GET"    "/v1/config"               Read   Read   api::config),
+    route!("GET"    "/v1/logs"                 Read   Read   api::logs),
+    route!("GET"    "/v1/events"               Stream Read   api::events),
+    route!("POST"   "/v1/reload"               Change Change operations::reload_all),
+    route!("POST"   "/v1/scale"                Change Change operations::scale),
+    route!("POST"   "/v1/shutdown"             Change Change operations::shutdown),
+    route!("POST"   "/v1/workers/{id}/reload"  Change Change operations::reload),
+    route!("POST"   "/v1/workers/{id}/restart" Change Change operations::restart),
+    route!("POST"   "/v1/workers/{id}/stop"    Change Change operations::stop),
+    route!("POST"   "/v1/workers/{id}/start"   Change Change operations::start),
+    route!("POST"   "/v1/workers/{id}/signal"  Change Change operations::signal),
+    route!("DELETE" "/v1/workers/{id}"         Change Change operations::delete),
 ];
 
-/// What a request's path and method come to.
-#[derive(Debug, PartialEq, Eq)]
+impl Route {
+    /// The class of a request: a read that is asked to follow is a stream.
+    pub(super) fn class_of(&self, text: Option<&str>) -> Class {
+        let follows = || query(text, "follow").is_some_and(|follow| !matches!(follow.as_str(), "false" | "0"));
+        if self.class == Class::Read && follows() { Class::Stream } else { self.class }
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        write!(out, "{} {}", self.method, self.path)
+    }
+}
+
+/// The route that a request means.
+#[derive(Debug)]
 pub(super) enum Found {
-    /// The route's path in the table, and the worker.
-    Route(&'static str, String),
-    /// The path is there, with these methods.
+    /// The route, and `{id}` or nothing.
+    Route(&'static Route, String),
+    /// The path takes these methods.
     WrongMethod(Vec<&'static str>),
     /// There is no such path.
     Nothing,
@@ -37,16 +90,16 @@ pub(super) enum Found {
 pub(super) fn find(method: &str, path: &str) -> Found {
     // HEAD is GET without the body, which the server leaves out (RFC 9110, 9.3.2).
     let method = if method == "HEAD" { "GET" } else { method };
-    let matching = || ROUTES.iter().filter_map(|(method, pattern)| Some((*method, *pattern, fits(pattern, path)?)));
-    if let Some((_, pattern, id)) = matching().find(|(one, _, _)| *one == method) {
-        return Found::Route(pattern, id);
+    let matching = || ROUTES.iter().filter_map(|route| Some((route, match_path(route.path, path)?)));
+    if let Some((route, id)) = matching().find(|(route, _)| route.method == method) {
+        return Found::Route(route, id);
     }
-    let methods: Vec<&str> = matching().map(|(method, _, _)| method).collect();
+    let methods: Vec<&str> = matching().map(|(route, _)| route.method).collect();
     if methods.is_empty() { Found::Nothing } else { Found::WrongMethod(methods) }
 }
 
-/// The worker in the path, or nothing if the pattern names none.
-fn fits(pattern: &str, path: &str) -> Option<String> {
+/// Returns `{id}`, or nothing where the pattern has none.
+fn match_path(pattern: &str, path: &str) -> Option<String> {
     let Some((before, after)) = pattern.split_once("{id}") else {
         return (pattern == path).then(String::new);
     };
@@ -54,7 +107,7 @@ fn fits(pattern: &str, path: &str) -> Option<String> {
     (!id.is_empty() && !id.contains('/')).then(|| decoded(id))
 }
 
-/// Percent-decoding (RFC 3986, 2.1); what is not UTF-8 is no worker's name.
+/// Decodes percent-encoding (RFC 3986, 2.1). Bytes that are not UTF-8 are replaced: no worker has such a name.
 pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -74,7 +127,7 @@ pub(super) fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// As one part of a path or query.
+/// Encodes a part of a path or query.
 pub fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         match byte {
@@ -85,7 +138,7 @@ pub fn encoded(text: &str) -> String {
     })
 }
 
-/// The values of a query, by name; the last of several counts.
+/// Returns a parameter of a query; of several with that name, the last.
 pub(super) fn query<'a>(text: Option<&'a str>, name: &str) -> Option<String> {
     let pairs = text.unwrap_or_default().split('&');
     let value = |pair: &'a str| match pair.split_once('=') {
@@ -101,13 +154,30 @@ mod tests {
 
     #[test]
     fn a_request_means_one_route() {
-        assert_eq!(find("GET", "/v1/workers/web-0"), Found::Route("/v1/workers/{id}", "web-0".into()));
-        assert_eq!(find("POST", "/v1/workers/a%2db/stop"), Found::Route("/v1/workers/{id}/stop", "a-b".into()));
-        assert_eq!(find("HEAD", "/healthz"), Found::Route("/healthz", String::new()));
-        assert_eq!(find("PUT", "/v1/workers/0"), Found::WrongMethod(vec!["GET", "DELETE"]));
+        let found = |method, path| match find(method, path) {
+            Found::Route(route, id) => format!("{} {id}", route.path),
+            Found::WrongMethod(methods) => format!("wrong method: {}", methods.join(" ")),
+            Found::Nothing => "nothing".into(),
+        };
+        assert_eq!(found("GET", "/v1/workers/web-0"), "/v1/workers/{id} web-0");
+        assert_eq!(found("POST", "/v1/workers/a%2db/stop"), "/v1/workers/{id}/stop a-b");
+        assert_eq!(found("HEAD", "/healthz"), "/healthz ");
+        assert_eq!(found("PUT", "/v1/workers/0"), "wrong method: GET DELETE");
         for path in ["/v1/workers/", "/v1/workers/a/b", "/v1", "", "/v1/workers//stop", "/status/"] {
-            assert_eq!(find("GET", path), Found::Nothing, "{path}");
+            assert_eq!(found("GET", path), "nothing", "{path}");
         }
+    }
+
+    #[test]
+    fn a_read_that_follows_is_a_stream() {
+        let class = |path, query| match find("GET", path) {
+            Found::Route(route, _) => route.class_of(query),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(class("/v1/logs", Some("lines=5")), Class::Read);
+        assert_eq!(class("/v1/logs", Some("follow=false")), Class::Read);
+        assert_eq!(class("/v1/logs", Some("lines=5&follow")), Class::Stream);
+        assert_eq!(class("/healthz", Some("follow")), Class::Probe);
     }
 
     #[test]

@@ -1,14 +1,18 @@
-//! The server: sockets, connections, and what holds for every request before its route is looked at.
+//! Serves connections: accepts them, gives each a seat, and checks every request before its handler runs.
 //!
-//! Each connection is a task and carries one request. What fails in it ends it, and nothing else.
+//! Each connection is a task and carries one request. A panic in it ends it, and nothing else.
 
-use super::Endpoints;
-use super::access::Origin;
-use super::api::Api;
+use super::access::{Origin, Permission};
+use super::api::{Api, Request as ApiRequest};
+use super::endpoints::Endpoints;
 use super::handle::SupervisorHandle;
-use super::response::{Answer, Lasts};
+use super::limits::{Class, Limits, Seat};
+use super::response::{Answer, AnswerBody, Failure};
+use super::routes::{Found, find};
 use crate::sys::{spawn_thread_with, watch};
 use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, HOST, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -26,148 +30,188 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::select;
-use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
-/// Connections at once, by each way; who comes then waits.
-const CONNECTIONS: usize = 64;
-/// A request's head must be there within this, and be no longer than that.
-const HEAD: Duration = Duration::from_secs(10);
-const LONGEST_HEAD: usize = 16 * 1024;
-/// A request must be over within this, unless it is a stream or waits for something to come about.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// After a failure to accept or to start, it is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
-/// The thread's stack: the futures of an unoptimised build are large.
+/// A request's head must have come within this time, and be no longer than that, in bytes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_HEAD: usize = 16 * 1024;
+/// A request must be over within this time, unless it is a stream or a change in progress.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after a failure to accept or to start.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// The delay of the answer to a wrong token.
+const REFUSAL_DELAY: Duration = Duration::from_millis(500);
+/// The thread's stack, in bytes: the futures of an unoptimised build are large.
 const STACK: usize = 1024 * 1024;
 
-/// Gives the server its thread when somebody comes for the first time. To be run beside the loop.
-pub async fn start_when_needed(gate: Endpoints, rinit: SupervisorHandle) {
-    let gate = Arc::new(gate);
-    if let Err(error) = knock(&gate).await {
-        tracing::error!("no control: the kernel does not watch its sockets: {error}");
+/// Starts the server's thread when the first client connects. To be run beside the event loop.
+pub async fn start_when_needed(endpoints: Endpoints, rinit: SupervisorHandle) {
+    let endpoints = Arc::new(endpoints);
+    if endpoints.web.is_some() && endpoints.access.is_public() {
+        tracing::warn!(
+            "--web-public: everybody who can connect to --web can read log lines, events, commands and settings"
+        );
+    }
+    if let Err(error) = first_connection(&endpoints).await {
+        tracing::error!("no control plane: the kernel does not watch its sockets: {error}");
         return;
     }
     loop {
-        let (gate, rinit) = (gate.clone(), rinit.clone());
-        match spawn_thread_with("control", STACK, move || run(&gate, &rinit)) {
+        let (endpoints, rinit) = (endpoints.clone(), rinit.clone());
+        match spawn_thread_with("control", STACK, move || run(&endpoints, &rinit)) {
             Ok(()) => return,
-            Err(error) => tracing::warn!("no thread for the control plane: {error}; tried again in {AGAIN:?}"),
+            Err(error) => {
+                tracing::warn!("no thread for the control plane: {error}; it is tried again in {RETRY_INTERVAL:?}");
+            }
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Waits until somebody comes.
-async fn knock(gate: &Arc<Endpoints>) -> io::Result<()> {
-    let watched = |by_web| match (by_web, &gate.socket, &gate.web) {
-        (false, Some(_), _) | (true, _, Some(_)) => watch(Knocks { gate: gate.clone(), by_web }).map(Some),
+/// Waits until a client connects.
+async fn first_connection(endpoints: &Arc<Endpoints>) -> io::Result<()> {
+    let watched = |is_web| match (is_web, &endpoints.socket, &endpoints.web) {
+        (false, Some(_), _) | (true, _, Some(_)) => {
+            watch(ListeningSocket { endpoints: endpoints.clone(), is_web }).map(Some)
+        }
         _ => Ok(None),
     };
     let (socket, web) = (watched(false)?, watched(true)?);
-    let comes = async |door: Option<AsyncFd<Knocks>>| match door {
-        Some(door) => door.readable().await.map(drop),
+    let readable = async |socket: Option<AsyncFd<ListeningSocket>>| match socket {
+        Some(socket) => socket.readable().await.map(drop),
         None => std::future::pending().await,
     };
     select! {
-        knocked = comes(socket) => knocked,
-        knocked = comes(web) => knocked,
+        connected = readable(socket) => connected,
+        connected = readable(web) => connected,
     }
 }
 
-/// A listening socket, to be watched without a descriptor more.
-struct Knocks {
-    gate: Arc<Endpoints>,
-    by_web: bool,
+/// A listening socket, watched without another descriptor.
+struct ListeningSocket {
+    endpoints: Arc<Endpoints>,
+    is_web: bool,
 }
 
-impl AsFd for Knocks {
+impl AsFd for ListeningSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match (&self.gate.socket, &self.gate.web) {
-            (_, Some(web)) if self.by_web => web.as_fd(),
-            (Some((socket, _)), _) => socket.as_fd(),
+        match (&self.endpoints.socket, &self.endpoints.web) {
+            (_, Some(web)) if self.is_web => web.as_fd(),
+            (Some(socket), _) => socket.listener.as_fd(),
             _ => crate::sys::stdout(),
         }
     }
 }
 
-impl AsRawFd for Knocks {
+impl AsRawFd for ListeningSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }
 }
 
-/// For ever. A fault in here ends the connections, not the server.
-fn run(gate: &Arc<Endpoints>, rinit: &SupervisorHandle) {
+/// Serves for ever. A failure ends the connections, not the server.
+fn run(endpoints: &Arc<Endpoints>, rinit: &SupervisorHandle) {
     loop {
-        let ran = catch_unwind(AssertUnwindSafe(|| serve(gate, rinit)));
+        let ran = catch_unwind(AssertUnwindSafe(|| serve(endpoints, rinit)));
         let why = match ran {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "a fault of its own (above), please report it".into(),
         };
         tracing::error!("the control plane failed: {why}; it starts again");
-        crate::sys::pause(AGAIN);
+        crate::sys::pause(RETRY_INTERVAL);
     }
 }
 
-fn serve(gate: &Arc<Endpoints>, rinit: &SupervisorHandle) -> io::Result<()> {
+fn serve(endpoints: &Arc<Endpoints>, rinit: &SupervisorHandle) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
-        let api = Rc::new(Api::new(rinit.clone(), gate.clone()));
-        let mut doors = Vec::new();
-        if let Some((socket, _)) = &gate.socket {
-            let listener = UnixListener::from_std(socket.try_clone()?)?;
-            doors.push(spawn_local(by_socket(listener, api.clone())));
+        let api = Rc::new(Api::new(rinit.clone(), endpoints.clone()));
+        if endpoints.web.is_some() {
+            spawn_local(follow_reloads(api.clone()));
         }
-        if let Some(web) = &gate.web {
+        // Clients of the web and other users cannot take the seats of root and rinit's own user.
+        let (owners, others) = (Limits::new(), Limits::new());
+        let mut listeners = Vec::new();
+        if let Some(socket) = &endpoints.socket {
+            let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
+            listeners.push(spawn_local(serve_socket(listener, api.clone(), owners, others.clone())));
+        }
+        if let Some(web) = &endpoints.web {
             let listener = TcpListener::from_std(web.try_clone()?)?;
-            doors.push(spawn_local(by_web(listener, api.clone())));
+            listeners.push(spawn_local(serve_web(listener, api.clone(), others)));
         }
-        for door in doors {
-            door.await.map_err(io::Error::other)?;
+        for listener in listeners {
+            listener.await.map_err(io::Error::other)?;
         }
         Ok(())
     })
 }
 
-async fn by_socket(listener: UnixListener, api: Rc<Api>) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+/// Reads the token files again with every reload (SIGHUP).
+async fn follow_reloads(api: Rc<Api>) {
+    let journal = &api.rinit.journal;
+    let mut from = 0;
     loop {
-        let Ok(seat) = seats.clone().acquire_owned().await else { return };
+        let mut changed = std::pin::pin!(journal.changed.notified());
+        changed.as_mut().enable();
+        let has_reloaded = {
+            let state = journal.lock();
+            let (_, mut events) = state.since(from);
+            from = state.next_seq();
+            events.any(|event| event.kind == "reloading")
+        };
+        if has_reloaded {
+            api.endpoints.access.reload();
+        }
+        changed.await;
+    }
+}
+
+async fn serve_socket(listener: UnixListener, api: Rc<Api>, owners: Rc<Limits>, others: Rc<Limits>) {
+    let serves_others = api.endpoints.socket.as_ref().is_some_and(|socket| socket.serves_others);
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
-                Ok(peer) if peer.uid() == 0 || peer.uid() == getuid().as_raw() => {
-                    let client = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
-                    attend(Box::new(stream), Origin::Socket(client), api.clone(), seat);
+                Ok(peer) if is_owner(peer.uid()) || serves_others => {
+                    let pid = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
+                    let (uid, limits) = (peer.uid(), if is_owner(peer.uid()) { &owners } else { &others });
+                    start_connection(Box::new(stream), Origin::Socket { uid, pid }, &api, limits);
                 }
                 Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
-                Err(error) => tracing::debug!("somebody at the control socket is nobody: {error}"),
+                Err(error) => tracing::debug!("a client of the control socket has no credentials: {error}"),
             },
-            Err(error) => refused(&error).await,
+            Err(error) => on_accept_error(&error, &owners).await,
         }
     }
 }
 
-async fn by_web(listener: TcpListener, api: Rc<Api>) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+/// Root and rinit's own user may do everything by the control socket.
+fn is_owner(uid: u32) -> bool {
+    uid == 0 || uid == getuid().as_raw()
+}
+
+async fn serve_web(listener: TcpListener, api: Rc<Api>, limits: Rc<Limits>) {
     loop {
-        let Ok(seat) = seats.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => attend(Box::new(stream), Origin::Web, api.clone(), seat),
-            Err(error) => refused(&error).await,
+            Ok((stream, address)) => start_connection(Box::new(stream), Origin::Web(address), &api, &limits),
+            Err(error) => on_accept_error(&error, &limits).await,
         }
     }
 }
 
-async fn refused(error: &io::Error) {
-    tracing::debug!("the control plane accepts nobody for a moment: {error}");
-    sleep(AGAIN).await;
+/// Makes room where descriptors have run out, or pauses.
+async fn on_accept_error(error: &io::Error, limits: &Rc<Limits>) {
+    tracing::debug!("the control plane cannot accept a connection: {error}");
+    if !limits.drop_oldest_waiting() {
+        sleep(RETRY_INTERVAL).await;
+    }
+    tokio::task::yield_now().await;
 }
 
-/// A fault, for the test that shows what becomes of one; not in what is shipped.
+/// A fault, for the test that shows what it does; not in a release.
 #[cfg(debug_assertions)]
 #[expect(clippy::panic, reason = "that is the point")]
 fn provoke(path: &str) {
@@ -176,32 +220,34 @@ fn provoke(path: &str) {
     }
 }
 
-/// A connection, of either kind: one HTTP server is enough in the binary.
+/// A connection of either kind: one HTTP server is enough in the binary.
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// Serves one connection in a task of its own.
-fn attend(stream: Box<dyn Duplex>, way: Origin, api: Rc<Api>, seat: tokio::sync::OwnedSemaphorePermit) {
+fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>, limits: &Rc<Limits>) {
+    let (seat, api) = (limits.seat(), api.clone());
+    let connection_seat = seat.clone();
     let task = spawn_local(async move {
-        let _seat = seat;
-        let _client = Client::of(&api.rinit.clients);
-        let lasts = Lasts::default();
+        let seat = connection_seat;
+        let _connection = Connection::of(&api.rinit.connections);
         let service = service_fn(|request| {
-            let (api, lasts) = (api.clone(), lasts.clone());
-            async move { Ok::<_, Infallible>(answer(&api, way, request, &lasts).await) }
+            let (api, seat) = (api.clone(), seat.clone());
+            async move { Ok::<_, Infallible>(respond(&api, origin, request, &seat).await) }
         });
         let mut server = http1::Builder::new();
-        server.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(LONGEST_HEAD);
+        server.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
         let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
         loop {
-            match timeout(PATIENCE, &mut connection).await {
+            match timeout(REQUEST_TIMEOUT, &mut connection).await {
                 Ok(_) => return,
-                Err(_) if lasts.get() => {}
+                Err(_) if seat.is_in_progress() => {}
                 Err(_) => return,
             }
         }
     });
+    seat.occupy(task.abort_handle());
     spawn_local(async move {
         if let Err(error) = task.await
             && error.is_panic()
@@ -211,26 +257,27 @@ fn attend(stream: Box<dyn Duplex>, way: Origin, api: Rc<Api>, seat: tokio::sync:
     });
 }
 
-/// Counts while it lives.
-struct Client(Arc<AtomicUsize>);
+/// Counts a connection while it lives.
+struct Connection(Arc<AtomicUsize>);
 
-impl Client {
-    fn of(all: &Arc<AtomicUsize>) -> Client {
+impl Connection {
+    fn of(all: &Arc<AtomicUsize>) -> Connection {
         all.fetch_add(1, Ordering::Relaxed);
-        Client(all.clone())
+        Connection(all.clone())
     }
 }
 
-impl Drop for Client {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn answer(api: &Api, way: Origin, request: Request<Incoming>, lasts: &Lasts) -> Answer {
+/// Answers a request.
+async fn respond(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat: &Rc<Seat>) -> Answer {
     #[cfg(debug_assertions)]
     provoke(request.uri().path());
-    match api.answer(way, request, lasts).await {
+    match handle(api, origin, request, seat).await {
         Ok(answer) => answer,
         Err(failure) => {
             if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
@@ -239,4 +286,70 @@ async fn answer(api: &Api, way: Origin, request: Request<Incoming>, lasts: &Last
             failure.answer()
         }
     }
+}
+
+/// Finds the request's route, applies what follows from its class and permission, and runs its handler. The bytes of its
+/// answer are counted until they are sent.
+async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat: &Rc<Seat>) -> Result<Answer, Failure> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let (route, id) = match find(head.method.as_str(), path) {
+        Found::Route(route, id) => (route, id),
+        Found::WrongMethod(methods) => {
+            let methods = methods.join(", ");
+            let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {methods}"));
+            let mut answer = failure.answer();
+            answer.headers_mut().extend(HeaderValue::from_str(&methods).ok().map(|methods| (ALLOW, methods)));
+            return Ok(answer);
+        }
+        Found::Nothing => {
+            let error = format!("there is no {path}; /openapi.json lists what there is");
+            return Err(Failure::new(StatusCode::NOT_FOUND, error));
+        }
+    };
+    let class = route.class_of(head.uri.query());
+    let header = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let permission = match origin {
+        Origin::Socket { uid, .. } if is_owner(uid) => Permission::Change,
+        Origin::Socket { .. } if route.permission <= Permission::Read => Permission::Read,
+        Origin::Socket { uid, .. } => {
+            let error = format!("user {uid} may read by this socket; changes are for root and rinit's own user");
+            return Err(Failure::new(StatusCode::FORBIDDEN, error));
+        }
+        // Orchestrators and Prometheus use names of their own, and have no token.
+        Origin::Web(_) if class == Class::Probe => Permission::Public,
+        Origin::Web(address) => {
+            // The request's target may name the host too, and then counts (RFC 9112, 3.2.2).
+            let host = head.uri.authority().map(Authority::as_str).or_else(|| header(HOST));
+            api.endpoints.access.check_host(host)?;
+            match api.endpoints.access.authorize(route.permission, header(AUTHORIZATION)) {
+                Ok(permission) => permission,
+                Err(failure) => {
+                    if head.headers.contains_key(AUTHORIZATION) {
+                        api.on_refusal(address);
+                        sleep(REFUSAL_DELAY).await;
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+    };
+    seat.enter(class)?;
+    let accept = head.headers.get(ACCEPT);
+    let request = ApiRequest {
+        origin,
+        permission,
+        id,
+        text: head.uri.query().map(str::to_owned),
+        wants_stream: accept.is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream")),
+        body: Some(body),
+        seat: seat.clone(),
+    };
+    let room = seat.answer_room().await?;
+    let (head, body) = (route.handler)(api.clone(), request).await?.into_parts();
+    let body = match body {
+        AnswerBody::Whole(Some(bytes)) => AnswerBody::Whole(Some(seat.hold(bytes, room).await)),
+        body => body,
+    };
+    Ok(Answer::from_parts(head, body))
 }

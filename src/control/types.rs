@@ -1,4 +1,4 @@
-//! What the API says and takes, as JSON: the server writes these, the verbs and the dashboard read them.
+//! Defines the API's JSON: the server writes these types, the verbs and the dashboard read them.
 //!
 //! Times are RFC 3339 in UTC with milliseconds; durations are whole milliseconds, sizes bytes. A field that is not known is
 //! `null`.
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// rinit's version.
     pub version: String,
-    /// rinit's own number, as it sees it: 1 in a container.
+    /// rinit's own pid, as it sees it: 1 in a container.
     pub pid: u32,
     /// `running`, or `stopping` once the container was asked to end.
     pub state: String,
     /// When rinit started.
     pub started: String,
-    /// For how long it runs.
+    /// Time since its start.
     pub uptime_ms: u64,
     /// The apps.
     pub apps: Vec<AppStatus>,
@@ -27,45 +27,51 @@ pub struct Status {
 /// One app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AppStatus {
+    /// Its number, which is never used again.
+    pub id: u32,
     /// Its name.
     pub name: String,
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// How many workers are wanted.
+    /// The number of its slots, which `rinit scale` sets: workers that are wanted, and such as were stopped by hand.
+    pub instances: u32,
+    /// The number of workers that are wanted: not those that were stopped by hand or have finished.
     pub wanted: u32,
-    /// How many of them serve.
+    /// The number of those that are ready.
     pub ready: u32,
+    /// The number of those that are not.
+    pub missing: u32,
     /// The generation that new workers run: 1 at the start, one more with each reload.
     pub generation: u32,
     /// The reload in progress.
     pub reload: Option<Reloading>,
-    /// How the last reload went.
+    /// The last reload that has ended.
     pub last_reload: Option<Reloaded>,
-    /// Where its workers listen, as far as rinit shares it: `port 8080`.
+    /// The addresses on which its workers listen, if rinit shares them: `port 8080`.
     pub listens: Vec<String>,
 }
 
 /// A reload in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reloading {
-    /// The generation that it is for.
+    /// The generation of the new workers.
     pub generation: u32,
-    /// For how long it goes on.
+    /// Time since its start.
     pub since_ms: u64,
 }
 
 /// A reload that has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// The generation that it was for.
+    /// The generation of its workers.
     pub generation: u32,
     /// `done` or `failed`.
     pub result: String,
-    /// How long it took.
+    /// Its duration.
     pub took_ms: u64,
-    /// When it ended.
+    /// The time of its end.
     pub time: String,
-    /// Why it failed.
+    /// The reason of a failure.
     pub why: Option<String>,
 }
 
@@ -82,46 +88,46 @@ pub struct WorkerStatus {
     pub role: String,
     /// `starting`, `ready`, `draining`, `backoff`, `stopped`, `failed`.
     pub state: String,
-    /// Its process.
+    /// Its pid.
     pub pid: Option<u32>,
-    /// Of which reload it is.
+    /// The generation of its process, or of the one to come.
     pub generation: u32,
-    /// How long its process lives.
+    /// Time since its start.
     pub uptime_ms: Option<u64>,
-    /// How often a worker was started in this slot because the one before it ended by itself.
+    /// The number of starts in this slot that followed an exit that nobody asked for.
     pub restarts: u64,
-    /// Of one CPU, since it was last asked for: its process and those below it.
+    /// Percentage of one CPU since it was last asked for, of its process and its descendants.
     pub cpu_percent: Option<f64>,
-    /// Resident memory: its process and those below it.
+    /// Resident memory of its process and its descendants.
     pub memory_bytes: Option<u64>,
-    /// How it showed that it is ready: `listen`, `message`, `notify`, `probe`, `uptime`, `spawn`.
+    /// The signal by which it became ready: `listen`, `message`, `notify`, `probe`, `uptime`, `spawn`.
     pub ready_by: Option<String>,
-    /// Where it listens, as far as rinit shares it.
+    /// The addresses on which it listens, if rinit shares them.
     pub listens: Vec<String>,
-    /// When it is started again, in backoff.
+    /// In backoff: time until the next start.
     pub retry_in_ms: Option<u64>,
-    /// How the slot's last worker ended.
+    /// The exit of the slot's last worker.
     pub last_exit: Option<ExitRecord>,
 }
 
-/// The end of a worker.
+/// The exit of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExitRecord {
-    /// When.
+    /// The time of the exit.
     pub time: String,
-    /// Its process.
+    /// Its pid.
     pub pid: Option<u32>,
     /// Its exit code.
     pub code: Option<i32>,
-    /// Or the signal that killed it: `SIGSEGV`.
+    /// Or the signal that ended it: `SIGSEGV`.
     pub signal: Option<String>,
     /// Whether the kernel's out-of-memory killer did.
     pub oom_killed: bool,
     /// In words: `exit code 3`, `SIGKILL by the out-of-memory killer`.
     pub cause: String,
-    /// How long it lived.
+    /// Time since its start.
     pub lived_ms: u64,
-    /// Whether it was asked to go.
+    /// Whether it was asked to stop.
     pub asked: bool,
 }
 
@@ -139,27 +145,27 @@ pub struct Description {
     pub workers: Vec<WorkerStatus>,
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Its environment, `KEY=VALUE`; what may be a secret is `***`.
+    /// Its environment, `KEY=VALUE`; a value that may be secret is `***`.
     pub environment: Vec<String>,
-    /// Its working folder.
+    /// Its working directory.
     pub cwd: Option<String>,
     /// Its user, `uid:gid`.
     pub user: Option<String>,
     /// Its last exits, newest first.
     pub exits: Vec<ExitRecord>,
-    /// Unstable exits in a row, and how many are allowed (0: any number).
+    /// Unstable exits in a row.
     pub crashes: u32,
-    /// See `crashes`.
+    /// The number of those after which it has failed; 0: never.
     pub max_restarts: u32,
-    /// `--ready`, as it was asked for.
+    /// `--ready`.
     pub readiness: String,
     /// `--stop-signal`.
     pub stop_signal: String,
     /// `--stop-timeout`.
     pub stop_timeout_ms: u64,
-    /// Open descriptors, and the limit.
+    /// Open descriptors.
     pub open_files: Option<u64>,
-    /// See `open_files`.
+    /// The limit of open descriptors.
     pub open_files_limit: Option<u64>,
     /// Threads of its process.
     pub threads: Option<u64>,
@@ -196,20 +202,21 @@ pub struct SettingValue {
 pub struct Event {
     /// One more with each event.
     pub seq: u64,
-    /// When.
+    /// The time.
     pub time: String,
-    /// `started`, `ready`, `not_ready`, `stopping`, `killed`, `exited`, `start_failed`, `given_up`, `reloading`,
-    /// `reload_queued`, `reloaded`, `reload_failed`, `scaled`, `stop`.
+    /// `started`, `ready`, `silent`, `not_ready`, `unhealthy`, `stopping`, `killed`, `signal_refused`, `exited`,
+    /// `start_failed`, `given_up`, `reloading`, `reload_queued`, `reloaded`, `reload_failed`, `replacing`, `replaced`,
+    /// `replace_failed`, `scaled`, `stop`.
     pub kind: String,
     /// The app.
     pub app: Option<String>,
     /// The worker, as `id` in [`WorkerStatus`].
     pub worker: Option<String>,
-    /// Its process.
+    /// Its pid.
     pub pid: Option<u32>,
     /// `error`, `warn`, `info` or `debug`.
     pub level: String,
-    /// In words, as in the log.
+    /// The log's message.
     pub message: String,
 }
 
@@ -218,7 +225,7 @@ pub struct Event {
 pub struct LogLine {
     /// One more with each line of this worker's slot.
     pub seq: u64,
-    /// When it was read.
+    /// The time at which rinit read it.
     pub time: String,
     /// `web-0`.
     pub worker: String,
@@ -228,12 +235,12 @@ pub struct LogLine {
     pub line: String,
 }
 
-/// Told to a reader that was too slow. SSE: `event` is `missed`, `data` is this.
+/// Sent to a reader that was too slow. SSE: `event` is `missed`, `data` is this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Missed {
-    /// Of which worker.
+    /// The worker.
     pub worker: Option<String>,
-    /// So many lines, or events.
+    /// The number of lost lines, or events.
     pub missed: u64,
 }
 
@@ -247,7 +254,7 @@ pub struct LogLines {
 /// `POST /v1/scale`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleRequest {
-    /// Which app; not needed while there is one.
+    /// The app, or `all`; not needed while there is one app.
     #[serde(default)]
     pub app: Option<String>,
     /// `"4"`, `"+2"`, `"-1"`, `"0"` or `"max"` (as many as CPUs).
@@ -261,23 +268,23 @@ pub struct SignalRequest {
     pub signal: String,
 }
 
-/// What a changing call answers when it is done.
+/// The answer of a change that is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// Whether what was asked for has come about.
+    /// Always true: a change that failed is an `Error`.
     pub ok: bool,
-    /// In words.
+    /// The result, for people.
     pub message: String,
-    /// The workers after it.
+    /// The workers after the change.
     pub workers: Vec<WorkerStatus>,
 }
 
-/// Every answer that is an error.
+/// The answer of a call that failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Error {
-    /// A sentence a person can act on.
+    /// What failed, and what to do.
     pub error: String,
-    /// The worker that it is about.
+    /// The worker that failed.
     #[serde(default)]
     pub worker: Option<String>,
     /// Its last lines on stderr.

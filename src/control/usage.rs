@@ -1,20 +1,20 @@
-//! What processes use, read from /proc (proc_pid_stat(5), proc_pid_statm(5)): a worker's own process and those below it.
+//! Reads the CPU time and memory of a worker's process and its descendants from /proc (proc_pid_stat(5), proc_pid_statm(5)).
 
-use super::redact::masked;
+use super::redact::redacted_variable;
 use super::types::{Description, WorkerStatus};
 use nix::unistd::{SysconfVar, sysconf};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::read_to_string;
 use std::time::{Duration, Instant};
 
-/// So many processes of one worker are looked at; more are not counted.
-const FAMILY: usize = 256;
-/// Two samples nearer than this are one: a percentage of a few ticks says nothing.
-const APART: Duration = Duration::from_millis(250);
-/// A sample that is older says nothing of now.
-const STALE: Duration = Duration::from_secs(60);
+/// Processes of one worker that are counted.
+const MAX_PROCESSES: usize = 256;
+/// The least time between two samples: a percentage of a few ticks says nothing.
+const MIN_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// The greatest age of a sample that is compared with.
+const MAX_SAMPLE_AGE: Duration = Duration::from_secs(60);
 
-/// What was read last, so that use can be told from it.
+/// The last sample of each process, from which its CPU percentage is told.
 #[derive(Default)]
 pub(super) struct Samples {
     last: HashMap<u32, Sample>,
@@ -23,25 +23,25 @@ pub(super) struct Samples {
 #[derive(Clone, Copy)]
 struct Sample {
     at: Instant,
-    /// Processor time in seconds.
+    /// CPU time in seconds.
     cpu: f64,
     percent: Option<f64>,
 }
 
-/// What a worker's processes use together.
+/// The usage of a worker's processes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Use {
-    /// Processor time in seconds, of those who live.
+pub(super) struct Usage {
+    /// CPU time in seconds, of the processes that live.
     pub(super) cpu: f64,
     /// Resident bytes.
     pub(super) memory: u64,
 }
 
 impl Samples {
-    /// Fills in what the workers use.
+    /// Fills in the usage of workers.
     pub(super) fn fill(&mut self, workers: &mut [WorkerStatus], now: Instant) {
         for worker in workers.iter_mut() {
-            let Some((pid, used)) = worker.pid.and_then(|pid| Some((pid, used(pid)?))) else { continue };
+            let Some((pid, used)) = worker.pid.and_then(|pid| Some((pid, usage(pid)?))) else { continue };
             worker.memory_bytes = Some(used.memory);
             let lived = worker.uptime_ms.unwrap_or_default() as f64 / 1000.0;
             worker.cpu_percent = Some(self.percent(pid, used.cpu, lived, now));
@@ -50,11 +50,11 @@ impl Samples {
         self.last.retain(|pid, _| pids.contains(pid));
     }
 
-    /// Since the sample before; at first, since the worker's start.
+    /// The CPU percentage since the sample before; at first, since the worker's start.
     fn percent(&mut self, pid: u32, cpu: f64, lived: f64, now: Instant) -> f64 {
-        let last = self.last.get(&pid).copied().filter(|last| now.saturating_duration_since(last.at) < STALE);
+        let last = self.last.get(&pid).copied().filter(|last| now.saturating_duration_since(last.at) < MAX_SAMPLE_AGE);
         if let Some(Sample { at, percent: Some(percent), .. }) = last
-            && now.saturating_duration_since(at) < APART
+            && now.saturating_duration_since(at) < MIN_SAMPLE_INTERVAL
         {
             return percent;
         }
@@ -62,7 +62,7 @@ impl Samples {
             Some(last) => (last.cpu, now.saturating_duration_since(last.at).as_secs_f64()),
             None => (0.0, lived),
         };
-        // One tick is 10 ms: what lives for less has used nothing that can be told.
+        // One tick is 10 ms: a shorter life has no percentage.
         let percent = if seconds < 0.01 { 0.0 } else { (100.0 * (cpu - before) / seconds).max(0.0) };
         let percent = (percent * 10.0).round() / 10.0;
         self.last.insert(pid, Sample { at: now, cpu, percent: Some(percent) });
@@ -70,18 +70,18 @@ impl Samples {
     }
 }
 
-/// What a process and those below it use; `None`: it is gone.
-pub(super) fn used(pid: u32) -> Option<Use> {
-    let mut family = vec![pid];
-    let mut sum = one(pid)?;
+/// The usage of a process and its descendants; `None`: it is gone.
+pub(super) fn usage(pid: u32) -> Option<Usage> {
+    let mut processes = vec![pid];
+    let mut sum = usage_of_one(pid)?;
     let mut at = 0;
-    while let Some(parent) = family.get(at).copied().filter(|_| family.len() < FAMILY) {
+    while let Some(parent) = processes.get(at).copied().filter(|_| processes.len() < MAX_PROCESSES) {
         let children = read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
         for child in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
-            if let Some(used) = one(child) {
+            if let Some(used) = usage_of_one(child) {
                 sum.cpu += used.cpu;
                 sum.memory += used.memory;
-                family.push(child);
+                processes.push(child);
             }
         }
         at += 1;
@@ -89,27 +89,29 @@ pub(super) fn used(pid: u32) -> Option<Use> {
     Some(sum)
 }
 
-fn one(pid: u32) -> Option<Use> {
+fn usage_of_one(pid: u32) -> Option<Usage> {
     let stat = read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything; behind it the fields are numbers: utime is the 14th of all, stime the 15th.
+    // The name may hold any character; the fields after it are numbers: utime is the 14th of all, stime the 15th.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks =
         fields.split_ascii_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
     let statm = read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let number = |variable, otherwise: u64| sysconf(variable).ok().flatten().map_or(otherwise, |value| value as u64);
-    Some(Use {
+    Some(Usage {
         cpu: ticks as f64 / number(SysconfVar::CLK_TCK, 100) as f64,
         memory: pages * number(SysconfVar::PAGE_SIZE, 4096),
     })
 }
 
-/// Fills in what /proc tells of a worker's process.
-pub(super) fn describe(description: &mut Description) {
+/// Fills in the details of a worker's process from /proc. To a client that is not its owner, less of its environment is shown.
+pub(super) fn describe_process(description: &mut Description, is_guarded: bool) {
     let Some(pid) = description.workers.first().and_then(|worker| worker.pid) else { return };
     if let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) {
         let pairs = environment.split(|byte| *byte == 0).filter(|pair| !pair.is_empty());
-        let pairs = pairs.map(|pair| masked(&String::from_utf8_lossy(pair))).collect::<BTreeSet<String>>();
+        let pairs = pairs
+            .map(|pair| redacted_variable(&String::from_utf8_lossy(pair), is_guarded))
+            .collect::<BTreeSet<String>>();
         description.environment = pairs.into_iter().collect();
     }
     let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
@@ -130,10 +132,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_uses_memory_and_time_and_one_that_is_gone_nothing() {
-        let own = used(std::process::id()).unwrap();
+    fn a_process_has_a_usage_until_it_is_gone() {
+        let own = usage(std::process::id()).unwrap();
         assert!(own.memory > 100_000 && own.cpu >= 0.0, "{own:?}");
-        assert_eq!(used(u32::MAX), None);
+        assert_eq!(usage(u32::MAX), None);
     }
 
     #[test]

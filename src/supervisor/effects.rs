@@ -65,7 +65,7 @@ impl Supervisor {
                 None
             }
             Effect::SlotRemoved(slot) => {
-                self.book.forget(slot);
+                self.book.remove_slot(slot);
                 None
             }
             Effect::Report(report) => {
@@ -90,7 +90,7 @@ impl Supervisor {
             level: message.level(),
             message: message.text(),
         };
-        self.book.note(report, &entry);
+        self.book.record(report, &entry);
         self.reporter.tell(message, lines);
     }
 }

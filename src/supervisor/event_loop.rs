@@ -8,7 +8,7 @@ use super::reporter::{self, Reporter};
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::workers::Workers;
 use crate::config::SupervisorConfig;
-use crate::control::{Call, Endpoints, Journal, SupervisorHandle, start_when_needed};
+use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, start_when_needed};
 use crate::core::{AppId, Count, Event, Exit, ExitKind, Fleet, Signal, SlotState, Target, Time, WorkerId};
 use crate::logs::{Logs, Patience};
 use crate::ports::Ports;
@@ -119,7 +119,7 @@ impl Supervisor {
         self.reporter.start();
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
         let (gate, rinit) = control;
-        let (socket, clients) = (gate.path().map(Path::to_owned), rinit.clients.clone());
+        let (socket, clients) = (gate.socket_file().cloned(), rinit.connections.clone());
         if gate.is_open() {
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
@@ -160,7 +160,7 @@ impl Supervisor {
         self.flush(&signals).await?;
         self.drain_clients(&clients).await;
         // Its thread goes on to the last.
-        socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        socket.iter().for_each(SocketFile::remove);
         Ok(code)
     }
 
@@ -199,7 +199,7 @@ impl Supervisor {
             SignalAction::Reload => Event::Reload(Target::All),
             SignalAction::Scale(by) => Event::Scale(Target::All, Count::By(by)),
             SignalAction::Forward => {
-                self.book.open().counts.forwarded += 1;
+                self.book.lock().counters.forwarded += 1;
                 self.hint.on_forwarded(signal, self.now());
                 Event::Forward(signal)
             }
@@ -225,7 +225,7 @@ impl Supervisor {
             Notice::Call(call) => {
                 if let Some(event) = self.answer(call) {
                     self.handle(event);
-                    self.book.stir();
+                    self.book.wake();
                 }
             }
             Notice::Prepared(app, generation, read) => {
@@ -269,7 +269,7 @@ impl Supervisor {
                         let _ = probe.send(exit);
                     }
                     reap::collect(pid);
-                    self.book.open().counts.orphans += u64::from(!is_probe);
+                    self.book.lock().counters.orphans += u64::from(!is_probe);
                 }
             }
         }
@@ -366,7 +366,7 @@ impl Supervisor {
     /// The end of PID 1 is the end of every process of the container: who follows the log or the events hears the rest first,
     /// and who asked for the end has its answer.
     async fn drain_clients(&self, clients: &AtomicUsize) {
-        self.book.end();
+        self.book.close();
         let goes = async {
             while clients.load(Ordering::Relaxed) > 0 || self.asked_to_end_by.is_some_and(exists) {
                 sleep(CLIENT_DRAIN_INTERVAL).await;

@@ -98,10 +98,10 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     }
     let rinit = SupervisorHandle {
         calls: caller,
-        book: book.clone(),
-        record: logs.history(),
+        journal: book.clone(),
+        log_history: logs.history(),
         config: Arc::new(config.in_force(gate.path())),
-        clients: Arc::default(),
+        connections: Arc::default(),
     };
     let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &config, (book, calls))
         .map_err(|error| cannot("no descriptors", error))?;

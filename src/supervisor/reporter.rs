@@ -75,7 +75,7 @@ impl Reporter {
                     None => Vec::new(),
                 };
                 message.write(&lines);
-                journal.told(before);
+                journal.mark_logged(before);
                 waiting.set(waiting.get().saturating_sub(1));
             }
         }));
@@ -83,10 +83,10 @@ impl Reporter {
 
     /// Takes a message; with `lines`, once the worker's lines are written.
     pub(super) fn tell(&mut self, message: Message, lines: Option<oneshot::Receiver<Vec<String>>>) {
-        let before = self.book.open().end();
+        let before = self.book.lock().next_seq();
         if self.waiting.get() == 0 && lines.is_none() {
             message.write(&[]);
-            self.book.told(before);
+            self.book.mark_logged(before);
             return;
         }
         let item = Item { message, before, lines };

@@ -1,12 +1,12 @@
-//! Answers to the control plane: what the fleet, the processes and the book say, put together.
+//! Answers the control plane's calls from the fleet, the processes and the journal.
 
 use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
-use crate::control::{Accepted, Action, Call, JournalState, Target as Name, redacted_command, time_text};
+use crate::control::{Accepted, Action, Call, JournalState, redacted_command, time_text};
 use crate::core::{
-    App, AppId, Count, Desired, Event, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
+    App, Count, Desired, Event, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
 };
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ impl Supervisor {
         match call {
             Call::Status(reply) => drop(reply.send(self.status())),
             Call::Describe(slot, reply) => drop(reply.send(self.describe(slot))),
-            Call::Find(target, reply) => drop(reply.send(self.find(&target))),
+            Call::Resolve(name, reply) => drop(reply.send(self.resolve(&name))),
             Call::Act(action, reply) => {
                 let (answer, event) = match self.act(action) {
                     Ok((accepted, event)) => (Ok(accepted), event),
@@ -32,15 +32,19 @@ impl Supervisor {
     }
 
     fn act(&mut self, action: Action) -> Result<(Accepted, Option<Event>), String> {
-        let accepted = Accepted { events_from: self.book.open().end(), ..Accepted::default() };
+        let accepted = Accepted { events_from: self.book.lock().next_seq(), ..Accepted::default() };
         let (accepted, event) = match action {
-            Action::Reload => {
-                // One that is asked for during another follows it, as does every other that is asked for until then.
-                let generations = self.fleet.apps().iter().map(|app| (app.id, app.newest() + 1)).collect();
-                (Accepted { generations, ..accepted }, Event::Reload(Target::All))
+            Action::Reload(Target::Slot(slot)) if self.fleet.slot(slot).is_some_and(|slot| slot.holder().is_none()) => {
+                return Err(format!("{0} has no process to replace: start {0}", self.name(slot)));
+            }
+            Action::Reload(target @ Target::Slot(_)) => (accepted, Event::Reload(target)),
+            Action::Reload(target @ (Target::All | Target::App(_))) => {
+                // A reload that is asked for during another one follows it, together with all others until then.
+                let apps = self.fleet.apps().iter().filter(|app| target.has_app(app.id));
+                let generations = apps.map(|app| (app.id, app.newest() + 1)).collect();
+                (Accepted { generations, ..accepted }, Event::Reload(target))
             }
             Action::Scale { app, to } => {
-                let app = self.app(app.as_deref())?;
                 let now = self.fleet.app(app).map_or(1, App::wanted);
                 let count = scaled(&to, now)?;
                 let scaled = Some((app, now, count));
@@ -49,7 +53,7 @@ impl Supervisor {
             Action::Start(slot) => (accepted, Event::Start(Target::Slot(slot))),
             Action::Stop(slot) => (accepted, Event::Stop(Target::Slot(slot))),
             Action::Restart(slot) => (accepted, Event::Restart(Target::Slot(slot))),
-            Action::Drop(slot) => (accepted, Event::Remove(Target::Slot(slot))),
+            Action::Delete(slot) => (accepted, Event::Remove(Target::Slot(slot))),
             Action::Signal(slot, signal) => {
                 let message = self.send_signal(slot, signal)?;
                 return Ok((Accepted { message: Some(message), ..accepted }, None));
@@ -89,39 +93,33 @@ impl Supervisor {
         }
     }
 
-    fn app(&self, name: Option<&str>) -> Result<AppId, String> {
-        let names: Vec<&str> = self.launches.values().map(|launch| launch.app.name.as_str()).collect();
-        match name {
-            None if names.len() == 1 => Ok(AppId(0)),
-            None => Err(format!("which app? there are {}", names.join(", "))),
-            Some(name) => names
-                .iter()
-                .position(|one| *one == name)
-                .map(|at| AppId(at as u32))
-                .ok_or_else(|| format!("there is no app {name}; there is {}", names.join(", "))),
-        }
-    }
-
-    /// The slots that a name means; at least one.
-    fn find(&self, Name(name): &Name) -> Result<Vec<SlotId>, String> {
+    /// The target that a name means, and its slots: at least one.
+    fn resolve(&self, name: &str) -> Result<(Target, Vec<SlotId>), String> {
         let all = || self.fleet.apps().iter().flat_map(|app| &app.slots).map(|slot| slot.id);
-        let stays = |slot: &SlotId| !self.is_leaving(*slot);
-        let alone = self.launches.len() == 1;
-        let is_meant = |slot: &SlotId| {
-            let app = self.launches.get(&slot.app).map_or("", |launch| &launch.app.name);
-            // Who is named is meant, even on the way out.
-            (name == "all" || *name == app) && stays(slot)
-                || *name == self.name(*slot)
-                || alone && *name == slot.index.to_string()
+        let is_alone = self.launches.len() == 1;
+        // A slot that is named is meant even while it is being removed.
+        let slot = all().find(|slot| self.name(*slot) == name || is_alone && slot.index.to_string() == name);
+        let app = self.launches.iter().find(|(_, launch)| launch.app.name == name).map(|(id, _)| *id);
+        let target = match (slot, app) {
+            (Some(slot), _) => Some(Target::Slot(slot)),
+            (None, Some(app)) => Some(Target::App(app)),
+            (None, None) => (name == "all").then_some(Target::All),
         };
-        let found: Vec<SlotId> = all().filter(is_meant).collect();
-        if found.is_empty() {
-            let names: Vec<String> = all().map(|slot| self.name(slot)).collect();
-            let some = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-            let more = if names.len() > 8 { "…" } else { "" };
-            return Err(format!("there is no worker {name}; there is {some}{more} and all"));
+        let is_meant = |slot: &SlotId| match target {
+            Some(Target::Slot(one)) => *slot == one,
+            Some(target) => target.has_slot(*slot) && !self.is_leaving(*slot),
+            None => false,
+        };
+        let slots: Vec<SlotId> = all().filter(is_meant).collect();
+        match target.filter(|_| !slots.is_empty()) {
+            Some(target) => Ok((target, slots)),
+            None => {
+                let names: Vec<String> = all().map(|slot| self.name(slot)).collect();
+                let some = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+                let more = if names.len() > 8 { "…" } else { "" };
+                Err(format!("there is no worker {name}; there is {some}{more} and all"))
+            }
         }
-        Ok(found)
     }
 
     fn is_leaving(&self, slot: SlotId) -> bool {
@@ -134,7 +132,7 @@ impl Supervisor {
     }
 
     fn status(&self) -> Status {
-        let pages = self.book.open();
+        let pages = self.book.lock();
         let apps = self
             .fleet
             .apps()
@@ -156,11 +154,18 @@ impl Supervisor {
     fn app_status(&self, app: &App, launch: &LaunchSpec, pages: &JournalState) -> AppStatus {
         let rollout = app.rollout.as_ref().filter(|rollout| rollout.reason == RolloutReason::Reload);
         let listens = BTreeSet::from_iter(self.workers.ports.addresses(|slot| slot.app == app.id));
+        // A worker that was stopped by hand, or has finished, is not wanted.
+        let is_wanted = |slot: &&Slot| slot.desired == Desired::Up && slot.state != SlotState::Stopped;
+        let wanted = app.slots.iter().filter(is_wanted).count() as u32;
+        let ready = app.slots.iter().filter(is_wanted).filter(|slot| slot.is_ready()).count() as u32;
         AppStatus {
+            id: app.id.0,
             name: launch.app.name.clone(),
             command: shown(&launch.app.command),
-            wanted: app.wanted(),
-            ready: app.slots.iter().filter(|slot| slot.is_ready()).count() as u32,
+            instances: app.wanted(),
+            wanted,
+            ready,
+            missing: wanted - ready,
             generation: app.newest(),
             reload: rollout.map(|rollout| Reloading {
                 generation: rollout.generation,
@@ -222,7 +227,7 @@ impl Supervisor {
     /// What of a description the loop knows; the rest is in /proc.
     fn describe(&self, id: SlotId) -> Option<Description> {
         let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(&id.app)?);
-        let pages = self.book.open();
+        let pages = self.book.lock();
         let policy = &launch.app.policy;
         Some(Description {
             workers: self.rows(slot, &pages),

@@ -1,5 +1,5 @@
-// Looks at the dashboard with a real browser, as its users do: by names and words, not by places in the page.
-// Called with the browser, the address, and the token; ends with 0, or says what is wrong.
+// Tests the dashboard in a real browser, by names and texts, not by places in the page.
+// Arguments: the browser, the address, the token, the packages. Exits with 0, or prints what is wrong.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ const { chromium } = createRequire(packages + "/")("playwright-core");
 const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 const wrong = [];
 
-/** A page that keeps what it complains of. */
+/** Opens a page and collects its errors. */
 async function open(options) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(30_000);
@@ -34,9 +34,15 @@ const act = (page, name) => page.getByRole("button", { name, exact: true });
 
 async function enter(page, secret) {
   await act(page, "Enter token").click();
-  // The field has the focus: a dialog is for the keyboard too.
+  // The dialog's field has the focus.
   await page.keyboard.type(secret);
   await page.keyboard.press("Enter");
+}
+
+/** The browser itself reports answers with 401; nothing else may be reported. */
+function expectRefusals() {
+  assert.ok(wrong.every(text => text.includes("401")), wrong.join("\n"));
+  wrong.length = 0;
 }
 
 try {
@@ -51,32 +57,32 @@ try {
     const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert.ok(wide <= room, `the page is ${wide} wide in a window of ${room}`);
 
-    // Lines that were there, and lines that come.
+    // Without a token there are states, counts and usage, and no lines, events or changes.
     const lines = page.getByRole("region", { name: "Log lines" });
+    const events = page.getByRole("list", { name: /^Events/ });
+    await lines.getByText(/needs the header `Authorization/).waitFor();
+    await events.getByText(/needs the header `Authorization/).waitFor();
+    assert.equal(await act(page, "One worker more").isVisible(), false);
+    assert.equal(await act(page, "Reload").isVisible(), false);
+    expectRefusals();
+
+    // A wrong token is refused when it is given.
+    await enter(page, "not-the-token");
+    const refusal = page.getByRole("alert");
+    await refusal.getByText(/token is wrong/).first().waitFor();
+    await act(page, "Enter token").waitFor();
+    await refusal.getByRole("button", { name: "Dismiss" }).first().click();
+    expectRefusals();
+
+    await enter(page, token);
+    // Lines that were there, and lines that come.
     await lines.getByText("web-1").first().waitFor();
     const before = await lines.locator("div").count();
     await lines.locator("div").nth(before + 4).waitFor();
     // Markup in a line is text.
     await lines.getByText("<b>bold</b>").first().waitFor();
     assert.equal(await lines.locator("b b, div > b ~ b").count(), 0);
-    await page.getByRole("list", { name: /^Events/ }).getByText(/web-0.* started/).first().waitFor();
-
-    // Nothing can be changed without the token, nor with another one.
-    assert.equal(await act(page, "One worker more").isVisible(), false);
-    assert.equal(await act(page, "Reload").isVisible(), false);
-    assert.deepEqual(wrong, []);
-    await enter(page, "not-the-token");
-    await act(page, "One worker more").click();
-    const refusal = page.getByRole("alert");
-    await refusal.getByText(/token/).waitFor();
-    await act(page, "Enter token").waitFor();
-    assert.equal(await row(page, "web-2").count(), 0);
-    await refusal.getByRole("button", { name: "Dismiss" }).click();
-    // The browser itself says this one.
-    assert.ok(wrong.every(text => text.includes("401")), wrong.join("\n"));
-    wrong.length = 0;
-
-    await enter(page, token);
+    await events.getByText(/web-0.* started/).first().waitFor();
     await act(page, "One worker more").click();
     await ready(page, "web-2");
     await act(page, "One worker fewer").click();

@@ -1,6 +1,6 @@
-//! The dashboard in a real browser: Chromium as the system has it, driven by `browser.mjs`.
+//! Tests the dashboard in the system's Chromium, driven by `browser.mjs`.
 //!
-//! Where there is no browser, no Node or no npm, it is skipped, and says so; where the variable `CI` is set, that is a failure.
+//! Without a browser, Node or npm it is skipped with a message; where the variable `CI` is set, that is a failure.
 
 use crate::harness::{Rig, eventually, free_port};
 use nix::fcntl::{Flock, FlockArg};
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 const TOKEN: &str = "a-token-of-sufficient-length-0123456789";
 
 #[test]
-fn the_dashboard_shows_and_steers_the_workers() {
+fn the_dashboard_shows_and_controls_the_workers() {
     let Some((browser, packages)) = tools() else { return };
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
@@ -43,7 +43,7 @@ fn the_dashboard_shows_and_steers_the_workers() {
     assert_eq!(rig.wait(), 0);
 }
 
-/// A browser, and the folder `node_modules` of what drives it.
+/// The browser, and the folder `node_modules` of its driver.
 fn tools() -> Option<(PathBuf, PathBuf)> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let Some(browser) = names.iter().find_map(|name| program(name)) else {
@@ -56,11 +56,11 @@ fn tools() -> Option<(PathBuf, PathBuf)> {
     }
     match packages() {
         Ok(folder) => Some((browser, folder)),
-        Err(why) => lacking(&format!("what drives the browser cannot be installed: {why}")),
+        Err(why) => lacking(&format!("the browser's driver cannot be installed: {why}")),
     }
 }
 
-/// Installed once, under a lock that other test processes wait for; nothing in there is ever changed.
+/// Installs the driver once, under a lock that other test processes wait for.
 fn packages() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
     fs::create_dir_all(&folder).unwrap();
@@ -91,10 +91,10 @@ fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// Tells why the test is skipped; where that is a failure, fails.
+/// Prints why the test is skipped; where the variable `CI` is set, fails.
 fn lacking<T>(why: &str) -> Option<T> {
     assert!(std::env::var_os("CI").is_none(), "{why}");
-    // Not by eprintln!, which is heard only from tests that fail.
+    // Not by eprintln!, which is shown only for tests that fail.
     let _ = writeln!(std::io::stderr(), "{why}: the browser test is skipped");
     None
 }

@@ -1,4 +1,4 @@
-//! A client of HTTP/1.1 that sends what it is told, right or wrong, and reads one answer.
+//! Implements an HTTP/1.1 client that sends any bytes, well-formed or not, and reads one answer.
 
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
@@ -7,15 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// No answer by then is a failure.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// For so long a stream that has no end is read.
-const TASTE: Duration = Duration::from_millis(40);
+/// A test fails without an answer by then.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The time for which an endless stream is read.
+const STREAM_READING: Duration = Duration::from_millis(40);
 
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// Names in small letters.
+    /// Header names in lower case, and values.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl Answer {
         self.headers.iter().find(|(one, _)| one == name).map_or("", |(_, value)| value)
     }
 
-    /// Without what follows the semicolon.
+    /// The content type without its parameters.
     pub fn kind(&self) -> &str {
         self.header("content-type").split(';').next().unwrap()
     }
@@ -38,7 +38,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The server-sent events that have come whole: their names and data.
+    /// The server-sent events that have come whole: names and data.
     pub fn events(&self) -> Vec<(String, Value)> {
         let text = self.text();
         let whole = text.rfind("\n\n").map_or("", |end| &text[..end]);
@@ -51,21 +51,20 @@ impl Answer {
     }
 }
 
-/// Asks in the ordinary way.
+/// Sends a well-formed request.
 pub fn ask(socket: &Path, method: &str, target: &str, body: &str) -> Answer {
     let length = body.len();
     let text = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}");
     send(socket, text.as_bytes()).unwrap_or_else(|| panic!("no answer to {text}"))
 }
 
-/// Sends bytes, and reads an answer; none: the connection ended without one.
+/// Sends bytes and reads an answer; `None`: the connection ended without one.
 pub fn send(socket: &Path, bytes: &[u8]) -> Option<Answer> {
     let stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(TASTE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(STREAM_READING)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     std::thread::scope(|scope| {
-        // Beside the reading: an answer may come, and be a stream without an end, before all has been sent, and who answers
-        // so need not read the rest.
+        // Written beside the reading: an answer may come before all has been sent, and the server then need not read the rest.
         scope.spawn(|| (&stream).write_all(bytes));
         let answer = receive(&stream, bytes);
         let _ = stream.shutdown(Shutdown::Both);
@@ -73,10 +72,10 @@ pub fn send(socket: &Path, bytes: &[u8]) -> Option<Answer> {
     })
 }
 
-/// Sends half of the bytes, and goes.
+/// Sends half of the bytes, and disconnects.
 pub fn cut_off(socket: &Path, bytes: &[u8]) {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_write_timeout(Some(TASTE)).unwrap();
+    stream.set_write_timeout(Some(STREAM_READING)).unwrap();
     let _ = stream.write_all(&bytes[..bytes.len() / 2]);
 }
 
@@ -93,11 +92,11 @@ fn receive(mut stream: &UnixStream, asked: &[u8]) -> Option<Answer> {
             Err(_) => return parse(&read),
         }
         let endless = is_get && parse(&read).is_some_and(|answer| answer.kind() == "text/event-stream");
-        if endless && began.get_or_insert_with(Instant::now).elapsed() >= TASTE {
+        if endless && began.get_or_insert_with(Instant::now).elapsed() >= STREAM_READING {
             return parse(&read);
         }
         let text = || String::from_utf8_lossy(&asked[..asked.len().min(500)]).into_owned();
-        assert!(start.elapsed() < PATIENCE, "no end of the answer to {}: {:?}", text(), parse(&read));
+        assert!(start.elapsed() < TIMEOUT, "no end of the answer to {}: {:?}", text(), parse(&read));
     }
 }
 
@@ -109,13 +108,13 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     let pair = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
     let mut answer = Answer { status, headers: lines.filter_map(pair).collect(), body: bytes[end + 4..].to_vec() };
     if answer.header("transfer-encoding") == "chunked" {
-        answer.body = unchunked(&answer.body);
+        answer.body = decode_chunks(&answer.body);
     }
     Some(answer)
 }
 
-/// As much as has come.
-fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+/// Decodes the chunks that have come.
+fn decode_chunks(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
         let length = usize::from_str_radix(&String::from_utf8_lossy(&rest[..end]), 16).unwrap();

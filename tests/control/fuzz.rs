@@ -1,6 +1,6 @@
-//! Requests made from `openapi.json`, right ones and such as are wrong in every way, from several clients at once. Every answer
-//! must be one that is declared, its body of the declared type, and rinit and its workers must be there at the end.
-//! `PROPTEST_CASES` says how many requests each client sends.
+//! Fuzzes the API with requests made from `openapi.json`, well-formed and malformed, from several clients at once. Every answer
+//! must be declared, its body must have the declared type, and rinit and its workers must run at the end.
+//! `PROPTEST_CASES` is the number of requests of each client.
 
 use crate::client::{Answer, ask, cut_off, send};
 use crate::harness::{Rig, Running, eventually};
@@ -17,28 +17,28 @@ const CLIENTS: usize = 3;
 /// As an id: all workers, where that does not end the container.
 const ALL: &str = "ALL";
 
-/// A request, and what its answer may be.
+/// A request, and the answers that it may get.
 #[derive(Clone)]
-struct Asked {
+struct FuzzedRequest {
     operation: Operation,
     method: String,
     target: String,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
-    /// The head is no HTTP, or not such as is taken: the answer may be the HTTP server's own, or none.
+    /// The head is not valid HTTP: the answer may be the HTTP server's own, or none.
     is_broken: bool,
     /// The connection ends in the middle.
     is_cut: bool,
 }
 
-impl std::fmt::Debug for Asked {
+impl std::fmt::Debug for FuzzedRequest {
     fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
         let bytes = self.bytes();
         write!(formatter, "{}, of {} bytes", bytes[..bytes.len().min(1000)].escape_ascii(), bytes.len())
     }
 }
 
-impl Asked {
+impl FuzzedRequest {
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
@@ -50,9 +50,9 @@ impl Asked {
     }
 }
 
-/// What is done to a right request.
+/// A mutation of a well-formed request.
 #[derive(Clone, Debug)]
-enum Change {
+enum Mutation {
     Nothing,
     Method(String),
     Id(String),
@@ -64,7 +64,7 @@ enum Change {
     Cut,
 }
 
-/// Workers that are there, and some that are not.
+/// Names of workers, existing and not.
 fn ids() -> impl Strategy<Value = String> {
     let there = select(vec!["web-0", "web-1", "0", "1", "%30", "web%2D0", ALL]).prop_map(str::to_owned);
     let not = select(vec!["web-9", "9", "-1", "4294967296", "%", "%ff", "%00", "..", "+", "web-", "*", "nobody"]);
@@ -77,7 +77,7 @@ fn ids() -> impl Strategy<Value = String> {
 
 fn queries(operation: &Operation) -> BoxedStrategy<String> {
     let names = [operation.query(), vec!["nothing"]].concat();
-    let right = select(vec![
+    let valid = select(vec![
         "true",
         "false",
         "1",
@@ -89,9 +89,10 @@ fn queries(operation: &Operation) -> BoxedStrategy<String> {
         "0,1",
         "all",
         "10m",
+        "50%",
         "2026-01-02T03:04:05Z",
     ]);
-    let wrong = select(vec![
+    let invalid = select(vec![
         "",
         "-1",
         "99999999999999999999",
@@ -106,12 +107,12 @@ fn queries(operation: &Operation) -> BoxedStrategy<String> {
         ",",
         "'",
     ]);
-    let value = prop_oneof![right, wrong];
+    let value = prop_oneof![valid, invalid];
     let pair = (select(names), value).prop_map(|(name, value)| format!("{name}={value}"));
     vec(pair, 0..4).prop_map(|pairs| pairs.join("&")).boxed()
 }
 
-/// Bodies by the schema, with the few values that do something.
+/// Bodies by the schema, with the few values that have an effect.
 fn bodies(operation: &Operation) -> BoxedStrategy<Vec<u8>> {
     let Some(body) = operation.described.get("requestBody") else { return Just(vec![]).boxed() };
     let schema = &body["content"]["application/json"]["schema"];
@@ -130,7 +131,7 @@ fn bodies(operation: &Operation) -> BoxedStrategy<Vec<u8>> {
     (values(schema), to, signal, app).prop_map(fill).boxed()
 }
 
-fn changes(operation: &Operation) -> BoxedStrategy<Change> {
+fn mutations(operation: &Operation) -> BoxedStrategy<Mutation> {
     let methods = select(vec!["PUT", "PATCH", "OPTIONS", "TRACE", "BREW", "get", "HEAD", "GET", "POST"]);
     let bodies = prop_oneof![
         select(vec![
@@ -176,32 +177,32 @@ fn changes(operation: &Operation) -> BoxedStrategy<Change> {
         header("a: 1\r\nb", &b"c\r\nd: e\r\n".repeat(300)),
     ]);
     prop_oneof![
-        6 => Just(Change::Nothing),
-        4 => Just(Change::Stream),
-        2 => methods.prop_map(|method| Change::Method(method.into())),
-        2 => ids().prop_map(Change::Id),
-        2 => queries(operation).prop_map(Change::Query),
-        2 => bodies.prop_map(Change::Body),
-        3 => headers.prop_map(|(name, value)| Change::Header(name, value)),
-        1 => broken.prop_map(|(name, value)| Change::Broken(name, value)),
-        1 => Just(Change::Cut),
+        6 => Just(Mutation::Nothing),
+        4 => Just(Mutation::Stream),
+        2 => methods.prop_map(|method| Mutation::Method(method.into())),
+        2 => ids().prop_map(Mutation::Id),
+        2 => queries(operation).prop_map(Mutation::Query),
+        2 => bodies.prop_map(Mutation::Body),
+        3 => headers.prop_map(|(name, value)| Mutation::Header(name, value)),
+        1 => broken.prop_map(|(name, value)| Mutation::Broken(name, value)),
+        1 => Just(Mutation::Cut),
     ]
     .boxed()
 }
 
-fn requests() -> impl Strategy<Value = Asked> {
-    // What changes something or reads what it is told, more often than the rest.
+fn requests() -> impl Strategy<Value = FuzzedRequest> {
+    // Changes and calls with parameters come more often.
     let weight = |one: &Operation| if one.method == "GET" && one.described.get("parameters").is_none() { 1 } else { 4 };
     let operations = operations().into_iter().map(|one| (weight(&one), Just(one).boxed())).collect();
     prop::strategy::Union::new_weighted(operations).prop_flat_map(|operation| {
-        let parts = (ids(), queries(&operation), bodies(&operation), vec(changes(&operation), 0..3));
-        parts.prop_map(move |(id, query, body, changes)| {
+        let parts = (ids(), queries(&operation), bodies(&operation), vec(mutations(&operation), 0..3));
+        parts.prop_map(move |(id, query, body, mutations)| {
             let at = |id: &str, query: &str| {
                 let all = if operation.method == "DELETE" { "0" } else { "all" };
                 let path = operation.path.replace("{id}", if id == ALL { all } else { id });
                 if query.is_empty() { path } else { path + "?" + query }
             };
-            let mut asked = Asked {
+            let mut request = FuzzedRequest {
                 operation: operation.clone(),
                 method: operation.method.clone(),
                 target: at(&id, &query),
@@ -210,50 +211,54 @@ fn requests() -> impl Strategy<Value = Asked> {
                 is_broken: false,
                 is_cut: false,
             };
-            for change in changes {
-                match change {
-                    Change::Nothing => {}
-                    Change::Method(method) => asked.method = method,
-                    Change::Id(id) => asked.target = at(&id, &query),
-                    Change::Query(query) => asked.target = at(&id, &query),
-                    Change::Body(body) => asked.body = body,
-                    Change::Stream => asked.headers.push(("accept".into(), b"text/event-stream".to_vec())),
-                    Change::Header(name, value) => asked.headers.push((name, value)),
-                    Change::Broken(name, value) => {
-                        asked.headers.push((name, value));
-                        asked.is_broken = true;
+            for mutation in mutations {
+                match mutation {
+                    Mutation::Nothing => {}
+                    Mutation::Method(method) => request.method = method,
+                    Mutation::Id(id) => request.target = at(&id, &query),
+                    Mutation::Query(query) => request.target = at(&id, &query),
+                    Mutation::Body(body) => request.body = body,
+                    Mutation::Stream => request.headers.push(("accept".into(), b"text/event-stream".to_vec())),
+                    Mutation::Header(name, value) => request.headers.push((name, value)),
+                    Mutation::Broken(name, value) => {
+                        request.headers.push((name, value));
+                        request.is_broken = true;
                     }
-                    Change::Cut => asked.is_cut = true,
+                    Mutation::Cut => request.is_cut = true,
                 }
             }
-            if !asked.is_broken {
-                asked.headers.push(("content-length".into(), asked.body.len().to_string().into_bytes()));
+            if !request.is_broken {
+                request.headers.push(("content-length".into(), request.body.len().to_string().into_bytes()));
             }
-            // The one call that would end the test, with whatever body: asked in a way that it does not take.
-            if asked.method == "POST" && asked.operation.path == "/v1/shutdown" {
-                asked.method = "PATCH".into();
+            // The one call that would end the test is sent with a method that it does not take.
+            if request.method == "POST" && request.operation.path == "/v1/shutdown" {
+                request.method = "PATCH".into();
             }
-            asked
+            request
         })
     })
 }
 
-/// Whether an answer is one of those that are declared for what was asked.
-fn judge(asked: &Asked, answer: &Answer) -> Result<(), String> {
+/// Checks that an answer is declared for its request.
+fn judge(request: &FuzzedRequest, answer: &Answer) -> Result<(), String> {
     let status = answer.status;
-    if asked.is_broken && matches!(status, 400 | 414 | 431) {
+    if request.is_broken && matches!(status, 400 | 414 | 431) {
         return Ok(());
     }
-    let path = |one: &&Operation| one.path == asked.operation.path;
+    let path = |one: &&Operation| one.path == request.operation.path;
     let all = operations();
-    let method = if asked.method == "HEAD" { "GET" } else { &asked.method };
+    let method = if request.method == "HEAD" { "GET" } else { &request.method };
     let Some(operation) = all.iter().filter(path).find(|one| one.method == method) else {
         let allowed: BTreeSet<_> = all.iter().filter(path).map(|one| one.method.as_str()).collect();
-        let is_told = status == 405 && answer.header("allow").split(", ").collect::<BTreeSet<_>>() == allowed;
-        return if is_told { is_error(asked, answer) } else { Err(format!("not refused as what takes {allowed:?}")) };
+        let is_refused = status == 405 && answer.header("allow").split(", ").collect::<BTreeSet<_>>() == allowed;
+        return if is_refused {
+            check_error(request, answer)
+        } else {
+            Err(format!("not refused as what takes {allowed:?}"))
+        };
     };
     let declared = operation.answer(status).ok_or("not a declared status")?;
-    if asked.method == "HEAD" {
+    if request.method == "HEAD" {
         return if answer.body.is_empty() { Ok(()) } else { Err("a body".into()) };
     }
     let kind = answer.kind();
@@ -267,12 +272,12 @@ fn judge(asked: &Asked, answer: &Answer) -> Result<(), String> {
         let schema = events.get(&name).or(events.get("*")).ok_or_else(|| format!("event {name} is not declared"))?;
         check(follow(schema), &data, &name)?;
     }
-    if status < 400 || kind != "application/json" { Ok(()) } else { is_error(asked, answer) }
+    if status < 400 || kind != "application/json" { Ok(()) } else { check_error(request, answer) }
 }
 
-/// Errors are sentences.
-fn is_error(asked: &Asked, answer: &Answer) -> Result<(), String> {
-    if asked.method == "HEAD" {
+/// Checks that an error is a sentence.
+fn check_error(request: &FuzzedRequest, answer: &Answer) -> Result<(), String> {
+    if request.method == "HEAD" {
         return Ok(());
     }
     let value: Value = serde_json::from_slice(&answer.body).map_err(|error| format!("no JSON: {error}"))?;
@@ -307,16 +312,16 @@ fn start(socket: &Path) -> Running {
 fn client(socket: PathBuf) {
     // A shrunk request goes to a rinit that has been through the others: few tries are enough.
     let config = Config { max_shrink_iters: 30, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&requests(), |asked| {
-        let bytes = asked.bytes();
-        if asked.is_cut {
+    let outcome = TestRunner::new(config).run(&requests(), |request| {
+        let bytes = request.bytes();
+        if request.is_cut {
             cut_off(&socket, &bytes);
             return Ok(());
         }
         match send(&socket, &bytes) {
-            Some(answer) => judge(&asked, &answer)
+            Some(answer) => judge(&request, &answer)
                 .map_err(|why| TestCaseError::fail(format!("{why}: {} {:?}", answer.status, answer.text()))),
-            None if asked.is_broken => Ok(()),
+            None if request.is_broken => Ok(()),
             None => Err(TestCaseError::fail("no answer")),
         }
     });
@@ -338,7 +343,7 @@ fn whatever_is_asked_is_answered_as_it_is_described() {
     });
     assert!(rig.is_running());
     assert!(!rig.output().has("please report"), "{:#?}", rig.output().stderr);
-    // And it still does what it is asked to.
+    // Calls still work.
     for (target, body) in [("/v1/workers/all/start", ""), ("/v1/scale", r#"{"to":"2"}"#), ("/v1/reload", "")] {
         let answer = ask(&socket, "POST", target, body);
         assert!(answer.status == 200, "{target}: {answer:?}");

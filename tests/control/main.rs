@@ -1,4 +1,4 @@
-//! The API, the dashboard and their description, as the real binary serves them; a file for each theme.
+//! Tests the API, the dashboard and their description as the real binary serves them; a file for each theme.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -7,8 +7,11 @@ mod client;
 mod schema;
 mod started;
 
+mod access;
 mod browser;
+mod conflicts;
 mod faults;
 mod fuzz;
+mod health;
+mod limits;
 mod openapi;
-mod overruled;

@@ -1,37 +1,55 @@
-//! `openapi.json` describes what is there: the routes are those of the server's table, the schemas are the types.
+//! Compares `openapi.json` with the server: its routes with the table, its schemas with the types.
 
 use crate::schema::{SPEC, may_be_null, operations, schema, values};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rinit::control::{ROUTES, types};
+use rinit::control::{ROUTES, Route, types};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Reads a value as this type, and writes it again.
-fn through<T: DeserializeOwned + Serialize>(value: Value) -> Result<Value, String> {
+/// Reads a value as this type and writes it again.
+fn round_trip<T: DeserializeOwned + Serialize>(value: Value) -> Result<Value, String> {
     let read: T = serde_json::from_value(value).map_err(|error| error.to_string())?;
     Ok(serde_json::to_value(read).unwrap())
 }
 
-type Through = fn(Value) -> Result<Value, String>;
+type RoundTrip = fn(Value) -> Result<Value, String>;
 
 macro_rules! every {
-    ($($name:ident)*) => { [$((stringify!($name), through::<types::$name> as Through)),*] };
+    ($($name:ident)*) => { [$((stringify!($name), round_trip::<types::$name> as RoundTrip)),*] };
 }
 
-/// All of `types.rs`; one that is missing here is found by the count.
-const TYPES: [(&str, Through); 18] = every! {
+/// The types of `types.rs`; the count finds one that is missing here.
+const TYPES: [(&str, RoundTrip); 18] = every! {
     Status AppStatus Reloading Reloaded WorkerStatus ExitRecord Workers Description Config SettingValue Event LogLine Missed
     LogLines ScaleRequest SignalRequest Done Error
 };
 
 #[test]
 fn every_route_is_described_and_nothing_else_is() {
-    let described = operations().into_iter().map(|one| (one.method, one.path)).collect::<BTreeSet<_>>();
-    let served = ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
-    assert_eq!(described, served);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let described = operations()
+        .into_iter()
+        .map(|one| [one.method, one.path, text(&one.described["x-class"]), text(&one.described["x-web"])])
+        .collect::<BTreeSet<_>>();
+    let of_route =
+        |route: &Route| [route.method, route.path, route.class.name(), route.permission.name()].map(str::to_owned);
+    assert_eq!(described, ROUTES.iter().map(of_route).collect());
+}
+
+/// The answers that follow from a route's class and permission are declared.
+#[test]
+fn refusals_are_described_wherever_they_can_happen() {
+    for one in operations() {
+        let declared = |status: u16| one.answer(status).is_some();
+        let is_probe = one.described["x-class"] == "probe";
+        let (refusals, name) = ([401, 403, 503].map(declared), format!("{} {}", one.method, one.path));
+        assert!(is_probe || refusals == [true; 3], "{name} does not declare 401, 403 and 503");
+        let is_protected = one.described["security"].is_array();
+        assert_eq!(is_protected, one.described["x-web"] == "change", "{name}");
+    }
 }
 
 #[test]
@@ -43,15 +61,14 @@ fn every_type_is_described_and_nothing_else_is() {
     assert_eq!(declared, TYPES.len(), "types.rs has another number of types than the list here");
 }
 
-/// What a schema allows is read, and written with every field as it was: the type has no field less, none more, and none of
-/// another kind.
+/// A value that a schema allows is read, and written with every field as it was: the type has the same fields.
 #[test]
 fn a_schema_and_its_type_are_the_same() {
-    for (name, through) in TYPES {
+    for (name, round_trip) in TYPES {
         let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
         let same = |mut value: Value| {
-            let back = through(value.clone()).map_err(TestCaseError::fail)?;
-            // What a request may leave out is null.
+            let back = round_trip(value.clone()).map_err(TestCaseError::fail)?;
+            // A field that a request may leave out is null.
             let fields = value.as_object_mut().unwrap();
             let (required, known) = (&schema(name)["required"], schema(name)["properties"].as_object().unwrap());
             for field in
@@ -63,7 +80,7 @@ fn a_schema_and_its_type_are_the_same() {
             for (field, schema) in known {
                 let mut with_null = fields.clone();
                 with_null.insert(field.clone(), Value::Null);
-                let taken = through(with_null.into()).is_ok();
+                let taken = round_trip(with_null.into()).is_ok();
                 prop_assert_eq!(taken, may_be_null(schema), "{} null", field);
             }
             Ok(())

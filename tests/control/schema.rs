@@ -1,4 +1,4 @@
-//! `openapi.json`, read: what it describes, values by its schemas, and whether a value keeps to one.
+//! Reads `openapi.json`: lists its operations, makes values by its schemas, and checks values against them.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,19 +19,19 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// What is said of an answer with this status; nothing if it is not declared.
+    /// The description of an answer with this status; `None`: it is not declared.
     pub fn answer(&self, status: u16) -> Option<&'static Value> {
         self.described["responses"].get(status.to_string()).map(follow)
     }
 
-    /// The names of what the query may hold.
+    /// The names of the query's parameters.
     pub fn query(&self) -> Vec<&'static str> {
         let parameters = self.described["parameters"].as_array().into_iter().flatten().map(follow);
         parameters.filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap()).collect()
     }
 }
 
-/// Everything that can be asked.
+/// Every operation.
 pub fn operations() -> Vec<Operation> {
     let paths = SPEC["paths"].as_object().unwrap();
     let of = |(path, methods): (&String, &'static Value)| {
@@ -49,7 +49,7 @@ pub fn schema(name: &str) -> &'static Value {
     &SPEC["components"]["schemas"][name]
 }
 
-/// What a `$ref` means; anything else means itself.
+/// Follows a `$ref`; other nodes are returned as they are.
 pub fn follow(node: &'static Value) -> &'static Value {
     let Some(place) = node.get("$ref") else { return node };
     SPEC.pointer(place.as_str().unwrap().trim_start_matches('#')).unwrap_or_else(|| panic!("{place} leads nowhere"))
@@ -119,7 +119,7 @@ pub fn check(schema: &'static Value, value: &Value, place: &str) -> Result<(), S
     }
 }
 
-/// Values that keep to the schema.
+/// Values that the schema allows.
 pub fn values(schema: &'static Value) -> BoxedStrategy<Value> {
     let schema = follow(schema);
     if let Some(several) = schema.get("anyOf") {

@@ -1,18 +1,18 @@
-//! rinit with two workers that are ready, and its socket.
+//! Starts rinit with two ready workers and its socket in a temporary folder.
 
 use crate::client::ask;
 use crate::harness::{Rig, Running};
 use serde_json::Value;
 use std::path::PathBuf;
 
-pub struct SupervisorHandle {
+pub struct Started {
     pub rig: Running,
     pub folder: tempfile::TempDir,
     pub socket: PathBuf,
 }
 
-/// The words may have `DIR` in them, the folder.
-pub fn start(options: &[&str], words: &str) -> SupervisorHandle {
+/// Starts it with the fixture's words, in which `DIR` is the folder.
+pub fn start(options: &[&str], words: &str) -> Started {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("rinit.sock");
     let path = socket.to_str().unwrap();
@@ -22,10 +22,10 @@ pub fn start(options: &[&str], words: &str) -> SupervisorHandle {
         .fixture(&words)
         .start();
     rig.until("both are ready", |out| out.count("is ready") == 2);
-    SupervisorHandle { rig, folder, socket }
+    Started { rig, folder, socket }
 }
 
-impl SupervisorHandle {
+impl Started {
     pub fn status(&self) -> Value {
         ask(&self.socket, "GET", "/v1/status", "").json()
     }

@@ -48,10 +48,13 @@ pub fn status(workers: Vec<WorkerStatus>) -> Status {
         started: "2026-08-01T08:50:00.000Z".into(),
         uptime_ms: 11_530_000,
         apps: vec![AppStatus {
+            id: 0,
             name: "web".into(),
             command: vec!["node".into(), "app.js".into()],
+            instances: workers.len() as u32,
             wanted: workers.len() as u32,
             ready: ready as u32,
+            missing: (workers.len() - ready) as u32,
             generation: 2,
             reload: None,
             last_reload: None,

@@ -169,10 +169,13 @@ pub fn worker(id: &str) -> WorkerStatus {
 
 pub fn app(name: &str, wanted: u32, ready: u32) -> AppStatus {
     AppStatus {
+        id: 0,
         name: name.into(),
         command: vec!["node".into(), "app.js".into()],
+        instances: wanted,
         wanted,
         ready,
+        missing: wanted.saturating_sub(ready),
         generation: 1,
         reload: None,
         last_reload: None,

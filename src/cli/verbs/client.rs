@@ -2,7 +2,7 @@
 
 use super::{Error, Failure};
 use crate::cli::{Environment, variable};
-use crate::control::SOCKET_PATHS;
+use crate::control::{SOCKET_PATHS, check_server};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt::SendTimeout,
 };
@@ -144,6 +144,7 @@ fn open(path: &Path) -> io::Result<UnixStream> {
     let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&stream, SendTimeout, &TimeVal::new(PATIENCE.as_secs() as _, 0))?;
     connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    check_server(&stream)?;
     Ok(stream.into())
 }
 

@@ -1,15 +1,15 @@
-//! Calls that get in each other's way: every one ends, and says what came of it.
+//! Tests calls that conflict with each other: every one ends, and says its result.
 
 use crate::client::ask;
 use crate::harness::eventually;
 use crate::started::start;
 use std::thread::scope;
 
-/// Goes only when it may.
+/// Stops only when the test lets it.
 const SLOW: &str = "on-term=file=DIR/go,exit=0 up wait";
 
 #[test]
-fn a_worker_that_was_to_go_and_is_wanted_again_is_told_to_who_wanted_it_gone() {
+fn a_delete_fails_when_another_call_scales_up_again() {
     let rinit = start(&[], SLOW);
     rinit.rig.until("both can wait", |out| out.count("up ") == 2);
     let (gone, scaled) = scope(|scope| {
@@ -22,11 +22,11 @@ fn a_worker_that_was_to_go_and_is_wanted_again_is_told_to_who_wanted_it_gone() {
     });
     assert_eq!(scaled.status, 200, "{}", scaled.text());
     assert_eq!(gone.status, 409, "{}", gone.text());
-    assert!(gone.text().contains("web-1 is there again: somebody else has scaled up"), "{}", gone.text());
+    assert!(gone.text().contains("web-1 was kept: another call has scaled up"), "{}", gone.text());
 }
 
 #[test]
-fn to_start_a_worker_that_finishes_is_over_when_it_has_finished() {
+fn starting_a_worker_that_finishes_is_done_when_it_has_finished() {
     let job = "unless=DIR/job wait exit=0";
     let rinit = start(&["--restart", "on-failure"], job);
     std::fs::write(rinit.folder.path().join("job"), "").unwrap();
@@ -36,7 +36,7 @@ fn to_start_a_worker_that_finishes_is_over_when_it_has_finished() {
 }
 
 #[test]
-fn every_reload_that_was_asked_for_during_another_waits_for_the_one_that_follows() {
+fn reloads_during_a_reload_wait_for_the_one_that_follows() {
     let rinit = start(&[], SLOW);
     rinit.rig.until("both can wait", |out| out.count("up ") == 2);
     let reload = || {
@@ -50,7 +50,7 @@ fn every_reload_that_was_asked_for_during_another_waits_for_the_one_that_follows
         let second = scope.spawn(reload);
         rinit.rig.until("another follows", |out| out.has("another reload will follow"));
         let third = scope.spawn(reload);
-        // Nothing shows that it has come, but that others who came later have their answers.
+        // The third call shows nowhere; but calls that came later have their answers.
         (0..20).for_each(|_| drop(rinit.status()));
         std::fs::write(rinit.folder.path().join("go"), "").unwrap();
         [first, second, third].map(|one| one.join().unwrap())
@@ -59,7 +59,7 @@ fn every_reload_that_was_asked_for_during_another_waits_for_the_one_that_follows
 }
 
 #[test]
-fn who_is_on_the_way_out_stays_on_it() {
+fn a_worker_that_is_being_deleted_stays_so() {
     let rinit = start(&[], SLOW);
     rinit.rig.until("both can wait", |out| out.count("up ") == 2);
     let (first, again, one, all, whole) = scope(|scope| {
@@ -74,7 +74,7 @@ fn who_is_on_the_way_out_stays_on_it() {
         (first.join().unwrap(), again.join().unwrap(), one, all, whole)
     });
     assert_eq!(first.status, 200, "{}", first.text());
-    // It may have come when the worker was gone already.
+    // The second delete may have come when the worker was gone already.
     assert!(matches!(again.status, 200 | 404), "{}", again.text());
     assert!(one.status == 409 && one.text().contains("web-1 is on its way out"), "{}", one.text());
     assert!(all.status == 200 && !all.text().contains("web-1 is ready"), "{}", all.text());
@@ -83,7 +83,7 @@ fn who_is_on_the_way_out_stays_on_it() {
 }
 
 #[test]
-fn a_signal_reaches_all_who_can_hear_it() {
+fn a_signal_reaches_all_workers_that_have_a_process() {
     let rinit = start(&[], "signals");
     assert_eq!(ask(&rinit.socket, "POST", "/v1/workers/0/stop", "").status, 200);
     let signal = |id: &str| ask(&rinit.socket, "POST", &format!("/v1/workers/{id}/signal"), r#"{"signal":"USR1"}"#);
@@ -94,7 +94,7 @@ fn a_signal_reaches_all_who_can_hear_it() {
 }
 
 #[test]
-fn to_scale_is_over_when_those_who_come_or_go_by_it_have() {
+fn a_scale_waits_only_for_the_workers_that_it_adds_or_removes() {
     let words = "unless=DIR/fails wait crash=SEGV";
     let rinit = start(&["--max-restarts", "1", "--backoff", "1ms..1ms"], words);
     let fails = rinit.folder.path().join("fails");
