@@ -4,6 +4,4 @@ mod examples;
 mod histories;
 mod readiness;
 mod stops;
-mod readiness;
-mod stops;
 mod world;
