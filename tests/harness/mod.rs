@@ -37,7 +37,8 @@ pub fn fixture() -> PathBuf {
         let build = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--example", "fixture", "--profile", profile])
             .status();
-        assert!(build.is_ok_and(|status| status.success()) && path.exists(), "{} cannot be built", path.display());
+        // A user who cannot run cargo can still run what cargo has built.
+        assert!(build.map_or(true, |status| status.success()) && path.exists(), "{} cannot be built", path.display());
         path
     };
     BUILT.get_or_init(build).clone()
