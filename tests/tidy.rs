@@ -1,4 +1,4 @@
-//! What `ARCHITECTURE.md` promises of the source, held against the source.
+//! Checks the promises of `ARCHITECTURE.md` against the source.
 
 use rinit::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
 use std::fs;
@@ -57,7 +57,7 @@ fn the_core_knows_nothing_but_std_and_itself() {
 }
 
 #[test]
-fn unsafe_code_is_in_the_kernels_room_alone() {
+fn unsafe_code_is_in_src_sys_alone() {
     for (path, text) in sources("src") {
         let is_sys = path.starts_with("src/sys");
         assert!(is_sys || !text.contains("allow(unsafe_code)"), "{}", path.display());

@@ -1,4 +1,4 @@
-//! What the container may use, and what the kernel did to it, read from its control groups.
+//! Reads the container's CPU quota and its out-of-memory kills from its control groups.
 //!
 //! Both layouts are read, v1 (a hierarchy for each controller) and v2 (one for all): `cgroups(7)`,
 //! Documentation/admin-guide/cgroup-v2.rst, Documentation/scheduler/sched-bwc.rst. `root` is `/` but in tests.
@@ -32,7 +32,7 @@ pub fn cpu_quota(root: &Path) -> Option<f64> {
     v2.chain(v1).filter(|cpus| cpus.is_finite() && *cpus > 0.0).min_by(f64::total_cmp)
 }
 
-/// How often the out-of-memory killer has killed in this container. `None` where the kernel does not tell.
+/// The number of kills by the out-of-memory killer in this container. `None`: the kernel has no such counter.
 pub fn oom_kills(root: &Path) -> Option<u64> {
     let counter = |folder: &Path, file: &str| {
         let text = fs::read_to_string(folder.join(file)).ok()?;
@@ -63,7 +63,7 @@ fn folders(root: &Path, controller: Option<&str>) -> Vec<PathBuf> {
     let mount = mounts.lines().filter_map(Mount::parse).find(|mount| mount.carries(controller));
     let (top, inside) = match (&mount, &group) {
         (Some(mount), Some(group)) => (relative(root, mount.point), mount.inside(group)),
-        // No /proc: where every engine mounts it.
+        // Without /proc: the place at which every engine mounts it.
         _ => (root.join("sys/fs/cgroup").join(controller.unwrap_or("")), PathBuf::new()),
     };
     let own = top.join(inside);
@@ -93,8 +93,8 @@ impl<'a> Mount<'a> {
         }
     }
 
-    /// The group's path below the mount point. A group that lies outside what is mounted is not to be seen: the
-    /// mount's own top stands for it.
+    /// The group's path below the mount point. A group outside of the mount cannot be seen: the mount's own top stands
+    /// for it.
     fn inside(&self, group: &str) -> PathBuf {
         let path = Path::new(group);
         let inside = path.strip_prefix(self.root).unwrap_or(Path::new(""));

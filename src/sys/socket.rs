@@ -1,4 +1,4 @@
-//! Sockets beyond what the standard library does: descriptors in messages, any address, steering.
+//! Wraps socket calls that the standard library lacks: descriptors in messages, any address, steering.
 
 use crate::ports::Address;
 use nix::cmsg_space;
@@ -8,10 +8,10 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// So many descriptors can come with one message at the most (`SCM_MAX_FD`, unix(7)).
-const SENT: usize = 253;
+/// The maximum number of descriptors in one message (`SCM_MAX_FD`, unix(7)).
+const MAX_SENT_DESCRIPTORS: usize = 253;
 
-/// Takes the next connection from a listening socket. Neither blocks nor lets a child inherit what it gives.
+/// Accepts the next connection of a listening socket. Never blocks; children do not inherit the connection.
 ///
 /// # Errors
 /// `EAGAIN`: there is none; `EMFILE`, `ENFILE`: no descriptor is left. Errors of the connection itself are passed over.
@@ -19,7 +19,7 @@ pub fn accept(socket: BorrowedFd) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     loop {
         match nix::sys::socket::accept4(socket.as_raw_fd(), flags) {
-            // SAFETY: the descriptor is new, and nobody else's.
+            // SAFETY: the descriptor is new and has no other owner.
             Ok(descriptor) => return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
             // The connection was gone before it was taken (accept(2), "Error handling").
             Err(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO | Errno::ENETDOWN | Errno::EHOSTUNREACH) => {}
@@ -28,7 +28,7 @@ pub fn accept(socket: BorrowedFd) -> nix::Result<OwnedFd> {
     }
 }
 
-/// Sends bytes, the descriptor with the first of them. Gives how many were taken.
+/// Sends bytes, and the descriptor with the first of them. Returns the number of bytes sent.
 ///
 /// # Errors
 /// `EAGAIN`: the other end does not read; `ETOOMANYREFS`: too many descriptors are on their way; the other end is gone.
@@ -44,7 +44,7 @@ pub fn send(socket: BorrowedFd, bytes: &[u8], descriptor: Option<BorrowedFd>) ->
 /// # Errors
 /// `EAGAIN`: nothing is there; the socket is broken.
 pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = cmsg_space!([RawFd; SENT]);
+    let mut space = cmsg_space!([RawFd; MAX_SENT_DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
@@ -58,7 +58,7 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> nix::Result<(usize, Vec
     Ok((message.bytes, descriptors))
 }
 
-/// How many bytes wait to be read (`FIONREAD`, unix(7): of a `SOCK_SEQPACKET` those of all its packets).
+/// The number of bytes that wait to be read (`FIONREAD`, unix(7): of a `SOCK_SEQPACKET` those of all its packets).
 ///
 /// # Errors
 /// It is no socket.
@@ -75,16 +75,16 @@ pub fn unread(socket: BorrowedFd) -> nix::Result<usize> {
 /// Those of `bind(2)`.
 pub fn bind(socket: BorrowedFd, address: &Address) -> nix::Result<()> {
     let bytes = address.bytes();
-    // SAFETY: so many bytes are readable there; the kernel checks what they say.
+    // SAFETY: that many bytes are readable there; the kernel checks them.
     let bound = unsafe { libc::bind(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len() as libc::socklen_t) };
     Errno::result(bound).map(drop)
 }
 
-/// As many connections wait at a listening socket as the machine allows (`net.core.somaxconn`).
+/// The longest backlog of a listening socket: as many connections as the machine allows (`net.core.somaxconn`).
 pub const MOST: i32 = i32::MAX;
 
-/// Lets a socket listen, and so many connections wait there: at most as many as the machine allows. The C libraries'
-/// `SOMAXCONN`, to which other functions hold it, is of another time (musl: 128).
+/// Makes a socket listen, with a backlog of at most as many connections as the machine allows. The C libraries' own limit
+/// `SOMAXCONN` is out of date (musl: 128).
 ///
 /// # Errors
 /// `EADDRINUSE`: another one listens there.
@@ -93,7 +93,7 @@ pub fn listen(socket: BorrowedFd, backlog: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
 }
 
-/// The socket's own number, by which copies of its descriptor are known (`SO_COOKIE`, Linux 4.12).
+/// The socket's own number, the same for all copies of its descriptor (`SO_COOKIE`, Linux 4.12).
 ///
 /// # Errors
 /// It is no socket.
@@ -114,7 +114,7 @@ pub fn cookie(socket: BorrowedFd) -> nix::Result<u64> {
 /// # Errors
 /// The kernel knows no such filter.
 pub fn steer(member: BorrowedFd, live: &[u32]) -> nix::Result<()> {
-    // Where a classic filter finds the packet's hash (`SKF_AD_OFF + SKF_AD_RXHASH`, linux/filter.h).
+    // The offset at which a classic filter finds the packet's hash (`SKF_AD_OFF + SKF_AD_RXHASH`, linux/filter.h).
     const HASH: u32 = 0u32.wrapping_sub(0x1000) + 32;
     let step = |code: u32, otherwise: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: otherwise, k };
     let mut program = vec![

@@ -1,4 +1,4 @@
-//! Poor surroundings: what a hardened container lacks, and what a careless parent hands down.
+//! Tests restricted environments: hardened containers, and odd settings inherited from the parent.
 
 use crate::harness::{Rig, Running, children, eventually, fixture, namespace, status_field};
 use std::ffi::OsStr;
@@ -34,7 +34,7 @@ pub fn elsewhere(steps: &str) -> String {
 }
 
 /// rinit in these surroundings, or nothing where they cannot be made.
-fn poor(steps: &[&str], settings: &[&str], words: &str) -> Option<Rig> {
+fn restricted(steps: &[&str], settings: &[&str], words: &str) -> Option<Rig> {
     if !nix::unistd::getuid().is_root() || namespace().is_empty() {
         eprintln!("skipped: only root can make these surroundings");
         return None;
@@ -59,48 +59,48 @@ fn assert_works(rig: &Running) {
     assert_eq!(rig.output().count("| up "), 6);
 }
 
-fn works_with(steps: &[&str]) {
-    if let Some(rig) = poor(steps, &["-i", "2"], "up notify wait") {
+fn works_when_restricted(steps: &[&str]) {
+    if let Some(rig) = restricted(steps, &["-i", "2"], "up notify wait") {
         assert_works(&rig.start());
     }
 }
 
 #[test]
 fn without_proc_the_supervisor_works() {
-    works_with(&[NO_PROC]);
+    works_when_restricted(&[NO_PROC]);
 }
 
 #[test]
 fn with_nothing_to_write_to_the_supervisor_works() {
-    works_with(&[READ_ONLY]);
+    works_when_restricted(&[READ_ONLY]);
 }
 
 #[test]
 fn without_network_the_supervisor_works() {
-    works_with(&[NO_NETWORK]);
+    works_when_restricted(&[NO_NETWORK]);
 }
 
 #[test]
 fn as_a_user_without_passwd_entry_the_supervisor_works() {
-    works_with(&[USER]);
+    works_when_restricted(&[USER]);
 }
 
 #[test]
 fn without_capabilities_the_supervisor_works() {
-    works_with(&[NO_CAPABILITIES]);
+    works_when_restricted(&[NO_CAPABILITIES]);
 }
 
 #[test]
 fn without_new_privileges_the_supervisor_works() {
-    works_with(&[NO_NEW_PRIVILEGES]);
+    works_when_restricted(&[NO_NEW_PRIVILEGES]);
 }
 
 #[test]
 fn with_all_of_these_at_once_the_supervisor_works() {
     let steps = [READ_ONLY, NO_PROC, NO_NETWORK, ALL_OF_A_USER];
-    works_with(&steps);
+    works_when_restricted(&steps);
     // And there is no /proc, and no place to write.
-    let Some(rig) = poor(&steps, &["-i", "1", "--restart", "never"], "state touch=/tmp/x") else { return };
+    let Some(rig) = restricted(&steps, &["-i", "1", "--restart", "never"], "state touch=/tmp/x") else { return };
     let rig = rig.start();
     assert_ne!(rig.wait(), 0);
     assert!(rig.output().has("uid 61234 gid 61234 mask ? ignored ?"), "{:?}", rig.output().stdout);
@@ -112,8 +112,8 @@ fn with_all_of_these_at_once_the_supervisor_works() {
 }
 
 #[test]
-fn the_surroundings_of_these_tests_are_as_poor_as_they_say() {
-    let Some(rig) = poor(&[READ_ONLY, NO_NETWORK, ALL_OF_A_USER], &["-i", "1"], "up wait") else {
+fn the_restricted_environments_of_these_tests_are_restricted() {
+    let Some(rig) = restricted(&[READ_ONLY, NO_NETWORK, ALL_OF_A_USER], &["-i", "1"], "up wait") else {
         return;
     };
     let rig = rig.start();
@@ -179,7 +179,7 @@ fn a_huge_environment_reaches_the_workers() {
 }
 
 #[test]
-fn bytes_that_are_no_text_pass_in_environment_and_arguments() {
+fn environment_and_arguments_that_are_not_utf_8_reach_the_workers() {
     let script = r#"printf '%s %s\n' "$ODD" "$1" | od -An -tx1"#;
     for settings in [vec!["-i", "1", "--restart", "never"], vec![]] {
         let rig = Rig::new(&settings)
@@ -193,7 +193,7 @@ fn bytes_that_are_no_text_pass_in_environment_and_arguments() {
 }
 
 #[test]
-fn a_program_whose_name_is_no_text_runs() {
+fn a_program_with_a_name_that_is_not_utf_8_runs() {
     let folder = tempfile::tempdir().unwrap();
     let odd = folder.path().join(OsStr::from_bytes(b"odd\xff"));
     std::fs::write(&odd, "#!/bin/sh\necho here\n").unwrap();
@@ -204,7 +204,7 @@ fn a_program_whose_name_is_no_text_runs() {
 }
 
 #[test]
-fn a_setting_that_is_no_text_is_a_fault_and_no_crash() {
+fn a_setting_that_is_not_utf_8_is_a_fault_and_no_crash() {
     let rig = Rig::new(&["-i", "1"])
         .fixture("up")
         .through(&["sh", "-c", r#"RINIT_RESTART=$(printf '\377'); export RINIT_RESTART; exec "$0" "$@""#])
@@ -288,7 +288,7 @@ fn one_worker_with_raw_log_and_another_user_may_open_its_streams_too() {
 }
 
 #[test]
-fn a_user_that_is_not_known_is_a_fault_of_the_settings() {
+fn an_unknown_user_is_a_fault_of_the_settings() {
     let rig = Rig::new(&["-i", "1", "--user", "no-such-user"]).fixture("up").start();
     assert_eq!(rig.wait(), 64);
     assert!(
@@ -301,7 +301,7 @@ fn a_user_that_is_not_known_is_a_fault_of_the_settings() {
 #[test]
 fn a_user_that_rinit_may_not_become_is_refused_with_the_missing_capabilities() {
     let settings = ["-i", "2", "--user", "0", "--max-restarts", "1", "--backoff", "1ms..1ms"];
-    let Some(rig) = poor(&[USER], &settings, "up wait") else { return };
+    let Some(rig) = restricted(&[USER], &settings, "up wait") else { return };
     let rig = rig.start();
     // It is known before the first worker is started, so it is a fault of the settings.
     assert_eq!(rig.wait(), 64);
@@ -309,6 +309,6 @@ fn a_user_that_rinit_may_not_become_is_refused_with_the_missing_capabilities() {
         "rinit cannot start workers of that user without CAP_KILL, CAP_SETGID, CAP_SETUID: docker run --cap-add KILL";
     assert!(rig.output().has(expected), "{:?}", rig.output().stderr);
     // The user that it is already needs nothing.
-    let Some(rig) = poor(&[USER], &["-i", "2", "--user", "61234:61234"], "up notify wait") else { return };
+    let Some(rig) = restricted(&[USER], &["-i", "2", "--user", "61234:61234"], "up notify wait") else { return };
     assert_works(&rig.start());
 }

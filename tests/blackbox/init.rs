@@ -1,13 +1,13 @@
-//! Init mode: one child, under rinit's own name and under those of the programs that it replaces.
+//! Tests init mode, under rinit's own name and the names of the programs that it replaces.
 
 mod child;
-mod codes;
 mod dumb_init;
+mod exit_codes;
 mod lifetime;
 mod linger;
 mod orphans;
+mod restricted;
 mod signals;
-mod surroundings;
 mod tini;
 
 use crate::harness::{Rig, Running, children, eventually};

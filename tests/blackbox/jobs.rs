@@ -1,4 +1,4 @@
-//! Job control: rinit below an interactive shell, and the signals that the terminal sends to rinit.
+//! Tests job control below an interactive shell, and the signals that the terminal sends to rinit.
 
 use crate::harness::{Flag, Rig, Running, children, eventually, fixture, rinit, status_field};
 use crate::terminal::{CTRL_C, CTRL_Z, IN_FRONT, Terminal};

@@ -1,4 +1,4 @@
-//! The kernel has no room: for processes, for descriptors. rinit lives, tries again soon, and says so.
+//! Tests the limits on processes and open files: rinit goes on, tries again soon, and reports it.
 
 use crate::harness::{Flag, Rig, Running, eventually};
 use std::path::PathBuf;
@@ -231,7 +231,7 @@ fn without_descriptors_from_the_start_rinit_waits_for_some() {
 }
 
 #[test]
-fn rinit_takes_all_descriptors_that_it_may_have_and_its_workers_what_they_were_given() {
+fn rinit_raises_its_limit_on_open_files_and_its_workers_keep_theirs() {
     let rig = Rig::new(&["-i", "1", "--", "sh", "-c", "echo up $(ulimit -S -n) $(ulimit -H -n); sleep 1000"])
         .through(&["sh", "-c", r#"ulimit -S -n 600; ulimit -H -n 900; exec "$0" "$@""#])
         .start();

@@ -1,4 +1,4 @@
-//! Whatever ends in the container is collected, and no worker's end is lost among it.
+//! Tests that every process that ends is collected, and that no worker's end is lost among them.
 
 use crate::harness::{Output, Rig, Running, children, eventually, status_field};
 
@@ -7,7 +7,7 @@ fn zombies(rig: &Running) -> usize {
 }
 
 /// Waits until rinit has these many children and no zombie among them.
-fn eventually_clean(rig: &Running, count: usize) {
+fn eventually_only_workers(rig: &Running, count: usize) {
     eventually("nothing but workers is left", || {
         (rig.workers().len() == count && zombies(rig) == 0 && rig.workers().len() == count).then_some(())
     });
@@ -50,7 +50,7 @@ fn workers_that_die_among_orphans_keep_the_containers_exit_code() {
 fn init_mode_reaps_orphans_and_keeps_its_childs_code() {
     let rig = Rig::new(&["--"]).fixture("orphans=2000 say=left on-term=exit=44 wait").start();
     rig.until("all are left behind", |out| out.has("left"));
-    eventually_clean(&rig, 1);
+    eventually_only_workers(&rig, 1);
     rig.signal_pid(rig.workers()[0], "TERM");
     assert_eq!(rig.wait(), 44);
 }
@@ -60,7 +60,7 @@ fn rinit_reaps_as_a_child_subreaper_too() {
     for mode in [&["--linger", "0", "-s", "--"][..], &["-i", "1", "--"]] {
         let rig = Rig::new(mode).fixture("orphans=500 say=left wait").not_pid_1().start();
         rig.until("all are left behind", |out| out.has("left"));
-        eventually_clean(&rig, 1);
+        eventually_only_workers(&rig, 1);
         rig.signal("TERM");
         rig.wait();
     }
@@ -79,13 +79,13 @@ fn a_dead_workers_daemon_lives_on_and_is_reaped_when_it_ends() {
     eventually("the first daemon is rinit's now", || rig.workers().contains(&daemon).then_some(()));
     assert!(status_field(daemon, "State").starts_with('S'), "a daemon has left the worker's group, and lives");
     rig.signal_pid(daemon, "KILL");
-    eventually_clean(&rig, 1);
+    eventually_only_workers(&rig, 1);
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
 }
 
 #[test]
-fn what_a_dead_worker_leaves_in_its_group_is_killed_and_reaped() {
+fn the_rest_of_a_dead_workers_group_is_killed_and_reaped() {
     let rig = Rig::new(&["-i", "1", "--backoff", "1ms..1ms"]).fixture("child=say=child,wait up wait").start();
     rig.until("worker and child are up", |out| out.has("up 0") && out.has("child"));
     let worker = rig.workers()[0];
@@ -93,5 +93,5 @@ fn what_a_dead_worker_leaves_in_its_group_is_killed_and_reaped() {
     rig.signal_pid(worker, "KILL");
     rig.until("the next worker is up", |out| out.count("up 0") == 2);
     eventually("the child is gone", || status_field(child, "State").is_empty().then_some(()));
-    eventually_clean(&rig, 1);
+    eventually_only_workers(&rig, 1);
 }

@@ -1,4 +1,4 @@
-//! A terminal: who has its foreground, and who gets its keys.
+//! Tests the terminal's foreground and its keys.
 //!
 //! As under `docker run -it`, rinit leads a session whose terminal is its standard input, here a pseudo-terminal whose
 //! other end is the test's. Standard output stays a pipe, so that what the child says can be waited for.
@@ -76,7 +76,7 @@ fn state(rig: &Running, n: usize, word: &str) -> String {
 }
 
 /// Sends two signals, each when the one before has arrived: what came before is told by then.
-fn twice_around(rig: &Running, pid: i32) {
+fn send_and_await_two_signals(rig: &Running, pid: i32) {
     for times in [1, 2] {
         rig.signal_pid(pid, "64");
         rig.until("it answers", |out| out.count("got SIGRTMIN+30") == times);
@@ -101,14 +101,14 @@ fn the_keys_reach_the_child_and_not_rinit() {
         rig.until("it reached the child", |out| out.has(&format!("got {signal}")));
     }
     // Had rinit got them too, the child would have each a second time.
-    twice_around(&rig, rig.pid());
+    send_and_await_two_signals(&rig, rig.pid());
     assert_eq!((said(&rig, "got SIGINT"), said(&rig, "got SIGQUIT")), (1, 1));
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
 }
 
 #[test]
-fn ctrl_c_ends_a_child_that_does_not_mind_with_130() {
+fn ctrl_c_ends_a_child_without_a_handler_with_130() {
     let (rig, mut terminal) = start(Rig::new(&["--"]).fixture("up wait"));
     terminal.press(CTRL_C);
     assert_eq!(rig.wait(), 130);
@@ -133,12 +133,12 @@ fn a_change_of_the_windows_size_reaches_the_child_once() {
     let (rig, terminal) = start(Rig::new(&[]).fixture("signals"));
     terminal.resize();
     rig.until("it reached the child", |out| out.has("got SIGWINCH"));
-    twice_around(&rig, rig.pid());
+    send_and_await_two_signals(&rig, rig.pid());
     assert_eq!(said(&rig, "got SIGWINCH"), 1);
 }
 
 #[test]
-fn what_is_typed_is_the_childs_to_read() {
+fn the_child_reads_the_terminal() {
     let (rig, mut terminal) = start(Rig::new(&["--", "sh", "-c", "echo up now; read line; echo \"read $line\""]));
     terminal.press("hello\n");
     assert_eq!((rig.wait(), said(&rig, "read hello")), (0, 1));
@@ -186,7 +186,7 @@ fn a_terminal_that_is_not_its_sessions_is_not_fatal() {
 }
 
 #[test]
-fn as_dumb_init_the_childs_session_takes_a_terminal_that_was_nobodys() {
+fn as_dumb_init_the_childs_session_takes_a_terminal_without_a_session() {
     let rig = without_a_terminal_of_its_own("dumb-init");
     assert_eq!(state(&rig, 0, "foreground"), state(&rig, 0, "pid"));
 }
@@ -208,7 +208,7 @@ fn in_the_background_it_takes_nothing_from_the_foreground() {
 }
 
 #[test]
-fn after_the_childs_end_whoever_started_rinit_has_the_foreground_again() {
+fn after_the_childs_end_the_shell_has_the_foreground_again() {
     for (words, expected) in [("state exit=6", "ended 6"), ("state crash=KILL", "ended 137")] {
         let terminal = Terminal::new();
         let rig = below_a_shell(Rig::new(&["--"]).fixture(words), &terminal, "\"$0\" \"$@\"; echo ended $?");
@@ -248,7 +248,7 @@ fn as_dumb_init_the_childs_session_has_the_terminal_and_no_hangup() {
     assert_eq!(state(&rig, 0, "foreground"), state(&rig, 0, "pid"));
     terminal.press(CTRL_C);
     rig.until("it reached the child", |out| out.has("got SIGINT"));
-    twice_around(&rig, rig.pid());
+    send_and_await_two_signals(&rig, rig.pid());
     assert_eq!((said(&rig, "got SIGHUP"), said(&rig, "got SIGCONT"), said(&rig, "got SIGINT")), (0, 0, 1));
     rig.signal("HUP");
     rig.until("a later hangup is passed on", |out| out.has("got SIGHUP"));

@@ -4,7 +4,7 @@ use crate::engine::{Container, Engine, engine, eventually};
 use std::process::Command;
 
 #[test]
-fn docker_run_ends_with_the_code_of_the_child_or_of_what_kept_it_from_running() {
+fn docker_run_ends_with_the_childs_code_or_the_code_of_the_failure_to_run_it() {
     let Some(engine) = engine() else { return };
     let code = |command: &[&str]| engine.run(&[], &engine.busybox, command).code;
     assert_eq!(code(&["--", "sh", "-c", "exit 7"]), 7);
@@ -15,7 +15,7 @@ fn docker_run_ends_with_the_code_of_the_child_or_of_what_kept_it_from_running() 
 }
 
 #[test]
-fn what_docker_kill_sends_reaches_the_child_real_time_signals_too() {
+fn signals_of_docker_kill_reach_the_child_real_time_signals_too() {
     let Some(engine) = engine() else { return };
     let container = Container::start(&[], &engine.busybox, &["--", "sh", "-c", TRAPS]);
     passes_signals(&container, &["HUP", "USR1", "WINCH", "RTMIN+3"]);
@@ -66,7 +66,7 @@ fn mounted_over_dockers_own_init_it_does_the_same_for_the_user() {
 }
 
 #[test]
-fn as_docker_init_it_tells_the_version_that_dockerd_reads() {
+fn as_docker_init_it_prints_the_version_that_dockerd_reads() {
     let Some(engine) = engine() else { return };
     let ran = engine.run(&["-v", &mount(engine)], "busybox:stable", &["/sbin/docker-init", "--version"]);
     assert_eq!(ran.code, 0);

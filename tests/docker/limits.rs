@@ -29,7 +29,7 @@ fn instances_0_counts_the_cpus_of_the_quota_rounded_up_and_of_the_affinity() {
 }
 
 #[test]
-fn a_worker_that_eats_the_memory_is_killed_named_and_replaced_and_nobody_else_is() {
+fn only_the_worker_that_uses_up_the_memory_is_killed_named_and_replaced() {
     let Some(engine) = engine() else { return };
     // Without a newline to end it, the one line of /dev/zero is kept whole. Only the first time: then it is an app again.
     let app = "if [ $RINIT_WORKER = 0 ] && mkdir /once 2>/dev/null; then exec tail /dev/zero; fi; \

@@ -28,7 +28,7 @@ fn every_line_that_was_written_before_the_end_is_in_docker_logs() {
 }
 
 #[test]
-fn what_a_killed_worker_wrote_last_is_in_docker_logs() {
+fn a_killed_workers_last_line_is_in_docker_logs() {
     let Some(engine) = engine() else { return };
     let app = "echo 'the last word'; kill -KILL $$";
     let command = ["-i", "1", "--name", "app", "--restart", "never", "--", "sh", "-c", app];

@@ -7,7 +7,7 @@ use std::time::Duration;
 const APP: &str = "echo \"up $RINIT_WORKER of $RINIT_WORKERS\"; exec sleep 1000";
 
 #[test]
-fn docker_run_ends_with_the_code_of_the_app_or_of_what_kept_it_from_running() {
+fn docker_run_ends_with_the_apps_code_or_the_code_of_the_failure_to_run_it() {
     let Some(engine) = engine() else { return };
     let run = |command: &[&str]| engine.run(&[], &engine.busybox, command);
     let once = ["-i", "2", "--restart", "never", "--"];
@@ -129,7 +129,7 @@ fn docker_exec_asks_and_steers() {
 }
 
 #[test]
-fn who_asks_for_the_end_of_the_container_hears_of_it() {
+fn a_client_that_asks_for_the_containers_end_gets_an_answer() {
     let Some(engine) = engine() else { return };
     // The end of PID 1 takes with it whoever asked, and each time it is a race.
     for _ in 0..8 {

@@ -1,4 +1,4 @@
-//! What tests run as a worker: `fixture WORD...`, each word a thing to do, one after the other.
+//! The program that tests run as a worker: `fixture WORD...` does each word, one after the other.
 //!
 //! | word | does |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What the child finds: its signals, group, descriptors, environment, arguments and standard input.
+//! Tests the child's signals, group, descriptors, environment, arguments and standard input.
 
 use super::*;
 use crate::harness::fixture;
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// The lines of `/proc/self/status` that tell of signals: as a program finds them without rinit, and below it, when
 /// the fixture has done these words before.
-fn signals_found(name: &str, words: &str) -> [Vec<String>; 2] {
+fn signal_masks(name: &str, words: &str) -> [Vec<String>; 2] {
     // A shell would begin with nothing blocked, so the fixture comes behind it.
     let script = format!("\"$FIXTURE\" {words} exec \"$@\"; exec \"$FIXTURE\" {words} exec \"$0\" \"$@\"");
     let rig = Rig::new(&["cat", "/proc/self/status"]).called(name).env("FIXTURE", fixture().to_str().unwrap());
@@ -29,11 +29,11 @@ fn bit(line: &str, signal: u32) -> bool {
 #[test]
 fn blocked_and_ignored_signals_are_given_to_the_child_as_rinit_got_them() {
     for name in ["rinit", "tini", "docker-init"] {
-        let [without, below] = signals_found(name, ODD);
+        let [without, below] = signal_masks(name, ODD);
         assert_eq!(without, below, "{name}");
         assert!([12, 34, 64].iter().all(|signal| bit(&below[0], *signal)), "{below:?}");
         assert!([1, 17, 22, 36].iter().all(|signal| bit(&below[1], *signal)), "{below:?}");
-        let [without, below] = signals_found(name, "");
+        let [without, below] = signal_masks(name, "");
         assert_eq!(without, below, "{name}");
         // Rust's runtime ignores it for itself.
         assert!(!bit(&below[1], 13), "{below:?}");
@@ -54,7 +54,7 @@ fn a_sigpipe_that_was_ignored_stays_ignored_in_the_child() {
 
 #[test]
 fn as_dumb_init_nothing_is_blocked_or_ignored_in_the_child() {
-    let [without, below] = signals_found("dumb-init", ODD);
+    let [without, below] = signal_masks("dumb-init", ODD);
     assert!(bit(&without[0], 12) && bit(&without[1], 1));
     assert!(below.iter().all(|line| (1..=64).all(|signal| !bit(line, signal))), "{below:?}");
 }

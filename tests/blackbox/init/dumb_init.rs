@@ -1,4 +1,4 @@
-//! Called `dumb-init`, it is dumb-init: its options, its codes, its session and its rewriting.
+//! Tests rinit under the name `dumb-init`: its options, codes, session and rewriting.
 
 use super::*;
 use crate::harness::status_field;
@@ -20,7 +20,7 @@ fn help_and_version_are_on_stderr() {
 }
 
 #[test]
-fn what_cannot_be_used_ends_with_1_and_starts_nothing() {
+fn bad_arguments_end_with_1_and_start_nothing() {
     let refused: [&[&str]; 11] = [
         &[],
         &["--"],
@@ -125,7 +125,7 @@ fn every_signal_is_forwarded_those_of_a_fault_too() {
 }
 
 #[test]
-fn what_the_child_leaves_in_its_group_gets_sigterm() {
+fn the_rest_of_the_childs_group_gets_sigterm_at_its_end() {
     let rig = below_a_shell(dumb_init(&[]).fixture("child=signals on-term=exit=3 up wait"));
     rig.until("both are up", |out| out.count("up ") == 2);
     let child = children(first_below(&rig))[0];
@@ -135,7 +135,7 @@ fn what_the_child_leaves_in_its_group_gets_sigterm() {
 }
 
 #[test]
-fn a_rule_for_sigterm_counts_for_what_is_left_behind_too() {
+fn a_rewritten_sigterm_is_rewritten_for_the_rest_of_the_group_too() {
     let rig = below_a_shell(dumb_init(&["-r", "15:10"]).fixture("child=signals on-term=exit=3 up wait"));
     rig.until("both are up", |out| out.count("up ") == 2);
     rig.signal_pid(children(first_below(&rig))[0], "TERM");
@@ -145,7 +145,7 @@ fn a_rule_for_sigterm_counts_for_what_is_left_behind_too() {
 }
 
 #[test]
-fn a_single_child_that_ends_has_nobody_else_ended() {
+fn a_single_childs_end_sends_no_signal_to_its_group() {
     let rig = below_a_shell(dumb_init(&["-c"]).fixture("child=signals on-term=exit=3 up wait"));
     rig.until("both are up", |out| out.count("up ") == 2);
     let child = children(first_below(&rig))[0];
@@ -264,7 +264,7 @@ fn it_stops_itself_by_the_signal_it_gets_and_not_by_the_one_it_sends() {
 }
 
 #[test]
-fn v_or_its_variable_say_what_is_done_on_stderr() {
+fn v_or_its_variable_print_debug_messages_on_stderr() {
     for (flags, variable) in [(&["-v"][..], "0"), (&["--verbose"], ""), (&[], "1")] {
         let rig = dumb_init(flags).arg("true").env("DUMB_INIT_DEBUG", variable).start();
         assert_eq!((rig.wait(), rig.output().stdout.len()), (0, 0));

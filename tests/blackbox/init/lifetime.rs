@@ -1,4 +1,4 @@
-//! From start to end: quiet while nothing happens, whatever the surroundings, and not longer than its parent if so asked.
+//! Tests idle wake-ups, messages, missing /proc, and the parent's death.
 
 use super::*;
 use crate::harness::status_field;
@@ -58,7 +58,7 @@ fn parent_dies(name: &str, signal: &str) -> Running {
 }
 
 #[test]
-fn p_is_the_signal_that_it_gets_when_its_parent_dies() {
+fn p_is_the_signal_at_the_parents_death() {
     for name in ["rinit", "tini"] {
         let rig = parent_dies(name, "SIGUSR1");
         until_got(&rig, "SIGUSR1");
@@ -70,7 +70,7 @@ fn p_is_the_signal_that_it_gets_when_its_parent_dies() {
 }
 
 #[test]
-fn what_it_says_with_nobody_to_read_it_is_no_signal_for_the_child() {
+fn a_broken_stderr_pipe_is_no_signal_for_the_child() {
     // Its stderr is a pipe that nobody reads: the writing end comes in as stdin.
     let (read, write) = std::io::pipe().unwrap();
     drop(read);
@@ -91,7 +91,7 @@ fn what_it_says_with_nobody_to_read_it_is_no_signal_for_the_child() {
 }
 
 #[test]
-fn v_says_what_is_done_on_stderr_without_disturbing_the_child() {
+fn v_prints_debug_messages_on_stderr_and_leaves_the_childs_output_alone() {
     let rig = Rig::new(&["-v", "-v", "-v", "--"]).fixture("signals").start();
     rig.until("it is up", |out| out.has("up "));
     rig.signal("TERM");

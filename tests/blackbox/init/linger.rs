@@ -1,4 +1,4 @@
-//! `--linger`: the end of what the child leaves behind.
+//! Tests `--linger` in init mode.
 
 use super::*;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ fn start(flags: &[&str], words: &str) -> Running {
 }
 
 #[test]
-fn without_it_nobody_is_asked_to_end() {
+fn without_linger_leftover_processes_get_no_signal() {
     let rig = start(&["--"], LEAVES_ONE);
     rig.signal("TERM");
     assert_eq!((rig.wait(), said(&rig, "got SIGTERM")), (3, 0));
 }
 
 #[test]
-fn what_is_left_behind_gets_sigterm_and_its_end_is_waited_for_and_no_longer() {
+fn leftover_processes_get_sigterm_and_rinit_ends_when_they_have() {
     let rig = start(&["--linger", "10m", "--"], LEAVES_ONE);
     rig.signal("TERM");
     // The harness would not wait for ten minutes.
@@ -30,14 +30,14 @@ fn what_is_left_behind_gets_sigterm_and_its_end_is_waited_for_and_no_longer() {
 }
 
 #[test]
-fn a_session_of_its_own_does_not_hide_what_is_left_behind() {
+fn a_leftover_process_in_a_session_of_its_own_gets_sigterm_too() {
     let rig = start(&["--linger", "10m", "--"], "daemon=signals on-term=exit=3 up wait");
     rig.signal("TERM");
     assert_eq!((rig.wait(), said(&rig, "got SIGTERM")), (3, 1));
 }
 
 #[test]
-fn it_ends_at_once_when_nothing_is_left_behind() {
+fn without_leftover_processes_rinit_ends_at_once() {
     assert_eq!(code(Rig::new(&["--linger", "10m", "--"]).fixture("exit=4")), 4);
     assert_eq!(code(Rig::new(&["--linger=10m", "-e", "4", "--"]).fixture("exit=4")), 0);
     assert_eq!(code(Rig::new(&["--linger=10m", "--", "no-such-program"])), 127);
@@ -52,7 +52,7 @@ fn the_variable_sets_it_too() {
 }
 
 #[test]
-fn what_does_not_end_has_the_time_and_no_more() {
+fn a_leftover_process_that_ignores_sigterm_has_the_linger_time_and_no_more() {
     let rig = start(&["--linger", "300ms", "--"], LEAVES_A_DEAF_ONE);
     let start = Instant::now();
     rig.signal("TERM");
@@ -91,7 +91,7 @@ fn other_signals_do_not_end_it() {
 }
 
 #[test]
-fn elsewhere_it_is_for_the_childs_group_which_is_killed_in_the_end() {
+fn not_as_pid_1_leftover_processes_get_sigterm_and_then_sigkill() {
     let rig = below_a_shell(Rig::new(&["--linger", "10m", "--"]).fixture(LEAVES_ONE));
     rig.until("both are up", |out| out.count("up ") == 2);
     rig.signal_pid(first_below(&rig), "TERM");

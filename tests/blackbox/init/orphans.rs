@@ -1,4 +1,4 @@
-//! Processes that have lost their parent.
+//! Tests the adoption and collection of orphans.
 
 use super::*;
 
@@ -16,14 +16,14 @@ fn as_pid_1_it_collects_orphans() {
 }
 
 #[test]
-fn elsewhere_it_takes_orphans_in_and_collects_them() {
+fn not_as_pid_1_it_adopts_orphans_and_collects_them() {
     let rig = below_a_shell(Rig::new(&["-w", "--"]).fixture("orphans=20 up wait"));
     rig.until("all are collected", |out| out.count("Reaped zombie process with pid=") == 20);
     until_the_child_is_alone(first_below(&rig));
 }
 
 #[test]
-fn s_takes_orphans_in_as_pid_1_too() {
+fn s_adopts_orphans_as_pid_1_too() {
     for rig in [Rig::new(&["-s", "-w", "--"]), Rig::new(&["-w", "--"]).env("TINI_SUBREAPER", "")] {
         let rig = rig.fixture("orphans=3 up wait").start();
         rig.until("all are collected", |out| out.count("Reaped zombie process with pid=") == 3);
@@ -48,7 +48,7 @@ fn w_warns_of_every_orphan_that_is_collected_and_not_of_the_child() {
 }
 
 #[test]
-fn without_w_nothing_is_said() {
+fn without_w_nothing_is_printed() {
     let rig = Rig::new(&[]).fixture("orphans=5 up signals").start();
     rig.until("they are left behind", |out| out.count("up ") == 2);
     until_the_child_is_alone(rig.pid());
@@ -64,7 +64,7 @@ fn the_childs_code_is_found_among_many_orphans() {
 }
 
 #[test]
-fn as_tini_it_warns_when_it_is_neither_pid_1_nor_a_subreaper_and_takes_no_orphans_in() {
+fn as_tini_it_warns_when_it_is_neither_pid_1_nor_a_subreaper_and_adopts_no_orphans() {
     let rig = below_a_shell(Rig::new(&["-w", "--"]).called("tini").fixture("daemon=up,wait orphans=3 signals"));
     rig.until("both are up", |out| out.count("up ") == 2);
     let warned = |line: &String| line.to_lowercase().contains("not running as pid 1") && line.contains("subreaper");
@@ -75,7 +75,7 @@ fn as_tini_it_warns_when_it_is_neither_pid_1_nor_a_subreaper_and_takes_no_orphan
 }
 
 #[test]
-fn as_tini_s_or_its_variable_make_it_a_subreaper_in_silence() {
+fn as_tini_s_or_its_variable_make_it_a_subreaper_without_a_warning() {
     for (flags, variable) in [(&["-s", "-w", "--"][..], None), (&["-w", "--"], Some("TINI_SUBREAPER"))] {
         let mut rig = Rig::new(flags).called("tini").fixture("orphans=3 up wait");
         if let Some(name) = variable {

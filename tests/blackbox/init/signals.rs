@@ -1,4 +1,4 @@
-//! Signals to rinit and what the child gets.
+//! Tests the forwarding of signals to the child.
 
 use super::*;
 use crate::harness::status_field;
@@ -42,7 +42,7 @@ fn sigchld_is_not_forwarded() {
     let rig = Rig::new(&[]).fixture("signals").start();
     rig.until("it is up", |out| out.has("up "));
     rig.signal("CHLD");
-    twice_around(&rig, &[rig.pid()]);
+    send_and_await_two_signals(&rig, &[rig.pid()]);
     assert_eq!(said(&rig, "got SIGCHLD"), 0);
 }
 
@@ -62,7 +62,7 @@ fn real_time_signals_arrive_as_often_as_they_were_sent() {
 
 /// Sends each of them two signals, the second when the first is told: what came before is told by then. One alone may
 /// overtake, since of two handlers the later one runs first.
-fn twice_around(rig: &Running, processes: &[i32]) {
+fn send_and_await_two_signals(rig: &Running, processes: &[i32]) {
     for _ in 0..2 {
         let expected = rig.output().count("got SIGRTMIN+30") + processes.len();
         processes.iter().for_each(|pid| rig.signal_pid(*pid, "64"));
@@ -82,7 +82,7 @@ fn reached(flags: &[&str], variable: Option<&str>) -> usize {
     let grandchild = children(child)[0];
     rig.signal("USR1");
     until_got(&rig, "SIGUSR1");
-    twice_around(&rig, &[child, grandchild]);
+    send_and_await_two_signals(&rig, &[child, grandchild]);
     said(&rig, "got SIGUSR1")
 }
 
@@ -101,7 +101,7 @@ fn rewritten(rig: Rig, signals: &[&str]) -> Vec<String> {
     rig.until("it is up", |out| out.has("up "));
     for signal in signals {
         rig.signal(signal);
-        twice_around(&rig, &[rig.pid()]);
+        send_and_await_two_signals(&rig, &[rig.pid()]);
     }
     rig.output().stdout.into_iter().filter(|line| line.starts_with("got ") && line != "got SIGRTMIN+30").collect()
 }

@@ -33,7 +33,7 @@ fn help_and_license_are_on_stdout() {
 }
 
 #[test]
-fn what_cannot_be_used_ends_with_1_and_starts_nothing() {
+fn bad_arguments_end_with_1_and_start_nothing() {
     let refused: [&[&str]; 14] = [
         &[],
         &["--"],
@@ -114,7 +114,7 @@ fn as_pid_1_it_forwards_all_but_those_of_a_fault_and_of_a_background_terminal() 
 }
 
 #[test]
-fn elsewhere_a_signal_of_a_fault_ends_it_as_it_ends_any_program() {
+fn not_as_pid_1_a_signal_of_a_fault_ends_it_as_any_program() {
     for (signal, expected) in
         [("ILL", 132), ("TRAP", 133), ("ABRT", 134), ("BUS", 135), ("FPE", 136), ("SEGV", 139), ("SYS", 159)]
     {
@@ -151,7 +151,7 @@ fn g_or_its_variable_signal_the_group() {
 }
 
 #[test]
-fn v_says_more_on_stdout_with_each_time() {
+fn each_v_prints_more_on_stdout() {
     let lines = |flags: &[&str], variable: Option<&str>| {
         let mut rig = called("tini", flags).args(&["--", "true"]);
         if let Some(level) = variable {
@@ -171,7 +171,7 @@ fn v_says_more_on_stdout_with_each_time() {
 }
 
 #[test]
-fn verbosity_0_leaves_warnings_out_and_not_what_is_fatal() {
+fn verbosity_0_prints_fatal_errors_and_no_warnings() {
     for level in ["0", "1"] {
         let rig = called("tini", &["--", "no-such-program"]).env("TINI_VERBOSITY", level).not_pid_1().start();
         assert_eq!(rig.wait(), 127);

@@ -1,4 +1,4 @@
-//! What init mode does where the kernel or the image refuses what it needs.
+//! Tests init mode where the kernel or the image refuses what it needs.
 
 use super::*;
 use crate::harness::{fixture, namespace};

@@ -1,4 +1,4 @@
-//! Exit codes and what is said with them.
+//! Tests exit codes and the messages that come with them.
 
 use super::*;
 use crate::harness::fixture;
@@ -56,14 +56,14 @@ fn an_empty_name_is_no_program() {
 }
 
 #[test]
-fn a_script_whose_interpreter_is_missing_is_127_and_says_so() {
+fn a_script_with_a_missing_interpreter_is_127_and_named_so() {
     let rig = code_after("printf '#!/no/such/interpreter\\n' >script; chmod +x script", &["./script"]);
     assert_eq!(rig.wait(), 127);
     assert!(rig.output().has("interpreter"), "{:?}", rig.output());
 }
 
 #[test]
-fn what_cannot_be_run_is_126() {
+fn a_file_that_cannot_be_run_is_126() {
     for program in ["/", "/etc/passwd"] {
         let rig = Rig::new(&["--", program]).start();
         assert_eq!(rig.wait(), 126, "{program}");
@@ -144,7 +144,7 @@ fn options_that_cannot_be_used_are_refused_with_64_and_nothing_is_started() {
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once() {
+fn all_faults_are_reported_at_once() {
     let rig = Rig::new(&["-e", "256", "-p", "SIGNOTHING", "-x", "--"]).fixture("exit=0");
     let rig = rig.env("RINIT_LINGER", "5").env("RINIT_REWRITE", "TERM").start();
     assert_eq!(rig.wait(), 64);
@@ -154,7 +154,7 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn what_is_behind_the_command_is_the_commands() {
+fn arguments_behind_the_command_are_the_commands() {
     let rig = Rig::new(&["-g", "sh", "-c", "echo \"$0 $*\"; exit 4", "-w", "--version", "-e", "4"]).start();
     assert_eq!((rig.wait(), said(&rig, "-w --version -e 4")), (4, 1));
     let rig = Rig::new(&["--", fixture().to_str().unwrap(), "say=--"]).start();
@@ -169,7 +169,7 @@ fn a_success_is_silent() {
 }
 
 #[test]
-fn it_tells_its_version_its_license_and_its_options() {
+fn version_license_and_help_are_printed() {
     let told = |flag: &str| {
         let rig = Rig::new(&[flag]).start();
         assert_eq!((rig.wait(), rig.output().stderr.len()), (0, 0), "{flag}");
