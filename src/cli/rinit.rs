@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_reported_with_the_nearest_name() {
-        let text = refused("--max-restart 3 -i two --stop-timeout 5 -x -g", &[("RINIT_LOG", "pretty")]);
+        let text = refused("--max-restart 3 -i two --stop-timeout 5 -x -w", &[("RINIT_LOG", "pretty")]);
         for part in [
             "for 7 reasons",
             "--max-restart: no such option; did you mean --max-restarts?",
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn flags_of_the_other_mode_are_refused_and_their_variables_are_not() {
         assert!(refused("--restart never app", &[]).contains("add -i N"));
-        assert!(refused("-i 1 -g app", &[]).contains("-g: means something only without -i"));
+        assert!(refused("-i 1 -w app", &[]).contains("-w: means something only without -i"));
         init("app", &[("RINIT_RESTART", "never")]);
     }
 

@@ -1,71 +1,28 @@
 //! Parses `node` command lines.
 
-use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use crate::config::NodeCommand;
+use std::ffi::OsString;
 
-/// Node's options that take the next word as their value.
-const OPTIONS_WITH_VALUE: [&str; 12] = [
-    "-r",
-    "--require",
-    "--import",
-    "--loader",
-    "--experimental-loader",
-    "-C",
-    "--conditions",
-    "--title",
-    "--disable-warning",
-    "--env-file",
-    "--env-file-if-exists",
-    "--icu-data-dir",
-];
-/// Node's options with which it runs no script file.
-const OPTIONS_WITHOUT_SCRIPT: [&str; 12] =
-    ["-e", "--eval", "-p", "--print", "-pe", "-c", "--check", "-i", "--interactive", "--test", "--run", "-"];
 /// The default port of the inspector.
 const DEFAULT_INSPECTOR_PORT: u16 = 9229;
 
 /// Returns true if Node runs that command's script itself, which can then be a worker of Node's cluster. `node -e`, `node
 /// inspect`, a shell or npm are none: their children would not find the channel, or would never end because of it.
 pub fn has_cluster_worker(command: &[OsString]) -> bool {
-    let Some((program, words)) = command.split_first() else { return false };
-    is_node(program) && script_position(words).is_some_and(|at| words.get(at).is_some_and(|script| script != "inspect"))
-}
-
-fn is_node(program: &OsStr) -> bool {
-    matches!(Path::new(program).file_name().and_then(OsStr::to_str), Some("node" | "nodejs"))
-}
-
-/// The position of the script; `None` if there is none.
-fn script_position(words: &[OsString]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(word) = words.get(at) {
-        let word = word.to_str().unwrap_or("?");
-        if OPTIONS_WITHOUT_SCRIPT.contains(&word) || word.starts_with("--eval=") || word.starts_with("--print=") {
-            return None;
-        }
-        if word == "--" {
-            return (at + 1 < words.len()).then_some(at + 1);
-        }
-        if !word.starts_with('-') {
-            return Some(at);
-        }
-        at += if OPTIONS_WITH_VALUE.contains(&word) { 2 } else { 1 };
-    }
-    None
+    let script = NodeCommand::find(command).and_then(|node| command.get(node.script?));
+    script.is_some_and(|script| script != "inspect")
 }
 
 /// The command of that slot's worker. Each has an inspector of its own, at the given port plus the slot's number, as Node's
 /// own cluster counts.
 pub fn with_inspector_port(command: &[OsString], slot: u32) -> Vec<OsString> {
-    let Some((program, words)) = command.split_first().filter(|(program, _)| slot > 0 && is_node(program)) else {
-        return command.to_vec();
-    };
-    let options = script_position(words).unwrap_or(0);
-    let moved = words.iter().enumerate().map(|(at, word)| {
-        let text = word.to_str().filter(|text| at < options && text.starts_with("--inspect"));
+    let Some(node) = NodeCommand::find(command).filter(|_| slot > 0) else { return command.to_vec() };
+    let options = node.program..node.script.unwrap_or(0);
+    let moved = command.iter().enumerate().map(|(at, word)| {
+        let text = word.to_str().filter(|text| options.contains(&at) && text.starts_with("--inspect"));
         text.and_then(|text| moved_option(text, slot)).map_or_else(|| word.clone(), OsString::from)
     });
-    std::iter::once(program.clone()).chain(moved).collect()
+    moved.collect()
 }
 
 /// The port of the inspector of that slot's worker, also of one that only SIGUSR1 starts. It is not shared.
@@ -113,6 +70,7 @@ mod tests {
             "nodejs -r ./setup .",
             "node --inspect app.js -e x",
             "node -- app.js",
+            "env NODE_ENV=production nice -n 5 node --title shop app.js",
         ] {
             assert!(has_cluster_worker(&words(command)), "{command}");
         }
@@ -143,6 +101,7 @@ mod tests {
         assert_eq!(of("node --inspect=0.0.0.0:9000 app.js", 1), "node --inspect=0.0.0.0:9001 app.js");
         assert_eq!(of("node --inspect=[::1] app.js", 1), "node --inspect=[::1] app.js");
         assert_eq!(of("node --inspect-brk=0 app.js", 3), "node --inspect-brk=0 app.js");
+        assert_eq!(of("env A=1 node --inspect app.js", 2), "env A=1 node --inspect=9231 app.js");
         assert_eq!(of("python --inspect", 3), "python --inspect");
     }
 }
