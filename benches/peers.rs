@@ -1,4 +1,4 @@
-//! rinit beside its peers, in one run: `cargo bench`.
+//! Measures rinit beside its peers in one run: `cargo bench`.
 //!
 //! Peers are measured where they are installed (`apt install tini dumb-init`, `npm install -g pm2`); rinit is the static
 //! binary if it was built (`cargo build --release --target x86_64-unknown-linux-musl`), else what cargo built. All load
@@ -10,6 +10,7 @@ mod common;
 use common::{find, median, rinit};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,6 +40,7 @@ fn main() {
     bench.stop();
     bench.memory(&folder);
     bench.lines();
+    bench.line_cpu(&folder);
     fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -191,6 +193,70 @@ impl Bench {
         }
     }
 
+    /// CPU of the process that passes 300,000 lines of 100 bytes on: rinit, beside `cat` between the same two pipes.
+    fn line_cpu(&self, folder: &Path) {
+        const LINES: usize = 300_000;
+        println!(
+            "\nCPU of the process that passes on {LINES} lines of 100 bytes (user and system, ms, median of 9, in turn)"
+        );
+        let text = folder.join("lines");
+        fs::write(&text, format!("{}\n", "x".repeat(99)).repeat(LINES)).unwrap();
+        let program = format!("cat {}; exec sleep 1000", text.display());
+        let rinit = self.rinit.to_str().unwrap();
+        let formats = ["cat", "prefix", "json", "raw"];
+        let mut times = vec![vec![]; formats.len()];
+        for _ in 0..9 {
+            for (format, times) in formats.iter().zip(&mut times) {
+                let piped = |command: &mut Command| {
+                    command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).spawn().unwrap()
+                };
+                let mut writer = (*format == "cat").then(|| piped(Command::new("sh").args(["-c", &program])));
+                let mut passer = match &mut writer {
+                    Some(writer) => piped(Command::new("cat").stdin(writer.stdout.take().unwrap())),
+                    // Two workers, for a raw one alone would write to rinit's stdout itself.
+                    None => piped(
+                        Command::new(rinit)
+                            .args([
+                                "-i",
+                                "2",
+                                "--restart",
+                                "never",
+                                "--socket",
+                                "off",
+                                "--log",
+                                format,
+                                "--",
+                                "sh",
+                                "-c",
+                            ])
+                            .arg(format!(r#"[ "$RINIT_WORKER" = 0 ] || exec sleep 1000; {program}"#)),
+                    ),
+                };
+                let mut stdout = passer.stdout.take().unwrap();
+                let mut buffer = vec![0; 1 << 16];
+                let mut newlines = 0;
+                while newlines < LINES {
+                    let count = stdout.read(&mut buffer).unwrap();
+                    assert!(count > 0, "{format} ended early");
+                    newlines += buffer[..count].iter().filter(|byte| **byte == b'\n').count();
+                }
+                times.push(cpu_ms(passer.id()));
+                drop(stdout);
+                if let Some(mut writer) = writer {
+                    signal_group(writer.id(), "KILL");
+                    writer.wait().unwrap();
+                    passer.wait().unwrap();
+                } else {
+                    stop(&mut passer);
+                }
+            }
+        }
+        let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
+        for (format, time) in formats.iter().zip(&medians) {
+            println!("  {format:12} {time:.1}  {:.2} x cat", time / medians[0]);
+        }
+    }
+
     fn supervisor(&self, options: &[&str], words: &[&str]) -> Child {
         let mut command = Command::new(&self.rinit);
         command.args(options).arg("--").arg(&self.stamp).args(words);
@@ -210,6 +276,21 @@ fn compile(folder: &Path) -> PathBuf {
 fn clock() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}
+
+/// The CPU time of a live process, of all its threads (`/proc/PID/task/TID/schedstat`, nanoseconds).
+fn cpu_ms(pid: u32) -> f64 {
+    let of = |task: fs::DirEntry| -> u64 {
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.map(|task| of(task.unwrap())).sum::<u64>() as f64 / 1e6
+}
+
+fn signal_group(pid: u32, name: &str) {
+    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().unwrap();
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid as i32), signal).unwrap();
 }
 
 fn signal(pid: u32, name: &str) {

@@ -1,4 +1,4 @@
-//! What the benches share.
+//! Finds programs and computes medians for the benches.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Passes the event loop's requests to the log thread without waiting for it.
 
-use super::format::{Format, Labels};
+use super::format::Labels;
 use super::history::LogHistory;
 use super::limits::MAX_WAITING_DIAGNOSTICS;
 use crate::core::WorkerId;
@@ -24,7 +24,6 @@ pub struct Pipes {
 #[derive(Clone)]
 pub struct Logs {
     pub(super) shared: Arc<Shared>,
-    pub(super) format: Format,
 }
 
 /// The patience with a reader at the container's end.

@@ -24,30 +24,20 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
-impl Logs {
-    /// The log, whose thread is started later: until then it holds what it is given.
-    ///
-    /// # Errors
-    /// The kernel has no descriptor left.
-    pub fn new(format: Format) -> io::Result<Logs> {
-        Ok(Logs { shared: Arc::new(Shared::new()?), format })
-    }
-
-    /// Starts the thread that moves the bytes. It is not started before the first workers, which can do without it for the
-    /// moment: their pipes hold what they write.
-    ///
-    /// # Errors
-    /// The limit on processes is reached.
-    pub fn start(&self) -> io::Result<()> {
-        let (format, shared) = (self.format, self.shared.clone());
-        spawn_thread("logs", move || {
-            let mut hub = Hub::new(format, shared);
-            // A fault in here loses the bytes that were being written, not the log.
-            while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
-                hub.recover();
-            }
-        })
-    }
+/// Starts the hub's thread.
+///
+/// # Errors
+/// When the kernel has no descriptor or no thread left.
+pub fn start(format: Format) -> io::Result<Logs> {
+    let shared = Arc::new(Shared::new()?);
+    let mut hub = Hub::new(format, shared.clone());
+    spawn_thread("logs", move || {
+        // A fault in here loses the bytes that were being written, not the log.
+        while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
+            hub.recover();
+        }
+    })?;
+    Ok(Logs { shared })
 }
 
 struct Hub {

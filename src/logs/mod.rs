@@ -28,6 +28,7 @@ pub use diagnostics::install;
 pub use format::{Format, Labels};
 pub use handle::{Logs, Patience, Pipes};
 pub use history::{Line, LogHistory, NewLines, Slot, SlotTotals};
+pub use hub::start;
 
 use crate::core::WorkerId;
 

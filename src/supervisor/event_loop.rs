@@ -113,7 +113,7 @@ impl Supervisor {
     /// Runs to the container's exit code.
     ///
     /// # Errors
-    /// The kernel refuses to watch the signals' pipe, to wait for processes, or to start a thread for the log.
+    /// The kernel refuses to watch the signals' pipe or to wait for processes.
     pub(super) async fn run(&mut self, signals: Signals, control: (Endpoints, SupervisorHandle)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         self.reporter.start();
@@ -124,8 +124,7 @@ impl Supervisor {
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
         self.handle(Event::Boot);
-        // What the first workers do not need comes after their start.
-        self.logs.start().map_err(|error| io::Error::new(error.kind(), format!("no thread for the log: {error}")))?;
+        // The first workers do not need it for their start.
         self.oom_kills = cgroup::oom_kills(Path::new("/"));
         let code = loop {
             if let Some(code) = self.fleet.finished() {

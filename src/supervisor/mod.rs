@@ -25,7 +25,7 @@ mod workers;
 use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig};
 use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
 use crate::core::{AppId, Event, WorkerId};
-use crate::logs::{self, Format, Logs};
+use crate::logs::{self, Format};
 use crate::ports::{Injected, Ports};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
@@ -66,7 +66,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
         code: INTERNAL_ERROR,
     };
     let format = format_of(&config);
-    let logs = Logs::new(format).map_err(|error| cannot("no descriptor for the log", error))?;
+    let logs = logs::start(format).map_err(|error| cannot("no thread for the log", error))?;
     logs::install(&logs, format, config.container.log.level);
     let signals = Signals::catch_all().map_err(|error| cannot("no handler for signals", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
