@@ -40,7 +40,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What a client may do over the web; each includes the ones before it. Clients of the control socket may do everything.
+/// A permission over the web; each includes the ones before it. Clients of the control socket may do everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
     /// Probes, metrics, and the states, counts and usage of workers.
@@ -67,7 +67,7 @@ impl Permission {
 pub(super) struct Access {
     change: Tokens,
     read: Tokens,
-    /// Whether everybody may read.
+    /// True if everybody may read.
     is_public: bool,
     /// Names by which the web may be called, beside addresses and `localhost`.
     hosts: Vec<String>,
@@ -91,7 +91,7 @@ impl Access {
         })
     }
 
-    /// Whether everybody may read.
+    /// True if everybody may read.
     pub(super) fn is_public(&self) -> bool {
         self.is_public
     }

@@ -47,12 +47,12 @@ pub(super) struct Api {
 /// A request that is allowed, and has its seat.
 pub(super) struct Request {
     pub(super) origin: Origin,
-    /// What the client may do.
+    /// The client's permission.
     pub(super) permission: Permission,
     /// `{id}` of the route's path.
     pub(super) id: String,
     pub(super) text: Option<String>,
-    /// Whether it asks for server-sent events.
+    /// True if it asks for server-sent events.
     pub(super) wants_stream: bool,
     /// None once it is read.
     pub(super) body: Option<Incoming>,

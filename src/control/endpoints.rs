@@ -70,7 +70,7 @@ pub struct EndpointSettings {
     pub token_file: Option<PathBuf>,
     /// The file with the tokens for reading.
     pub read_token_file: Option<PathBuf>,
-    /// Whether everybody may read over the web.
+    /// True if everybody may read over the web.
     pub is_public: bool,
     /// Names by which the web may be called.
     pub hosts: Vec<String>,
@@ -173,7 +173,7 @@ impl Endpoints {
         Ok(Endpoints { socket, web, access: Access::open(settings)? })
     }
 
-    /// Whether there is any endpoint.
+    /// True if there is any endpoint.
     pub fn is_open(&self) -> bool {
         self.socket.is_some() || self.web.is_some()
     }
@@ -190,7 +190,7 @@ impl Endpoints {
 }
 
 impl ControlSocket {
-    /// Makes a socket that only its owner may use from the start on. A socket that nobody serves any more is replaced; any
+    /// Makes a socket that only its owner may use from the start on. A socket without a server is replaced; any
     /// other file is left alone.
     fn open(path: &Path, mode: SocketMode, group: Option<SocketGroup>) -> io::Result<ControlSocket> {
         let address = UnixAddr::new(path)?;

@@ -67,7 +67,7 @@ pub struct Counters {
 
 /// The part of an event that its report does not hold.
 pub struct Entry<'a> {
-    /// When it happened.
+    /// The time at which it happened.
     pub time: SystemTime,
     /// The app's name.
     pub app: Option<&'a str>,
@@ -137,12 +137,12 @@ impl JournalState {
         self.next_seq
     }
 
-    /// Whether that event is in the log.
+    /// True if that event is in the log.
     pub fn is_logged(&self, event: u64) -> bool {
         event < self.logged_before
     }
 
-    /// Whether nothing more will happen.
+    /// True if nothing more will happen.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }

@@ -208,7 +208,7 @@ impl Seat {
         InProgress(self.clone())
     }
 
-    /// Whether a call or a stream is in progress.
+    /// True if a call or a stream is in progress.
     pub(super) fn is_in_progress(&self) -> bool {
         self.in_progress.get() > 0
     }

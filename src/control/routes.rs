@@ -17,7 +17,7 @@ pub struct Route {
     pub path: &'static str,
     /// The limits.
     pub class: Class,
-    /// What a client of the web needs.
+    /// The permission that a client of the web needs.
     pub permission: Permission,
     pub(super) handler: Handler,
 }

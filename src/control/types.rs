@@ -14,7 +14,7 @@ pub struct Status {
     pub pid: u32,
     /// `running`, or `stopping` once the container was asked to end.
     pub state: String,
-    /// When rinit started.
+    /// The time of rinit's start.
     pub started: String,
     /// Time since its start.
     pub uptime_ms: u64,
@@ -121,13 +121,13 @@ pub struct ExitRecord {
     pub code: Option<i32>,
     /// Or the signal that ended it: `SIGSEGV`.
     pub signal: Option<String>,
-    /// Whether the kernel's out-of-memory killer did.
+    /// True if the kernel's out-of-memory killer ended it.
     pub oom_killed: bool,
     /// In words: `exit code 3`, `SIGKILL by the out-of-memory killer`.
     pub cause: String,
     /// Time since its start.
     pub lived_ms: u64,
-    /// Whether it was asked to stop.
+    /// True if it was asked to stop.
     pub asked: bool,
 }
 
@@ -282,7 +282,7 @@ pub struct Done {
 /// The answer of a call that failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Error {
-    /// What failed, and what to do.
+    /// The failure, and what to do.
     pub error: String,
     /// The worker that failed.
     #[serde(default)]

@@ -52,6 +52,33 @@ fn refusals_are_described_wherever_they_can_happen() {
     }
 }
 
+/// The documentation of `types.rs` is the description of the schemas.
+#[test]
+fn the_descriptions_are_the_types_documentation() {
+    let (mut doc, mut name) = (Vec::new(), "");
+    for line in include_str!("../../src/control/types.rs").lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("/// ") {
+            doc.push(text);
+            continue;
+        }
+        let described = match line.strip_prefix("pub ").and_then(|line| line.split([' ', ':', '{']).next()) {
+            Some("struct") => {
+                name = line.split(' ').nth(2).unwrap();
+                Some(schema(name))
+            }
+            Some(field) => Some(&schema(name)["properties"][field]),
+            None => None,
+        };
+        if let Some(described) = described {
+            let text = doc.join(" ").replace("[`", "").replace("`]", "");
+            assert_eq!(described["description"], text.as_str(), "{name}: {line}");
+        }
+        if !line.starts_with('#') {
+            doc.clear();
+        }
+    }
+}
+
 #[test]
 fn every_type_is_described_and_nothing_else_is() {
     let described =

@@ -71,7 +71,7 @@ pub fn may_be_null(schema: &'static Value) -> bool {
     }
 }
 
-/// Whether the value keeps to the schema and has nothing beside; if not, where and why.
+/// Checks that a value keeps to the schema and has no other fields; if not, returns where and why.
 pub fn check(schema: &'static Value, value: &Value, place: &str) -> Result<(), String> {
     let schema = follow(schema);
     if let Some(several) = schema.get("anyOf") {
