@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod core;
@@ -13,3 +14,4 @@ pub mod monit;
 pub mod ports;
 pub mod supervisor;
 pub mod sys;
+pub mod units;

@@ -1,8 +1,8 @@
-//! What lies on top of everything else.
+//! Draws the dialog that lies on top of the panes.
 
 use super::model::{Dialog, Model};
-use super::paint::{bold, dim, write};
-use super::words::clean;
+use super::draw::{bold, dim, write};
+use super::format::clean;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
@@ -11,22 +11,22 @@ use ratatui::widgets::{Block, Clear};
 
 const HELP: [(&str, &str); 14] = [
     ("↑ ↓ k j", "select a worker"),
-    ("r", "restart it, and wait until it is ready"),
+    ("r", "restart it: stop it, then start it again"),
     ("s", "stop it (it stays down), or start it again"),
-    ("R", "reload: new workers take the old ones' places"),
+    ("R", "reload: new workers replace the old ones"),
     ("+ -", "one worker more, one fewer"),
     ("l", "scroll the log, with ↑ ↓ PgUp PgDn Home End"),
     ("e", "scroll the events"),
     ("← →", "see the rest of long lines"),
-    ("/", "only lines of the log that hold this text"),
+    ("/", "only lines of the log that contain this text"),
     ("Tab", "from pane to pane"),
-    ("Esc", "back to the workers; there: no filter"),
-    ("?", "these keys"),
-    ("q Ctrl-C", "leave; workers notice nothing"),
+    ("Esc", "back to the workers; there: remove the filter"),
+    ("?", "this list of keys"),
+    ("q Ctrl-C", "quit; workers are not affected"),
     ("", "graphs: one bar for each second"),
 ];
 
-/// The dialog, if there is one.
+/// Draws the dialog, if there is one.
 pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     let Some(dialog) = &model.dialog else { return };
     let (title, color, lines): (&str, Color, Vec<Line>) = match dialog {
@@ -36,7 +36,7 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
         }
         Dialog::Stop(id) => {
             let question = format!(" Stop {}? It stays down until it is started again.", clean(id, 40));
-            let answers = Line::styled(" y: stop it    n, Esc: leave it alone", bold());
+            let answers = Line::styled(" y: stop it    n, Esc: do not", bold());
             (" stop ", Color::Yellow, vec![Line::from(question), Line::from(""), answers])
         }
         Dialog::Failed(error, last_lines) => {
@@ -44,7 +44,7 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
             let mut lines: Vec<Line> = wrap(&clean(error, 1000), width).into_iter().map(Line::from).collect();
             lines.push(Line::from(""));
             lines.push(Line::styled(" its last lines:", dim()));
-            // The newest explain the most.
+            // The newest lines explain the most.
             let room = usize::from(at.height).saturating_sub(lines.len() + 6);
             let skip = last_lines.len().saturating_sub(room);
             let last = last_lines.iter().skip(skip);
@@ -67,7 +67,7 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     write(frame, place, lines, Some(block), 0);
 }
 
-/// Lines of at most so many characters, broken at spaces.
+/// Breaks text at spaces into lines of at most `width` characters.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

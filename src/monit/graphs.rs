@@ -1,74 +1,74 @@
-//! What the workers used, and how that looks.
+//! Keeps the workers' CPU and memory over time, and renders them as bars.
 
 use crate::control::types::WorkerStatus;
 use std::collections::{BTreeMap, VecDeque};
 
-/// A row of the table: during a reload a slot has two.
+/// The identity of a row of the table: during a reload a slot has two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub struct RowKey {
     /// The worker.
     pub id: String,
-    /// What it is to its slot.
+    /// Its role in its slot.
     pub role: String,
 }
 
-impl Key {
-    /// Of this row.
-    pub fn of(row: &WorkerStatus) -> Key {
-        Key { id: row.id.clone(), role: row.role.clone() }
+impl RowKey {
+    /// The key of a row.
+    pub fn of(row: &WorkerStatus) -> RowKey {
+        RowKey { id: row.id.clone(), role: row.role.clone() }
     }
 
-    /// Whether it is this row's.
+    /// Whether it is the key of a row.
     pub fn is_of(&self, row: &WorkerStatus) -> bool {
         self.id == row.id && self.role == row.role
     }
 }
 
-/// What every row used, one value for each answer of rinit.
+/// The usage of every row, one value for each status.
 #[derive(Debug, Default)]
 pub struct Graphs {
-    rows: BTreeMap<Key, Graph>,
+    rows: BTreeMap<RowKey, Graph>,
 }
 
-/// What one row used, oldest first.
+/// The usage of one row, oldest first.
 #[derive(Debug, Default)]
 pub struct Graph {
-    /// Of one CPU, in percent.
+    /// CPU in percent of one CPU.
     pub cpu: VecDeque<f64>,
-    /// In bytes.
+    /// Memory in bytes.
     pub memory: VecDeque<f64>,
 }
 
-/// Values that are kept: as wide as a graph may be.
-const KEPT: usize = 240;
+/// The number of values that are kept: the widest graph shows no more.
+const MAX_VALUES: usize = 240;
 
 impl Graphs {
-    /// Takes the values of now, and forgets the rows that are gone.
-    pub fn take(&mut self, rows: &[WorkerStatus]) {
+    /// Adds the present values, and removes the rows that are gone.
+    pub fn add(&mut self, rows: &[WorkerStatus]) {
         self.rows.retain(|key, _| rows.iter().any(|row| key.is_of(row)));
         for row in rows {
-            let graph = self.rows.entry(Key::of(row)).or_default();
+            let graph = self.rows.entry(RowKey::of(row)).or_default();
             push(&mut graph.cpu, row.cpu_percent.unwrap_or(0.0));
             push(&mut graph.memory, row.memory_bytes.unwrap_or(0) as f64);
         }
     }
 
-    /// Of this row.
-    pub fn of(&self, key: &Key) -> Option<&Graph> {
+    /// The usage of a row.
+    pub fn of(&self, key: &RowKey) -> Option<&Graph> {
         self.rows.get(key)
     }
 
-    /// The most that any row used of a CPU, and of memory: the top of all graphs in the table, so that they compare.
-    pub fn most(&self) -> (f64, f64) {
-        let most = |of: fn(&Graph) -> &VecDeque<f64>| {
+    /// The highest CPU and memory of any row: the top of all graphs in the table, so that they compare.
+    pub fn peaks(&self) -> (f64, f64) {
+        let peak = |of: fn(&Graph) -> &VecDeque<f64>| {
             self.rows.values().flat_map(|graph| of(graph).iter().copied()).fold(0.0, f64::max)
         };
-        (most(|graph| &graph.cpu), most(|graph| &graph.memory))
+        (peak(|graph| &graph.cpu), peak(|graph| &graph.memory))
     }
 }
 
 fn push(values: &mut VecDeque<f64>, value: f64) {
-    if values.len() == KEPT {
+    if values.len() == MAX_VALUES {
         values.pop_front();
     }
     values.push_back(if value.is_finite() { value.max(0.0) } else { 0.0 });
@@ -76,8 +76,8 @@ fn push(values: &mut VecDeque<f64>, value: f64) {
 
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The last values as bars, the newest at the right: lines from the top down. `top` is as high as the graph. What is
-/// more than nothing is to be seen.
+/// Renders the last values as bars, the newest at the right: lines from the top down. `top` is the value of a full bar.
+/// A value above zero is always visible.
 pub fn bars(values: &VecDeque<f64>, top: f64, width: usize, height: usize) -> Vec<String> {
     let skip = values.len().saturating_sub(width);
     let blank = width.saturating_sub(values.len());
@@ -94,9 +94,9 @@ pub fn bars(values: &VecDeque<f64>, top: f64, width: usize, height: usize) -> Ve
     (0..height).rev().map(line).collect()
 }
 
-/// A round number above this many percent, as the top of a graph.
-pub fn top_percent(most: f64) -> f64 {
-    [10.0, 25.0, 50.0].into_iter().find(|top| most <= *top).unwrap_or((most / 100.0).ceil() * 100.0)
+/// A round number of percent above the peak, as the top of a graph.
+pub fn top_percent(peak: f64) -> f64 {
+    [10.0, 25.0, 50.0].into_iter().find(|top| peak <= *top).unwrap_or((peak / 100.0).ceil() * 100.0)
 }
 
 #[cfg(test)]

@@ -1,44 +1,44 @@
-//! What monit shows and is asked to do, as plain data: no terminal, no connection, no clock.
+//! Holds the state of monit as plain data: no terminal, no connection, no clock.
 
-use super::graphs::{Graphs, Key as RowKey};
-use super::keys::Key;
+use super::graphs::{Graphs, RowKey};
 use super::lines::Lines;
 use crate::control::types::{Done, Error, Event, LogLine, Status, WorkerStatus};
+use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::Size;
 
-/// Everything that is on the screen.
+/// The state of the screen.
 #[derive(Debug)]
 pub struct Model {
     /// Columns and rows of the terminal.
     pub size: Size,
-    /// rinit's last answer.
+    /// rinit's last status.
     pub status: Status,
-    /// What the workers used.
+    /// The workers' CPU and memory over time.
     pub graphs: Graphs,
-    /// The row that is selected.
+    /// The selected row.
     pub selected: RowKey,
     /// The selected worker's log.
     pub log: Lines<Line>,
-    /// What else is to be known of the log: why it does not go on.
+    /// The reason for which the log does not go on.
     pub log_ended: Option<String>,
     /// rinit's events.
     pub events: Lines<Event>,
-    /// Where the arrows go.
+    /// The pane that the arrow keys move.
     pub focus: Focus,
-    /// What the log is searched for.
+    /// The filter of the log.
     pub filter: Filter,
-    /// What lies on top.
+    /// The dialog on top.
     pub dialog: Option<Dialog>,
-    /// What was asked of rinit and is not answered yet.
-    pub waiting: Vec<String>,
+    /// The calls that rinit has not answered yet, in words.
+    pub pending: Vec<String>,
     /// The last answer.
     pub notice: Option<Notice>,
-    /// Which log is followed: lines of the ones before are late, and passed over.
-    pub(super) follow: u64,
-    /// The log begins afresh with the first line that comes.
-    pub(super) stale: bool,
-    /// The events' stream has ended and is asked for again.
-    pub(super) events_ended: bool,
+    /// The number of the log that is followed. Lines of earlier ones are late, and ignored.
+    pub(super) log_number: u64,
+    /// Whether the log is cleared by the next line.
+    pub(super) is_log_stale: bool,
+    /// Whether the stream of events has ended, and is to be asked for again.
+    pub(super) have_events_ended: bool,
 }
 
 /// A line of the log.
@@ -46,11 +46,11 @@ pub struct Model {
 pub enum Line {
     /// A worker's.
     Log(LogLine),
-    /// So many lines came too fast.
+    /// A number of lines that came too fast.
     Missed(u64),
 }
 
-/// Where the arrows go.
+/// The pane that the arrow keys move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the panes
 pub enum Focus {
@@ -59,92 +59,92 @@ pub enum Focus {
     Events,
 }
 
-/// What the log is searched for.
+/// The filter of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Nothing: every line is shown.
+    /// The text that shown lines contain; empty: every line is shown.
     pub text: String,
     /// Whether it is being typed.
-    pub is_typed: bool,
+    pub is_edited: bool,
 }
 
-/// What lies on top of everything.
+/// A dialog on top of everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dialog {
-    /// The keys.
+    /// The list of keys.
     Help,
-    /// Whether this worker is really to be stopped.
+    /// The question whether to stop a worker.
     Stop(String),
-    /// What went wrong: a sentence, and a worker's last lines.
+    /// A failure: a sentence, and a worker's last lines.
     Failed(String, Vec<String>),
 }
 
-/// The answer to what was asked for.
+/// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// In words.
     pub text: String,
     /// Whether it was done.
     pub ok: bool,
-    /// So many answers of rinit long it is shown.
-    rest: u32,
+    /// The number of further statuses until it is hidden.
+    remaining_updates: u32,
 }
 
-/// Something has happened.
+/// Something that has happened.
 #[derive(Debug)]
 pub enum Message {
     /// A key was pressed.
-    Key(Key),
-    /// rinit has said how things are; it is asked once a second.
+    Key(KeyCode),
+    /// rinit's status, which is asked for once a second.
     Status(Status),
-    /// Something happened there.
+    /// An event of rinit's.
     Event(Event),
-    /// There come no more events, for now.
+    /// The stream of events has ended.
     EventsEnded,
-    /// A line of the log that is followed under this number.
+    /// A line of the log of this number.
     Line(u64, Line),
-    /// There come no more lines of it, and why.
+    /// The log of this number has ended, and why.
     LinesEnded(u64, String),
     /// The answer to a call.
     Answer(Call, Result<Done, Error>),
-    /// The terminal is of this size now.
+    /// The terminal's new size.
     Resized(Size),
-    /// monit was stopped, and goes on.
+    /// monit was stopped, and has been continued.
     Continued,
-    /// It is over, and how.
+    /// monit ends, and with which result.
     End(Result<(), String>),
 }
 
-/// Something is to be done.
+/// Something that the model asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Follow this worker's log, under this number, in place of the one before.
+    /// Follow this worker's log under this number, in place of the one before.
     Follow(u64, String),
-    /// Read the events from that number on.
+    /// Follow the events from this number on.
     Events(Option<u64>),
-    /// Ask rinit for this.
+    /// Ask rinit for a change.
     Call(Call),
-    /// Leave.
+    /// End, with this result.
     End(Result<(), String>),
 }
 
-/// What rinit can be asked to change.
+/// A change that rinit can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Restart this worker.
     Restart(String),
-    /// Stop it.
+    /// Stop this worker.
     Stop(String),
-    /// Start it.
+    /// Start this worker.
     Start(String),
-    /// Reload everything.
+    /// Reload every app.
     Reload,
-    /// Have more or fewer of this app: `+1`, `-1`.
+    /// Run more or fewer workers of this app: `+1`, `-1`.
     Scale(String, &'static str),
 }
 
 impl Call {
-    /// What is going on while it is not answered.
+    /// The text that is shown while it is not answered.
     pub fn words(&self) -> String {
         match self {
             Call::Restart(id) => format!("restarting {id}"),
@@ -156,33 +156,35 @@ impl Call {
     }
 }
 
-/// More calls than that are not asked at once.
-const CALLS: usize = 4;
-/// Lines and events that are kept.
-const KEPT: usize = 500;
+/// The most calls that wait for an answer.
+const MAX_PENDING_CALLS: usize = 4;
+/// The number of lines, and of events, that are kept.
+const MAX_LINES: usize = 500;
+/// The number of statuses for which a notice of success is shown, and one of failure.
+const NOTICE_UPDATES: (u32, u32) = (5, 15);
 
 impl Model {
-    /// The beginning: rinit's first answer, and what is to be done for more.
+    /// The first state, from rinit's first status, and what it asks for.
     pub fn new(status: Status, size: Size) -> (Model, Vec<Command>) {
         let mut model = Model {
             size,
             selected: RowKey::default(),
             graphs: Graphs::default(),
-            log: Lines::new(KEPT),
+            log: Lines::new(MAX_LINES),
             log_ended: None,
-            events: Lines::new(KEPT),
+            events: Lines::new(MAX_LINES),
             focus: Focus::Workers,
             filter: Filter::default(),
             dialog: None,
-            waiting: Vec::new(),
+            pending: Vec::new(),
             notice: None,
-            follow: 0,
-            stale: false,
-            events_ended: false,
+            log_number: 0,
+            is_log_stale: false,
+            have_events_ended: false,
             status: status.clone(),
         };
         let mut commands = vec![Command::Events(None)];
-        commands.extend(model.take_status(status));
+        commands.extend(model.apply_status(status));
         (model, commands)
     }
 
@@ -191,29 +193,29 @@ impl Model {
         self.status.workers.iter().find(|row| self.selected.is_of(row))
     }
 
-    /// Where it is in the table.
+    /// The selected row's position in the table.
     pub fn position(&self) -> usize {
         self.status.workers.iter().position(|row| self.selected.is_of(row)).unwrap_or(0)
     }
 
-    pub(super) fn take_status(&mut self, status: Status) -> Vec<Command> {
-        self.graphs.take(&status.workers);
+    pub(super) fn apply_status(&mut self, status: Status) -> Vec<Command> {
+        self.graphs.add(&status.workers);
         let position = self.position();
         self.status = status;
         self.notice = self.notice.take().and_then(|notice| {
-            let rest = notice.rest.checked_sub(1)?;
-            Some(Notice { rest, ..notice })
+            let remaining_updates = notice.remaining_updates.checked_sub(1)?;
+            Some(Notice { remaining_updates, ..notice })
         });
-        // The row may have a new role, or be gone.
+        // The selected row may have a new role, or be gone.
         let rows = &self.status.workers;
         let same = rows.iter().find(|row| self.selected.is_of(row));
         let same = same.or_else(|| rows.iter().find(|row| row.id == self.selected.id));
         let next = same.or_else(|| rows.get(position.min(rows.len().saturating_sub(1))));
         let mut commands = next.map(RowKey::of).map_or_else(Vec::new, |key| self.select(key));
         if self.log_ended.is_some() && commands.is_empty() && !self.selected.id.is_empty() {
-            commands.push(self.follow());
+            commands.push(self.follow_log());
         }
-        if std::mem::take(&mut self.events_ended) {
+        if std::mem::take(&mut self.have_events_ended) {
             commands.push(Command::Events(self.events.last().map(|event| event.seq + 1)));
         }
         commands
@@ -226,14 +228,14 @@ impl Model {
             return Vec::new();
         }
         self.log.clear();
-        vec![self.follow()]
+        vec![self.follow_log()]
     }
 
-    fn follow(&mut self) -> Command {
-        self.follow += 1;
-        self.stale = true;
+    fn follow_log(&mut self) -> Command {
+        self.log_number += 1;
+        self.is_log_stale = true;
         self.log_ended = None;
-        Command::Follow(self.follow, self.selected.id.clone())
+        Command::Follow(self.log_number, self.selected.id.clone())
     }
 
     pub(super) fn move_selection(&mut self, to: usize) -> Vec<Command> {
@@ -243,17 +245,17 @@ impl Model {
     }
 
     pub(super) fn call(&mut self, call: Call) -> Vec<Command> {
-        if self.waiting.len() >= CALLS {
-            self.notice = Some(Notice::new(format!("{CALLS} calls are not answered yet"), false));
+        if self.pending.len() >= MAX_PENDING_CALLS {
+            self.notice = Some(Notice::new(format!("{MAX_PENDING_CALLS} calls are not answered yet"), false));
             return Vec::new();
         }
-        self.waiting.push(call.words());
+        self.pending.push(call.words());
         self.notice = None;
         vec![Command::Call(call)]
     }
 
-    /// Which lines of the log are shown.
-    pub fn shows(&self) -> impl Fn(&Line) -> bool + use<> {
+    /// The condition on the lines of the log that are shown.
+    pub fn log_filter(&self) -> impl Fn(&Line) -> bool + use<> {
         let wanted = self.filter.text.to_ascii_lowercase();
         move |line| match line {
             Line::Log(line) => wanted.is_empty() || line.line.to_ascii_lowercase().contains(&wanted),
@@ -264,6 +266,6 @@ impl Model {
 
 impl Notice {
     pub(super) fn new(text: String, ok: bool) -> Notice {
-        Notice { text, ok, rest: if ok { 5 } else { 15 } }
+        Notice { text, ok, remaining_updates: if ok { NOTICE_UPDATES.0 } else { NOTICE_UPDATES.1 } }
     }
 }

@@ -1,16 +1,17 @@
-//! The workers, one a row.
+//! Draws the table of workers, one row each.
 
-use super::graphs::{Key, bars, top_percent};
+use super::graphs::{RowKey, bars, top_percent};
 use super::model::{Focus, Model};
-use super::paint::{CPU, MEMORY, bold, dim, state_style, write};
-use super::words::{bytes, clean, duration, percent};
+use super::draw::{CPU, MEMORY, bold, dim, state_style, write};
+use super::format::clean;
 use crate::control::types::WorkerStatus;
+use crate::units;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
-/// How wide everything is. What is 0 wide is left out.
+/// The widths of the columns. A column of width 0 is left out.
 #[derive(Clone, Copy)]
 struct Widths {
     id: usize,
@@ -25,30 +26,28 @@ struct Widths {
     memory_graph: usize,
 }
 
-/// No id is shown wider.
-const WIDEST_ID: usize = 28;
-/// No graph is wider.
-const WIDEST_GRAPH: usize = 60;
-/// A graph that is narrower says nothing.
-const NARROWEST_GRAPH: usize = 5;
+const MAX_ID_WIDTH: usize = 28;
+const MAX_GRAPH_WIDTH: usize = 60;
+/// The width below which a graph is left out.
+const MIN_GRAPH_WIDTH: usize = 5;
 
 impl Widths {
     fn of(model: &Model, columns: usize) -> Widths {
         let ids = model.status.workers.iter().map(|row| name(row).chars().count());
         let mut widths = Widths {
-            id: ids.max().unwrap_or(0).clamp(6, WIDEST_ID),
-            state: 9,
+            id: ids.max().unwrap_or(0).clamp(6, MAX_ID_WIDTH),
+            state: 10,
             pid: 7,
             generation: 3,
             uptime: 7,
             restarts: 8,
             cpu: 6,
             cpu_graph: 0,
-            memory: 9,
+            memory: 7,
             memory_graph: 0,
         };
-        // What can be done without, the least important first.
-        let less: [fn(&mut Widths); 6] = [
+        // The columns that are left out on a narrow screen, the least important first.
+        let optional: [fn(&mut Widths); 6] = [
             |widths| widths.generation = 0,
             |widths| widths.restarts = 0,
             |widths| widths.pid = 0,
@@ -56,20 +55,20 @@ impl Widths {
             |widths| widths.memory = 0,
             |widths| widths.cpu = 0,
         ];
-        for less in less {
-            if widths.all() > columns {
-                less(&mut widths);
+        for leave_out in optional {
+            if widths.total() > columns {
+                leave_out(&mut widths);
             }
         }
-        let graph = (columns.saturating_sub(widths.all()) / 2).saturating_sub(1).min(WIDEST_GRAPH);
-        if graph >= NARROWEST_GRAPH {
+        let graph = (columns.saturating_sub(widths.total()) / 2).saturating_sub(1).min(MAX_GRAPH_WIDTH);
+        if graph >= MIN_GRAPH_WIDTH {
             (widths.cpu_graph, widths.memory_graph) = (graph, graph);
         }
         widths
     }
 
-    /// With a mark before and a space after each.
-    fn all(&self) -> usize {
+    /// The width of a row: two columns for the mark, and a space after each column.
+    fn total(&self) -> usize {
         let widths = [
             self.id,
             self.state,
@@ -86,13 +85,13 @@ impl Widths {
     }
 }
 
-/// The table, with the selected row in sight.
+/// Draws the table, scrolled to the selected row.
 pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     let widths = Widths::of(model, usize::from(at.width));
     let visible = usize::from(at.height.saturating_sub(1));
     let skip = (model.position() + 1).saturating_sub(visible);
     let rows = &model.status.workers;
-    let (cpu, memory) = model.graphs.most();
+    let (cpu, memory) = model.graphs.peaks();
     let tops = (top_percent(cpu), memory);
     let mut lines = vec![titles(&widths, rows.len(), visible)];
     lines.extend(rows.iter().skip(skip).take(visible).map(|row| line(model, row, &widths, tops)));
@@ -111,7 +110,7 @@ fn titles(widths: &Widths, rows: usize, visible: usize) -> Line<'static> {
         right("gen", widths.generation),
         right("up", widths.uptime),
         right("restarts", widths.restarts),
-        right("CPU %", widths.cpu),
+        right("CPU", widths.cpu),
         left("", widths.cpu_graph),
         right("memory", widths.memory),
         left("", widths.memory_graph),
@@ -121,12 +120,12 @@ fn titles(widths: &Widths, rows: usize, visible: usize) -> Line<'static> {
 
 fn line(model: &Model, row: &WorkerStatus, widths: &Widths, tops: (f64, f64)) -> Line<'static> {
     let is_selected = model.selected.is_of(row);
-    let graph = model.graphs.of(&Key::of(row));
+    let graph = model.graphs.of(&RowKey::of(row));
     let bars = |values, top, width| if width == 0 { String::new() } else { bars(values, top, width, 1).concat() + " " };
     let cpu_graph = graph.map_or(String::new(), |graph| bars(&graph.cpu, tops.0, widths.cpu_graph));
     let memory_graph = graph.map_or(String::new(), |graph| bars(&graph.memory, tops.1, widths.memory_graph));
     let state = match row.retry_in_ms {
-        Some(wait) if row.state == "backoff" => format!("retry {}", duration(wait)),
+        Some(wait) if row.state == "backoff" => format!("retry {}", units::milliseconds(wait)),
         _ => clean(&row.state, 20),
     };
     let restarts = if row.restarts > 0 { Style::new().fg(Color::Yellow) } else { Style::new() };
@@ -141,19 +140,19 @@ fn line(model: &Model, row: &WorkerStatus, widths: &Widths, tops: (f64, f64)) ->
         Span::styled(left(&state, widths.state), state_style(&row.state)),
         Span::raw(right(&row.pid.map_or("–".into(), |pid| pid.to_string()), widths.pid)),
         Span::raw(right(&row.generation.to_string(), widths.generation)),
-        Span::raw(right(&row.uptime_ms.map_or("–".into(), duration), widths.uptime)),
+        Span::raw(right(&row.uptime_ms.map_or("–".into(), units::milliseconds), widths.uptime)),
         Span::styled(right(&row.restarts.to_string(), widths.restarts), restarts),
-        Span::raw(right(&row.cpu_percent.map_or("–".into(), percent), widths.cpu)),
+        Span::raw(right(&row.cpu_percent.map_or("–".into(), units::percent), widths.cpu)),
         Span::styled(cpu_graph, Style::new().fg(CPU)),
-        Span::raw(right(&row.memory_bytes.map_or("–".into(), bytes), widths.memory)),
+        Span::raw(right(&row.memory_bytes.map_or("–".into(), units::size), widths.memory)),
         Span::styled(memory_graph, Style::new().fg(MEMORY)),
     ];
     Line::from(spans)
 }
 
-/// What a row is called: during a reload a slot has two.
+/// The name of a row: during a reload a slot has two.
 fn name(row: &WorkerStatus) -> String {
-    let id = clean(&row.id, WIDEST_ID);
+    let id = clean(&row.id, MAX_ID_WIDTH);
     match row.role.as_str() {
         "replacement" => id + " new",
         "replaced" => id + " old",

@@ -1,34 +1,34 @@
-//! What comes of what has happened.
+//! Changes the model when something happens, and returns what is to be done then.
 
-use super::keys::Key;
 use super::layout::Panes;
 use super::model::{Call, Command, Dialog, Filter, Focus, Message, Model, Notice};
 use crate::control::types::Error;
+use ratatui::crossterm::event::KeyCode as Key;
 
-/// No filter is longer, in characters.
-const LONGEST_FILTER: usize = 100;
+/// The length of the filter, in characters.
+const MAX_FILTER_LENGTH: usize = 100;
 
-/// Takes what has happened, and says what is to be done.
+/// Applies a message to the model, and returns what is to be done.
 pub fn update(model: &mut Model, message: Message) -> Vec<Command> {
     match message {
-        Message::Key(key) => return press(model, key),
-        Message::Status(status) => return model.take_status(status),
+        Message::Key(key) => return on_key(model, key),
+        Message::Status(status) => return model.apply_status(status),
         Message::Event(event) => model.events.push(event, |_| true),
-        Message::EventsEnded => model.events_ended = true,
-        Message::Line(follow, line) if follow == model.follow => {
-            if std::mem::take(&mut model.stale) {
+        Message::EventsEnded => model.have_events_ended = true,
+        Message::Line(number, line) if number == model.log_number => {
+            if std::mem::take(&mut model.is_log_stale) {
                 model.log.clear();
             }
-            let shows = model.shows();
-            model.log.push(line, shows);
+            let filter = model.log_filter();
+            model.log.push(line, filter);
         }
-        Message::LinesEnded(follow, why) if follow == model.follow => model.log_ended = Some(why),
+        Message::LinesEnded(number, why) if number == model.log_number => model.log_ended = Some(why),
         Message::Line(..) | Message::LinesEnded(..) | Message::Continued => {}
         Message::Resized(size) => model.size = size,
         Message::Answer(call, answer) => {
             let words = call.words();
-            if let Some(at) = model.waiting.iter().position(|waiting| *waiting == words) {
-                model.waiting.remove(at);
+            if let Some(at) = model.pending.iter().position(|pending| *pending == words) {
+                model.pending.remove(at);
             }
             match answer {
                 Ok(done) => model.notice = Some(Notice::new(done.message, done.ok)),
@@ -38,24 +38,21 @@ pub fn update(model: &mut Model, message: Message) -> Vec<Command> {
                 Err(Error { error, last_lines, .. }) => model.dialog = Some(Dialog::Failed(error, last_lines)),
             }
         }
-        Message::End(how) => {
-            let stops = model.status.state == "stopping";
-            let how = how.map_err(|why| if stops { format!("{why} (the container was stopping)") } else { why });
-            return vec![Command::End(how)];
+        Message::End(result) => {
+            let is_stopping = model.status.state == "stopping";
+            let result = result.map_err(|why| if is_stopping { format!("{why} (the container was stopping)") } else { why });
+            return vec![Command::End(result)];
         }
     }
     Vec::new()
 }
 
-fn press(model: &mut Model, key: Key) -> Vec<Command> {
-    if key == Key::CtrlC {
-        return vec![Command::End(Ok(()))];
-    }
+fn on_key(model: &mut Model, key: Key) -> Vec<Command> {
     if let Some(dialog) = model.dialog.take() {
         return match (dialog, key) {
             (Dialog::Stop(id), Key::Char('y' | 'Y')) => model.call(Call::Stop(id)),
-            (Dialog::Stop(_), Key::Char('n' | 'N' | 'q') | Key::Escape) => Vec::new(),
-            // A key that was meant for something else says neither.
+            (Dialog::Stop(_), Key::Char('n' | 'N' | 'q') | Key::Esc) => Vec::new(),
+            // A key with another meaning answers neither yes nor no.
             (stop @ Dialog::Stop(_), _) => {
                 model.dialog = Some(stop);
                 Vec::new()
@@ -63,8 +60,8 @@ fn press(model: &mut Model, key: Key) -> Vec<Command> {
             (Dialog::Help | Dialog::Failed(..), _) => Vec::new(),
         };
     }
-    if model.filter.is_typed {
-        type_filter(model, key);
+    if model.filter.is_edited {
+        edit_filter(model, key);
         return Vec::new();
     }
     let id = model.row().map(|row| row.id.clone());
@@ -80,9 +77,9 @@ fn press(model: &mut Model, key: Key) -> Vec<Command> {
                 Focus::Events => Focus::Workers,
             }
         }
-        Key::Escape if model.focus == Focus::Workers => model.filter = Filter::default(),
-        Key::Escape => model.focus = Focus::Workers,
-        Key::Char('/') => model.filter.is_typed = true,
+        Key::Esc if model.focus == Focus::Workers => model.filter = Filter::default(),
+        Key::Esc => model.focus = Focus::Workers,
+        Key::Char('/') => model.filter.is_edited = true,
         Key::Char('r') => return id.map_or_else(Vec::new, |id| model.call(Call::Restart(id))),
         Key::Char('R') => return model.call(Call::Reload),
         Key::Char('s') => match model.row().map(|row| row.state.as_str()) {
@@ -92,7 +89,7 @@ fn press(model: &mut Model, key: Key) -> Vec<Command> {
         },
         Key::Char('+' | '=') => return scale(model, "+1"),
         Key::Char('-') => return scale(model, "-1"),
-        _ => return step(model, key),
+        _ => return on_move(model, key),
     }
     Vec::new()
 }
@@ -104,8 +101,8 @@ fn scale(model: &mut Model, by: &'static str) -> Vec<Command> {
     app.map_or_else(Vec::new, |app| model.call(Call::Scale(app, by)))
 }
 
-/// Arrows, in the pane that has the focus.
-fn step(model: &mut Model, key: Key) -> Vec<Command> {
+/// Moves the selection or the view, in the pane that has the focus.
+fn on_move(model: &mut Model, key: Key) -> Vec<Command> {
     let panes = Panes::of(model);
     let page = usize::from(
         match model.focus {
@@ -125,7 +122,7 @@ fn step(model: &mut Model, key: Key) -> Vec<Command> {
         Key::End | Key::Char('G') => (false, usize::MAX),
         Key::Left => return pan(model, false),
         Key::Right => return pan(model, true),
-        Key::Char(_) | Key::Enter | Key::Tab | Key::Backspace | Key::Escape | Key::CtrlC => return Vec::new(),
+        _ => return Vec::new(),
     };
     match model.focus {
         Focus::Workers => {
@@ -133,15 +130,15 @@ fn step(model: &mut Model, key: Key) -> Vec<Command> {
             return model.move_selection(if back { at.saturating_sub(by) } else { at.saturating_add(by) });
         }
         Focus::Log => {
-            let shows = model.shows();
-            model.log.scroll(back, by, page, shows);
+            let filter = model.log_filter();
+            model.log.scroll(back, by, page, filter);
         }
         Focus::Events => model.events.scroll(back, by, page, |_| true),
     }
     Vec::new()
 }
 
-/// Long lines, to the left and right.
+/// Moves the view of long lines to the left and right.
 fn pan(model: &mut Model, right: bool) -> Vec<Command> {
     match model.focus {
         Focus::Workers | Focus::Log => model.log.pan(right),
@@ -150,13 +147,13 @@ fn pan(model: &mut Model, right: bool) -> Vec<Command> {
     Vec::new()
 }
 
-fn type_filter(model: &mut Model, key: Key) {
+fn edit_filter(model: &mut Model, key: Key) {
     let text = &mut model.filter.text;
     match key {
-        Key::Char(char) if text.chars().count() < LONGEST_FILTER => text.push(char),
+        Key::Char(char) if text.chars().count() < MAX_FILTER_LENGTH => text.push(char),
         Key::Backspace => drop(text.pop()),
-        Key::Enter => model.filter.is_typed = false,
-        Key::Escape => model.filter = Filter::default(),
+        Key::Enter => model.filter.is_edited = false,
+        Key::Esc => model.filter = Filter::default(),
         _ => return,
     }
     model.log.follow();

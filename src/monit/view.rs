@@ -1,13 +1,14 @@
-//! The model as a picture. Colours are the terminal's own sixteen, so that it fits dark and light ones.
+//! Draws the model. Colours are the terminal's own sixteen, which fit dark and light ones.
 
 use super::graphs::{bars, top_percent};
 use super::layout::Panes;
 use super::lines::Shown;
 use super::model::{Focus, Line as LogEntry, Model};
-use super::paint::{CPU, MEMORY, bold, dim, write};
-use super::words::{bytes, clean, duration, percent, time_of_day};
+use super::draw::{CPU, MEMORY, bold, dim, write};
+use super::format::{clean, time_of_day};
 use super::{dialogs, table};
 use crate::control::types::{AppStatus, Event, WorkerStatus};
+use crate::units;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
@@ -38,12 +39,12 @@ fn head(model: &Model, at: Rect, frame: &mut Frame) {
     let status = &model.status;
     let mut spans = vec![Span::styled(format!(" rinit {} ", status.version), bold())];
     let state = if status.state == "running" { Style::new() } else { bold().fg(Color::Yellow) };
-    spans.push(Span::styled(format!(" {} {} ", status.state, duration(status.uptime_ms)), state));
+    spans.push(Span::styled(format!(" {} {} ", status.state, units::milliseconds(status.uptime_ms)), state));
     status.apps.iter().for_each(|app| about(app, &mut spans));
     let cpu: f64 = status.workers.iter().filter_map(|row| row.cpu_percent).sum();
     let memory: u64 = status.workers.iter().filter_map(|row| row.memory_bytes).sum();
-    spans.push(Span::styled(format!("  {} % CPU", percent(cpu)), Style::new().fg(CPU)));
-    spans.push(Span::styled(format!("  {}", bytes(memory)), Style::new().fg(MEMORY)));
+    spans.push(Span::styled(format!("  CPU {}", units::percent(cpu)), Style::new().fg(CPU)));
+    spans.push(Span::styled(format!("  memory {}", units::size(memory)), Style::new().fg(MEMORY)));
     let listens: Vec<&str> = status.apps.iter().flat_map(|app| &app.listens).map(String::as_str).collect();
     spans.push(Span::styled(format!("  {}", clean(&listens.join(", "), 100)), dim()));
     write(frame, at, vec![Line::from(spans)], None, 0);
@@ -56,14 +57,14 @@ fn about(app: &AppStatus, spans: &mut Vec<Span<'static>>) {
     spans.push(Span::raw(format!("  gen {}", app.generation)));
     let last = app.last_reload.as_ref().filter(|last| last.result == "failed");
     if let Some(reload) = &app.reload {
-        let words = format!("  reloading for {}", duration(reload.since_ms));
-        spans.push(Span::styled(words, bold().fg(Color::Yellow)));
+        let text = format!("  reloading for {}", units::milliseconds(reload.since_ms));
+        spans.push(Span::styled(text, bold().fg(Color::Yellow)));
     } else if last.is_some() {
         spans.push(Span::styled("  last reload failed", Style::new().fg(Color::Red)));
     }
 }
 
-/// The selected worker's CPU and memory, and what else is known of it.
+/// Draws the selected worker's CPU and memory, and facts about it.
 fn graphs(model: &Model, at: Rect, frame: &mut Frame) {
     let Some(row) = model.row() else { return };
     let third = (at.width / 3).max(1);
@@ -72,20 +73,20 @@ fn graphs(model: &Model, at: Rect, frame: &mut Frame) {
     let middle = Rect { x: at.x + third, width: third - 1, ..at };
     let right = Rect { x: at.x + 2 * third, width: at.width - 2 * third, ..at };
     if let Some(graph) = model.graphs.of(&model.selected) {
-        let most = graph.cpu.iter().copied().fold(0.0, f64::max);
-        let now = row.cpu_percent.map_or("–".into(), percent);
-        let top = top_percent(most);
-        let title = format!(" CPU {now} %, peak {} of {top:.0} ", percent(most));
+        let peak = graph.cpu.iter().copied().fold(0.0, f64::max);
+        let now = row.cpu_percent.map_or("–".into(), units::percent);
+        let top = top_percent(peak);
+        let title = format!(" CPU {now}, peak {} of {top:.0}% ", units::percent(peak));
         large(frame, left, title, bars(&graph.cpu, top, usize::from(left.width), height(left)), CPU);
-        let most = graph.memory.iter().copied().fold(0.0, f64::max);
-        let now = row.memory_bytes.map_or("–".into(), bytes);
-        let title = format!(" memory {now}, peak {} ", bytes(most as u64));
-        // A little air above, so that a rise is seen.
+        let peak = graph.memory.iter().copied().fold(0.0, f64::max);
+        let now = row.memory_bytes.map_or("–".into(), units::size);
+        let title = format!(" memory {now}, peak {} ", units::size(peak as u64));
+        // Some room above the peak, so that a rise is visible.
         large(
             frame,
             middle,
             title,
-            bars(&graph.memory, most * 1.15, usize::from(middle.width), height(middle)),
+            bars(&graph.memory, peak * 1.15, usize::from(middle.width), height(middle)),
             MEMORY,
         );
     }
@@ -93,7 +94,7 @@ fn graphs(model: &Model, at: Rect, frame: &mut Frame) {
     write(frame, right, lines, Some(pane(format!(" {} ", clean(&row.id, 30)), false)), 0);
 }
 
-/// The rows below its title.
+/// The rows below a pane's title.
 fn height(of: Rect) -> usize {
     usize::from(of.height.saturating_sub(1))
 }
@@ -109,7 +110,7 @@ fn facts(row: &WorkerStatus) -> Vec<String> {
     let by = row.ready_by.as_ref().map_or(String::new(), |by| format!(" by {}", clean(by, 20)));
     facts.push(format!("{}{by}, {pid}", clean(&row.state, 20)));
     if let Some(uptime) = row.uptime_ms {
-        facts.push(format!("up {}, generation {}", duration(uptime), row.generation));
+        facts.push(format!("up {}, generation {}", units::milliseconds(uptime), row.generation));
     }
     if !row.listens.is_empty() {
         facts.push(format!("listens: {}", clean(&row.listens.join(", "), 80)));
@@ -117,12 +118,12 @@ fn facts(row: &WorkerStatus) -> Vec<String> {
     facts.push(format!("restarts {}", row.restarts));
     if let Some(exit) = &row.last_exit {
         facts.push(format!("last: {}", clean(&exit.cause, 80)));
-        facts.push(format!("  at {} after {}", time_of_day(&exit.time), duration(exit.lived_ms)));
+        facts.push(format!("  at {} after {}", time_of_day(&exit.time), units::milliseconds(exit.lived_ms)));
     }
     facts
 }
 
-/// A pane's title is a line above it.
+/// The title line of a pane.
 pub fn pane(title: String, has_focus: bool) -> Block<'static> {
     let style = if has_focus { bold().fg(Color::Cyan) } else { dim() };
     let title = Span::styled(title, if has_focus { style } else { bold() });
@@ -130,33 +131,33 @@ pub fn pane(title: String, has_focus: bool) -> Block<'static> {
 }
 
 fn log(model: &Model, at: Rect, frame: &mut Frame) {
-    let shown = model.log.shown(height(at), model.shows());
+    let shown = model.log.shown(height(at), model.log_filter());
     let id = clean(&model.selected.id, 30);
     let filter = &model.filter;
     let mut title = format!(" log of {id} ");
-    if filter.is_typed {
+    if filter.is_edited {
         title.push_str(&format!("/{}▏", clean(&filter.text, 60)));
     } else if !filter.text.is_empty() {
-        title.push_str(&format!("/{} ({} lines) ", clean(&filter.text, 60), shown.of));
+        title.push_str(&format!("/{} ({}) ", clean(&filter.text, 60), units::count(shown.of as u64, "line")));
     }
     if let Some(why) = &model.log_ended {
         title.push_str(&format!("– {} ", clean(why, 100)));
     }
-    title.push_str(&where_one_looks(&shown));
+    title.push_str(&scroll_position(&shown));
     let lines: Vec<Line> = shown.rows.iter().map(|entry| log_line(entry, &filter.text)).collect();
-    let none = if filter.text.is_empty() { "no lines yet" } else { "no line has that" };
+    let none = if filter.text.is_empty() { "no lines yet" } else { "no line contains that" };
     let lines = if lines.is_empty() { vec![Line::styled(none, dim())] } else { lines };
     write(frame, at, lines, Some(pane(title, model.focus == Focus::Log)), shown.column);
 }
 
-fn where_one_looks<T>(shown: &Shown<T>) -> String {
+fn scroll_position<T>(shown: &Shown<T>) -> String {
     let below = if shown.below > 0 { format!("↑ {} newer below ", shown.below) } else { String::new() };
     let column = if shown.column > 0 { format!("→ from column {} ", shown.column + 1) } else { String::new() };
     below + &column
 }
 
-/// No line is shown farther.
-const LINE: usize = 2048;
+/// The characters of a line that are shown.
+const MAX_LINE_LENGTH: usize = 2048;
 
 fn log_line(entry: &LogEntry, filter: &str) -> Line<'static> {
     let line = match entry {
@@ -167,7 +168,7 @@ fn log_line(entry: &LogEntry, filter: &str) -> Line<'static> {
     };
     let style = if line.stream == "stderr" { Style::new().fg(Color::Yellow) } else { Style::new() };
     let mut spans = vec![Span::styled(format!("{} ", time_of_day(&line.time)), dim())];
-    let text = clean(&line.line, LINE);
+    let text = clean(&line.line, MAX_LINE_LENGTH);
     let (lower, filter) = (text.to_ascii_lowercase(), filter.to_ascii_lowercase());
     let mut rest = 0;
     if !filter.is_empty() {
@@ -184,7 +185,7 @@ fn log_line(entry: &LogEntry, filter: &str) -> Line<'static> {
 
 fn events(model: &Model, at: Rect, frame: &mut Frame) {
     let shown = model.events.shown(height(at), |_| true);
-    let title = format!(" events {}", where_one_looks(&shown));
+    let title = format!(" events {}", scroll_position(&shown));
     let lines: Vec<Line> = shown.rows.iter().map(|event| event_line(event)).collect();
     let lines = if lines.is_empty() { vec![Line::styled("none yet", dim())] } else { lines };
     write(frame, at, lines, Some(pane(title, model.focus == Focus::Events)), shown.column);
@@ -198,18 +199,18 @@ fn event_line(event: &Event) -> Line<'static> {
         _ => Style::new(),
     };
     let time = Span::styled(format!("{} ", time_of_day(&event.time)), dim());
-    Line::from(vec![time, Span::styled(clean(&event.message, LINE), style)])
+    Line::from(vec![time, Span::styled(clean(&event.message, MAX_LINE_LENGTH), style)])
 }
 
-/// The last line: what is going on, what was answered, or else the keys.
+/// Draws the last line: the pending calls, the last answer, or else the keys.
 fn keys(model: &Model, at: Rect, frame: &mut Frame) {
-    let line = if !model.waiting.is_empty() {
-        Line::styled(format!(" {} … ", clean(&model.waiting.join(", "), 200)), bold().fg(Color::Yellow))
+    let line = if !model.pending.is_empty() {
+        Line::styled(format!(" {} … ", clean(&model.pending.join(", "), 200)), bold().fg(Color::Yellow))
     } else if let Some(notice) = &model.notice {
         let color = if notice.ok { Color::Green } else { Color::Red };
         Line::styled(format!(" {}", clean(&notice.text, 400)), bold().fg(color))
-    } else if model.filter.is_typed {
-        keys_line(&[("Enter", "keep filter"), ("Esc", "no filter")])
+    } else if model.filter.is_edited {
+        keys_line(&[("Enter", "keep the filter"), ("Esc", "remove it")])
     } else {
         let stop = match model.row().map(|row| row.state.as_str()) {
             Some("stopped" | "failed") => "start",
@@ -223,10 +224,10 @@ fn keys(model: &Model, at: Rect, frame: &mut Frame) {
                 ("s", stop),
                 ("R", "reload"),
                 ("+-", "scale"),
-                ("/", "find"),
+                ("/", "filter"),
                 ("l", "log"),
                 ("e", "events"),
-                ("↑↓", "pick"),
+                ("↑↓", "select"),
             ]),
             Focus::Log | Focus::Events => keys_line(&[
                 ("q", "quit"),
@@ -241,7 +242,7 @@ fn keys(model: &Model, at: Rect, frame: &mut Frame) {
     write(frame, at, vec![line], None, 0);
 }
 
-/// The more important ones first: what has no room is cut off.
+/// A line of keys, the more important ones first: the rest is cut off.
 fn keys_line(keys: &[(&'static str, &'static str)]) -> Line<'static> {
     let key = |(key, what): &(&'static str, &'static str)| {
         [Span::styled(format!(" {key}"), bold().fg(Color::Cyan)), Span::raw(format!(" {what}"))]

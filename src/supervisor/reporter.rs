@@ -6,6 +6,7 @@ use crate::core::{
     AppId, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role, RolloutError, RolloutReason, SlotId,
     Time, WorkerId,
 };
+use crate::units::time as short;
 use nix::unistd::Pid;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -364,15 +365,5 @@ fn lacking(missing: &Missing) -> String {
         (ReadySignal::Message, _) => format!("; the one before it sent 'ready'{cure}"),
         (ReadySignal::Listen, _) => format!("; the one before it listened on a shared port{cure}"),
         (ReadySignal::Probe | ReadySignal::Spawned | ReadySignal::Uptime, _) => String::new(),
-    }
-}
-
-/// `120ms`, `2.1s`, `3m 20s`.
-fn short(time: Duration) -> String {
-    match time.as_millis() {
-        0..1000 => format!("{}ms", time.as_millis()),
-        1000..60_000 if time.subsec_millis() < 50 => format!("{}s", time.as_secs()),
-        1000..60_000 => format!("{:.1}s", time.as_secs_f64()),
-        _ => humantime::format_duration(Duration::from_secs(time.as_secs())).to_string(),
     }
 }

@@ -1,10 +1,10 @@
-//! What rinit might say.
+//! Provides answers of rinit's, and a model without a terminal.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::Size;
 use rinit::control::types::{AppStatus, Event, ExitRecord, LogLine, Reloaded, Reloading, Status, WorkerStatus};
-use rinit::monit::keys::Key;
 use rinit::monit::model::{Command, Line, Message, Model};
 use rinit::monit::update::update;
 use rinit::monit::view::view;
@@ -117,7 +117,7 @@ pub fn event(seq: u64, level: &str, message: &str) -> Event {
     }
 }
 
-/// A model, and what it has asked for.
+/// A model, and the commands that it has returned.
 pub struct Monit {
     pub model: Model,
     pub commands: Vec<Command>,
@@ -134,22 +134,22 @@ impl Monit {
         self
     }
 
-    /// What comes of it.
+    /// Applies a message.
     pub fn tell(&mut self, message: Message) -> Vec<Command> {
         let commands = update(&mut self.model, message);
         self.commands.extend(commands.iter().cloned());
         commands
     }
 
-    pub fn press(&mut self, key: Key) -> Vec<Command> {
+    pub fn press(&mut self, key: KeyCode) -> Vec<Command> {
         self.tell(Message::Key(key))
     }
 
     pub fn type_keys(&mut self, keys: &str) -> Vec<Command> {
-        keys.chars().flat_map(|key| self.press(Key::Char(key))).collect()
+        keys.chars().flat_map(|key| self.press(KeyCode::Char(key))).collect()
     }
 
-    /// The number under which the log is followed now.
+    /// The number of the log that is followed.
     pub fn follow(&self) -> u64 {
         let follow = |command: &Command| match command {
             Command::Follow(number, _) => Some(*number),
@@ -182,7 +182,7 @@ impl Monit {
 }
 
 /// Four workers that have run for a while, with a log and events.
-pub fn lived_in() -> Monit {
+pub fn after_a_while() -> Monit {
     let mut monit = Monit::new(four());
     for second in 0..150u32 {
         let mut status = four();
@@ -197,7 +197,7 @@ pub fn lived_in() -> Monit {
     for (seq, level, message) in [
         (700, "info", "web-2 (pid 9) started"),
         (701, "info", "web-2 (pid 9) is ready after 312ms (it listens)"),
-        (702, "warn", "web-2 (pid 9) ended with exit code 3 after 1m 1s; crash 1, started again in 3.4s"),
+        (702, "warn", "web-2 (pid 9) ended with exit code 3 after 1m01s; started again in 3.4s"),
         (703, "info", "web: scaled from 3 to 4"),
         (704, "info", "web-3 (pid 15) started"),
         (705, "info", "web-3 (pid 15) is ready after 298ms (it listens)"),

@@ -1,8 +1,8 @@
-//! What the screen looks like.
+//! Tests the drawn frames.
 
-use crate::fixtures::{Monit, event, failed_reload, four, line, lived_in, reloading, status, worker};
+use crate::fixtures::{Monit, event, failed_reload, four, line, after_a_while, reloading, status, worker};
+use ratatui::crossterm::event::KeyCode as Key;
 use ratatui::style::{Color, Modifier};
-use rinit::monit::keys::Key;
 use rinit::monit::model::{Line, Message};
 
 #[track_caller]
@@ -17,53 +17,53 @@ fn row(monit: &Monit, number: usize) -> String {
 }
 
 #[test]
-fn at_80_by_24_everything_has_its_place() {
-    let monit = lived_in();
+fn at_80_by_24_every_pane_is_shown() {
+    let monit = after_a_while();
     let screen = monit.screen();
     let lines: Vec<&str> = screen.lines().collect();
     assert_eq!(lines.len(), 24);
     assert!(lines.iter().all(|line| line.chars().count() <= 80));
     assert!(
-        lines[0].starts_with(" rinit 0.1.0  running 3h 12m  web 3/4 ready  gen 2  47.6 % CPU  187 MiB"),
+        lines[0].starts_with(" rinit 0.1.0  running 3h12m  web 3/4 ready  gen 2  CPU 47.6%  memory 186.9M"),
         "{screen}"
     );
-    assert!(lines[1].starts_with("  worker state         pid gen      up restarts  CPU % "), "{screen}");
-    assert!(lines[2].starts_with("▸ web-0  ready          12   2  3h 12m        0 "), "{screen}");
-    assert!(lines[4].starts_with("  web-2  retry 3s        –   2       –        1      – "), "{screen}");
-    assert!(lines[2].contains(" MiB ") && lines[2].contains('▆'), "{screen}");
+    assert!(lines[1].starts_with("  worker state          pid gen      up restarts    CPU "), "{screen}");
+    assert!(lines[2].starts_with("▸ web-0  ready           12   2   3h12m        0 "), "{screen}");
+    assert!(lines[4].starts_with("  web-2  retry 3.4s       –   2       –        1      – "), "{screen}");
+    assert!(lines[2].contains("M ") && lines[2].contains('▆'), "{screen}");
     assert!(lines[6].starts_with(" log of web-0 ─────"), "{screen}");
     assert!(lines[17].contains("12:10:59 GET /api/items/42 200 91ms"), "{screen}");
     assert!(lines[18].starts_with(" events ─────"), "{screen}");
     assert!(lines[22].contains("12:11:45 web-3 (pid 15) is ready"), "{screen}");
-    assert_eq!(lines[23], " q quit ? help r restart s stop R reload +- scale / find l log e events ↑↓ pick");
+    assert_eq!(lines[23], " q quit ? help r restart s stop R reload +- scale / filter l log e events ↑↓ sel");
 }
 
 #[test]
 fn at_120_by_40_the_selected_worker_has_large_graphs() {
-    let monit = lived_in().sized(120, 40);
+    let monit = after_a_while().sized(120, 40);
     shows(
         &monit,
         &[
             " CPU ",
-            " %, peak ",
-            " of 100 ─",
+            "%, peak ",
+            " of 100% ─",
             " memory ",
             " web-0 ─",
             "ready by listen, pid 12",
-            "up 3h 12m, generation 2",
+            "up 3h12m, generation 2",
         ],
     );
     shows(&monit, &["q quit", "listens: port 8080"]);
     assert!(monit.screen().matches('█').count() > 50, "{}", monit.screen());
     let mut monit = monit;
     monit.type_keys("jj");
-    shows(&monit, &["backoff, no process", "last: exit code 3", "at 11:58:00 after 1m 1s"]);
+    shows(&monit, &["backoff, no process", "last: exit code 3", "at 11:58:00 after 1m01s"]);
 }
 
 #[test]
-fn below_80_by_24_less_is_shown_and_the_workers_longest() {
-    let mut monit = lived_in().sized(60, 20);
-    shows(&monit, &["web-0", "MiB", "log of web-0", "events"]);
+fn a_small_screen_shows_less_and_the_workers_last() {
+    let mut monit = after_a_while().sized(60, 20);
+    shows(&monit, &["web-0", "memory", "log of web-0", "events"]);
     assert!(!row(&monit, 1).contains("gen"));
     monit = monit.sized(40, 12);
     shows(&monit, &["web-0", "ready", "log of web-0"]);
@@ -71,7 +71,7 @@ fn below_80_by_24_less_is_shown_and_the_workers_longest() {
     shows(&monit, &["web-0", "ready", "web-3"]);
     (1..30).for_each(|columns| {
         (1..12).for_each(|rows| {
-            let mut small = lived_in().sized(columns, rows);
+            let mut small = after_a_while().sized(columns, rows);
             small.terminal();
             small.type_keys("?");
             small.terminal();
@@ -82,7 +82,7 @@ fn below_80_by_24_less_is_shown_and_the_workers_longest() {
 #[test]
 fn a_reload_shows_both_workers_of_a_slot() {
     let monit = Monit::new(reloading());
-    shows(&monit, &["2/2 ready", "reloading for 0s", "web-0 new", "starting"]);
+    shows(&monit, &["2/2 ready", "reloading for 900ms", "web-0 new", "starting"]);
     shows(&Monit::new(failed_reload(four())), &["last reload failed"]);
 }
 
@@ -97,7 +97,7 @@ fn many_workers_scroll_with_the_selection() {
 }
 
 #[test]
-fn colours_say_how_workers_lines_and_events_are() {
+fn colours_mark_states_streams_and_levels() {
     let mut monit = Monit::new(four());
     monit.type_keys("j");
     monit.log([line(1, "stderr", "on stderr"), line(2, "stdout", "on stdout"), Line::Missed(7)]);
@@ -114,14 +114,14 @@ fn colours_say_how_workers_lines_and_events_are() {
     assert_eq!(style_of("on stdout").0, Color::Reset);
     assert_eq!(style_of("7 lines were missed").0, Color::Yellow);
     assert_eq!(style_of("web: reload to generation 2 stopped").0, Color::Red);
-    assert_eq!(style_of("retry 3s").0, Color::Yellow);
+    assert_eq!(style_of("retry 3.4s").0, Color::Yellow);
     assert_eq!(style_of("ready    ").0, Color::Green);
     assert!(style_of("web-1").1.contains(Modifier::REVERSED));
     assert!(!style_of("web-3").1.contains(Modifier::REVERSED));
 }
 
 #[test]
-fn what_the_filter_finds_stands_out() {
+fn matches_of_the_filter_are_reversed() {
     let mut monit = Monit::new(four());
     monit.log([line(1, "stdout", "an ERROR, one error")]);
     monit.type_keys("/error");
@@ -136,12 +136,12 @@ fn what_the_filter_finds_stands_out() {
 fn help_lists_every_key() {
     let mut monit = Monit::new(four());
     monit.type_keys("?");
-    shows(&monit, &["select a worker", "restart it", "stop it (it stays down)", "reload:", "one worker more", "leave"]);
+    shows(&monit, &["select a worker", "restart it", "stop it (it stays down)", "reload:", "one worker more", "quit"]);
     shows(&monit, &["any key closes this"]);
 }
 
 #[test]
-fn the_question_before_a_stop_names_the_worker() {
+fn the_stop_dialog_names_the_worker() {
     let mut monit = Monit::new(four());
     monit.type_keys("js");
     shows(&monit, &["Stop web-1? It stays down until it is started again.", "y: stop it"]);

@@ -1,4 +1,4 @@
-//! `rinit monit`: its state and its pictures, without a terminal, and the whole of it in one.
+//! Tests `rinit monit`: its model and frames without a terminal, and the whole program in one.
 
 mod fixtures;
 mod frames;

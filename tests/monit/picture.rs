@@ -1,6 +1,6 @@
-//! The picture in docs: a frame as SVG.
+//! Draws a frame as SVG, for the picture in docs, and checks that the picture is up to date.
 
-use crate::fixtures::lived_in;
+use crate::fixtures::after_a_while;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 use std::fmt::Write;
@@ -88,7 +88,7 @@ fn draw(svg: &mut String, (column, row): (usize, usize), text: &str, color: Colo
 /// `RINIT_DRAW=1 cargo test --test monit picture` draws it anew.
 #[test]
 fn the_picture_in_docs_is_what_monit_shows() {
-    let mut monit = lived_in().sized(100, 30);
+    let mut monit = after_a_while().sized(100, 30);
     monit.type_keys("j");
     monit.log((600..660).map(crate::fixtures::request));
     let drawn = svg(monit.terminal().backend().buffer());

@@ -1,4 +1,4 @@
-//! The whole of it, with a real rinit behind it.
+//! Tests monit with a real rinit behind it.
 
 use crate::terminal::Window;
 use std::path::PathBuf;
@@ -48,11 +48,11 @@ impl Drop for Real {
 }
 
 #[test]
-fn a_real_rinit_is_seen_and_steered() {
+fn monit_shows_and_controls_a_real_rinit() {
     let mut real = Real::start();
     let Some(window) = Window::monit(real.socket.to_str().unwrap()) else { return };
     let screen = window.until_shown("hello from 0");
-    for words in ["2/2 ready", "▸ web-0", "web-1", "ready", "iB", "gen 1", "events"] {
+    for words in ["2/2 ready", "▸ web-0", "web-1", "ready", "memory", "gen 1", "events"] {
         assert!(screen.contains(words), "{words}:\n{screen}");
     }
     window.press("j");

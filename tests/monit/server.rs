@@ -1,4 +1,4 @@
-//! An API that answers as it is told, and remembers what it was asked.
+//! Serves a control API with prepared answers, and records the requests.
 
 use crate::fixtures::{event, four};
 use rinit::control::types::{Done, Error, Status};

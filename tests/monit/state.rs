@@ -1,9 +1,9 @@
-//! What keys and news do to the model, and what is asked for then.
+//! Tests what messages change in the model, and the commands that follow.
 
-use crate::fixtures::{Monit, event, four, line, lived_in, reloading, status, worker};
+use crate::fixtures::{Monit, event, four, line, after_a_while, reloading, status, worker};
+use ratatui::crossterm::event::KeyCode as Key;
 use ratatui::layout::Size;
 use rinit::control::types::{Done, Error};
-use rinit::monit::keys::Key;
 use rinit::monit::model::{Call, Command, Dialog, Focus, Message};
 
 fn call(call: Call) -> Vec<Command> {
@@ -15,7 +15,7 @@ fn failure(error: &str, last_lines: &[&str]) -> Error {
 }
 
 #[test]
-fn it_begins_with_the_first_worker_its_log_and_the_events() {
+fn monit_begins_with_the_first_worker_its_log_and_the_events() {
     let monit = Monit::new(four());
     assert_eq!(monit.commands, [Command::Events(None), Command::Follow(1, "web-0".into())]);
     assert_eq!(monit.model.position(), 0);
@@ -32,7 +32,7 @@ fn arrows_select_and_the_log_follows() {
 }
 
 #[test]
-fn lines_of_the_worker_before_are_passed_over() {
+fn late_lines_of_the_log_before_are_ignored() {
     let mut monit = Monit::new(four());
     monit.press(Key::Down);
     monit.tell(Message::Line(1, line(1, "stdout", "late")));
@@ -42,7 +42,7 @@ fn lines_of_the_worker_before_are_passed_over() {
 }
 
 #[test]
-fn a_log_that_breaks_off_says_why_and_is_asked_for_again_without_lines_twice() {
+fn a_log_that_ends_shows_why_and_is_followed_again_without_duplicates() {
     let mut monit = Monit::new(four());
     monit.log([line(1, "stdout", "once")]);
     monit.tell(Message::LinesEnded(1, "too many connections".into()));
@@ -54,7 +54,7 @@ fn a_log_that_breaks_off_says_why_and_is_asked_for_again_without_lines_twice() {
 }
 
 #[test]
-fn events_that_break_off_go_on_after_the_last_one() {
+fn events_that_end_are_followed_again_after_the_last_one() {
     let mut monit = Monit::new(four());
     monit.tell(Message::Event(event(41, "info", "x")));
     monit.tell(Message::EventsEnded);
@@ -77,17 +77,17 @@ fn the_selection_stays_with_its_worker() {
 }
 
 #[test]
-fn no_worker_at_all_is_a_state_too() {
+fn an_app_without_workers_can_be_scaled() {
     let mut monit = Monit::new(status(vec![]));
     assert_eq!(monit.type_keys("jkrsl/e"), []);
-    monit.press(Key::Escape);
+    monit.press(Key::Esc);
     assert_eq!(monit.type_keys("+"), call(Call::Scale("web".into(), "+1")));
     monit.screen();
     assert_eq!(monit.tell(Message::Status(four())), [Command::Follow(1, "web-0".into())]);
 }
 
 #[test]
-fn keys_ask_for_what_they_say() {
+fn keys_make_calls() {
     let mut monit = Monit::new(four());
     assert_eq!(monit.type_keys("r"), call(Call::Restart("web-0".into())));
     assert_eq!(monit.type_keys("R"), call(Call::Reload));
@@ -96,13 +96,12 @@ fn keys_ask_for_what_they_say() {
     assert!(monit.screen().contains("restarting web-0, reloading, scaling web by +1, scaling web by -1 …"));
     assert_eq!(monit.type_keys("R"), [], "no more than four at a time");
     assert_eq!(monit.type_keys("q"), [Command::End(Ok(()))]);
-    assert_eq!(monit.press(Key::CtrlC), [Command::End(Ok(()))]);
 }
 
 #[test]
 fn a_worker_is_stopped_only_after_a_yes() {
     let mut monit = Monit::new(four());
-    for no in [Key::Char('n'), Key::Escape, Key::Char('q')] {
+    for no in [Key::Char('n'), Key::Esc, Key::Char('q')] {
         monit.type_keys("s");
         assert_eq!(monit.press(no), []);
         assert_eq!(monit.model.dialog, None);
@@ -115,7 +114,7 @@ fn a_worker_is_stopped_only_after_a_yes() {
 }
 
 #[test]
-fn the_question_is_about_the_worker_that_was_selected_when_it_was_asked() {
+fn the_stop_dialog_is_about_the_worker_that_was_selected_when_it_opened() {
     let mut monit = Monit::new(four());
     monit.press(Key::End);
     monit.type_keys("s");
@@ -133,16 +132,16 @@ fn a_worker_that_is_down_is_started_without_a_question() {
 }
 
 #[test]
-fn ctrl_c_leaves_from_everywhere() {
+fn an_end_message_such_as_that_of_ctrl_c_ends_monit_in_every_state() {
     for keys in ["s", "?", "/abc", "l", "e"] {
         let mut monit = Monit::new(four());
         monit.type_keys(keys);
-        assert_eq!(monit.press(Key::CtrlC), [Command::End(Ok(()))], "{keys}");
+        assert_eq!(monit.tell(Message::End(Ok(()))), [Command::End(Ok(()))], "{keys}");
     }
 }
 
 #[test]
-fn an_answer_is_told_and_goes_away() {
+fn an_answer_is_shown_for_some_updates() {
     let mut monit = Monit::new(four());
     monit.type_keys("r");
     let done = Done { ok: true, message: "web-0 restarted".into(), workers: vec![] };
@@ -153,7 +152,7 @@ fn an_answer_is_told_and_goes_away() {
 }
 
 #[test]
-fn a_refusal_is_told_in_rinits_words() {
+fn a_refusal_is_shown_as_rinit_words_it() {
     let mut monit = Monit::new(four());
     monit.type_keys("-");
     let call = Call::Scale("web".into(), "-1");
@@ -179,20 +178,20 @@ fn the_filter_is_typed_kept_and_dropped() {
     let mut monit = Monit::new(four());
     monit.log([line(1, "stdout", "GET /about"), line(2, "stderr", "Error: no DataBase"), line(3, "stdout", "quit")]);
     assert_eq!(monit.type_keys("/dataq"), [], "letters are letters now");
-    assert!(monit.screen().contains("no line has that"));
+    assert!(monit.screen().contains("no line contains that"));
     monit.press(Key::Backspace);
     assert!(monit.screen().contains("no DataBase"));
     assert!(!monit.screen().contains("/about"));
     monit.press(Key::Enter);
-    assert!(monit.screen().contains("/data (1 lines)"));
+    assert!(monit.screen().contains("/data (1 line)"));
     assert!(monit.type_keys("j").len() == 1, "keys are keys again");
-    monit.press(Key::Escape);
+    monit.press(Key::Esc);
     assert_eq!(monit.model.filter.text, "");
 }
 
 #[test]
-fn one_looks_back_in_the_log_while_new_lines_come() {
-    let mut monit = lived_in();
+fn a_scrolled_log_stays_while_new_lines_come() {
+    let mut monit = after_a_while();
     monit.type_keys("l");
     assert_eq!(monit.model.focus, Focus::Log);
     monit.press(Key::Home);
@@ -204,12 +203,12 @@ fn one_looks_back_in_the_log_while_new_lines_come() {
     monit.press(Key::End);
     assert!(monit.screen().contains("new"));
     assert!(!monit.screen().contains("newer below"));
-    monit.press(Key::Escape);
+    monit.press(Key::Esc);
     assert_eq!(monit.model.focus, Focus::Workers);
 }
 
 #[test]
-fn long_lines_are_seen_to_their_end() {
+fn long_lines_are_shown_to_their_end() {
     let mut monit = Monit::new(four());
     monit.log([line(1, "stdout", &format!("{}END", "x".repeat(100)))]);
     assert!(!monit.screen().contains("END"));
@@ -220,7 +219,7 @@ fn long_lines_are_seen_to_their_end() {
 }
 
 #[test]
-fn a_flood_of_lines_costs_no_more_memory_than_what_is_kept() {
+fn a_flood_of_lines_is_cut_to_the_last_ones() {
     let mut monit = Monit::new(four());
     monit.log((0..5_000).map(|at| line(at, "stdout", "x")));
     monit.type_keys("l");
@@ -229,7 +228,7 @@ fn a_flood_of_lines_costs_no_more_memory_than_what_is_kept() {
 }
 
 #[test]
-fn the_end_says_that_the_container_was_stopping() {
+fn the_end_of_a_stopping_container_is_named() {
     let mut stopping = four();
     stopping.state = "stopping".into();
     let mut monit = Monit::new(stopping);
@@ -240,14 +239,14 @@ fn the_end_says_that_the_container_was_stopping() {
 }
 
 #[test]
-fn every_key_in_every_state_at_every_size_is_survived() {
+fn no_key_in_any_state_at_any_size_panics() {
     let keys: Vec<Key> = "abcdefghijklmnop/qrstuvwxyzRSG+-=?éy".chars().map(Key::Char).collect();
     let others = [Key::Up, Key::Down, Key::Left, Key::Right, Key::PageUp, Key::PageDown, Key::Home, Key::End];
-    let last = [Key::Enter, Key::Tab, Key::Backspace, Key::Escape];
+    let last = [Key::Enter, Key::Tab, Key::Backspace, Key::Esc];
     let keys: Vec<Key> = keys.into_iter().chain(others).chain(last).collect();
     let states = [four(), reloading(), status(vec![]), status((0..64).map(|slot| worker(slot, "ready")).collect())];
-    let mut monit = lived_in();
-    // A row of numbers that never repeats for long enough (Knuth's MMIX).
+    let mut monit = after_a_while();
+    // Pseudo-random numbers (Knuth's MMIX).
     let mut random = 7u64;
     let mut next = |below: usize| {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -264,7 +263,7 @@ fn every_key_in_every_state_at_every_size_is_survived() {
         if monit.model.size.area() > 0 {
             monit.terminal();
         }
-        assert!(monit.model.waiting.len() <= 4);
+        assert!(monit.model.pending.len() <= 4);
         assert!(!matches!(&monit.model.dialog, Some(Dialog::Stop(id)) if id.is_empty()));
     }
 }

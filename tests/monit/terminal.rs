@@ -1,4 +1,4 @@
-//! The whole of it in a real terminal: a window of tmux of its own, in which a shell starts `rinit monit`.
+//! Tests the whole program in a real terminal: a tmux window in which a shell starts `rinit monit`.
 
 use crate::server::Server;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-/// A condition that has not come true by then never will.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit for a condition to come true.
+const CONDITION_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Window {
     name: String,
@@ -63,7 +63,7 @@ impl Window {
             if holds(&screen) {
                 return screen;
             }
-            assert!(begin.elapsed() < PATIENCE, "not so: {what}. The screen:\n{screen}");
+            assert!(begin.elapsed() < CONDITION_TIMEOUT, "not so: {what}. The screen:\n{screen}");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -109,10 +109,10 @@ fn opened() -> Option<(Server, Window)> {
 }
 
 #[test]
-fn it_shows_what_goes_on_and_keys_reach_rinit() {
+fn workers_are_shown_and_keys_make_calls() {
     let Some((server, window)) = opened() else { return };
     let screen = window.until_shown("web-1 (pid 13) is ready");
-    for words in ["rinit 0.1.0", "▸ web-0", "3/4 ready", "MiB", "q quit"] {
+    for words in ["rinit 0.1.0", "▸ web-0", "3/4 ready", "memory", "q quit"] {
         assert!(screen.contains(words), "{words}:\n{screen}");
     }
     window.press("Down");
@@ -141,7 +141,7 @@ fn it_shows_what_goes_on_and_keys_reach_rinit() {
 }
 
 #[test]
-fn it_fills_the_terminal_when_that_changes() {
+fn a_resized_terminal_is_filled() {
     let Some((_server, window)) = opened() else { return };
     window.tmux(&["resize-window", "-x", "132", "-y", "43"]);
     window.until("the keys are on the last line", |screen| {
@@ -167,7 +167,7 @@ fn a_signal_gives_the_terminal_back() {
 }
 
 #[test]
-fn it_goes_on_after_it_was_stopped() {
+fn monit_continues_after_it_was_stopped() {
     let Some((_server, window)) = opened() else { return };
     for signal in ["STOP", "CONT"] {
         Command::new("kill").args(["-s", signal, &window.pid()]).status().unwrap();
@@ -180,7 +180,7 @@ fn it_goes_on_after_it_was_stopped() {
 }
 
 #[test]
-fn a_rinit_that_is_gone_is_told_after_the_terminal_is_back() {
+fn the_end_of_rinit_is_reported_on_the_restored_terminal() {
     let Some((server, window)) = opened() else { return };
     server.end();
     let screen = window.until_restored(1);
@@ -188,14 +188,14 @@ fn a_rinit_that_is_gone_is_told_after_the_terminal_is_back() {
 }
 
 #[test]
-fn where_there_is_no_rinit_that_is_said_at_once() {
+fn without_a_rinit_the_error_comes_at_once() {
     let Some(window) = Window::monit("/nowhere/rinit.sock") else { return };
     let screen = window.until_restored(2);
     assert!(screen.contains("no rinit answers") && screen.contains("/nowhere/rinit.sock"), "{screen}");
 }
 
 #[test]
-fn without_a_terminal_it_says_what_to_do() {
+fn without_a_terminal_the_error_names_docker_exec_it() {
     let server = Server::start();
     let output = Command::new(env!("CARGO_BIN_EXE_rinit"))
         .args(["monit", "--socket", server.socket.to_str().unwrap()])
@@ -208,7 +208,7 @@ fn without_a_terminal_it_says_what_to_do() {
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_before_it_says_anything() {
+fn a_panic_restores_the_terminal_before_its_message() {
     let program = env::current_exe().unwrap();
     let test = "terminal::panics_on_the_screen --exact --ignored --nocapture --test-threads=1";
     let Some(window) = Window::open(&format!("RUST_BACKTRACE=0 {} {test}", program.display())) else { return };

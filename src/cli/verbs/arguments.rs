@@ -1,18 +1,27 @@
-//! Reading what stands behind a verb.
+//! Reads the words behind a verb.
 
-use super::{Call, Client, Opt, Output, VERBS, Verb, named};
+use super::{Call, Client, Opt, Output, Verb, named, signal, suggestions};
 use crate::cli::{Environment, Invocation};
 use crate::config::{BAD_SETTINGS, nearest};
 use lexopt::{Arg, Parser};
 use std::ffi::OsString;
 
-/// The call, if the first word is a verb.
+/// pm2's names for a verb with options.
+const SHORTHANDS: [(&str, &str, &str); 2] = [("jlist", "list", "--json"), ("prettylist", "list", "--output=json")];
+
+/// Returns the call if the first word is a verb, and a refusal if it is nearly one.
 pub fn parse(arguments: &[OsString], environment: &Environment) -> Option<Invocation> {
     let (first, rest) = arguments.split_first()?;
-    let verb = named(first.to_str()?)?;
+    let Some(verb) = first.to_str().and_then(named) else {
+        let shorthand = SHORTHANDS.iter().find(|(name, ..)| first.to_str() == Some(*name));
+        let Some((_, verb, option)) = shorthand else { return suggestions::refuse(first, environment) };
+        let words: Vec<OsString> = [*verb, *option].into_iter().map(OsString::from).chain(rest.to_vec()).collect();
+        return parse(&words, environment);
+    };
     Some(match read(verb, rest) {
-        Ok(Read { help: true, .. }) => Invocation::Print(verb.full_help()),
-        Ok(Read { options, values, .. }) => {
+        Ok(Read { help: Some(Help::Short), .. }) => Invocation::Print(verb.short_help()),
+        Ok(Read { help: Some(Help::Full), .. }) => Invocation::Print(verb.full_help()),
+        Ok(Read { options, values, help: None }) => {
             let given = |name| options.iter().rev().find(|(option, _)| *option == name).map(|(_, value)| value);
             let client = Client::new(given("socket").map(String::as_str), environment);
             let out = Output::new(given("json").is_some(), environment);
@@ -22,9 +31,15 @@ pub fn parse(arguments: &[OsString], environment: &Environment) -> Option<Invoca
     })
 }
 
+#[derive(Clone, Copy)]
+enum Help {
+    Short,
+    Full,
+}
+
 #[derive(Default)]
 struct Read {
-    help: bool,
+    help: Option<Help>,
     options: Vec<(&'static str, String)>,
     values: Vec<String>,
 }
@@ -34,37 +49,49 @@ fn read(verb: &'static Verb, arguments: &[OsString]) -> Result<Read, String> {
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         let known = |fits: &dyn Fn(&Opt) -> bool| verb.all_options().find(|option| fits(option));
-        let option = match argument {
+        let (option, help) = match argument {
             Arg::Value(value) => {
                 read.values.push(text(value)?);
                 continue;
             }
-            // `scale -1` is a number and no option.
-            Arg::Short(digit) if digit.is_ascii_digit() && verb.options.is_empty() => {
+            // `scale -1` is a number, and `kill -HUP` a signal.
+            Arg::Short(letter) if is_value_with_dash(verb, letter) => {
                 let rest = parser.optional_value().map(text).transpose()?.unwrap_or_default();
-                read.values.push(format!("-{digit}{rest}"));
+                let dash = if letter.is_ascii_digit() && verb.name() != signal::VERB.name() { "-" } else { "" };
+                read.values.push(format!("{dash}{letter}{rest}"));
                 continue;
             }
             Arg::Short(letter) => {
-                known(&|option| option.letter == Some(letter)).ok_or(format!("-{letter}: no such option"))?
+                let option = known(&|option| option.letter == Some(letter));
+                (option.ok_or(format!("-{letter}: no such option"))?, Help::Short)
             }
-            Arg::Long(name) => known(&|option| option.name == name).ok_or_else(|| {
-                let meant = nearest(name, verb.all_options().map(|option| option.name));
-                let advice = meant.map_or(String::new(), |meant| format!("; did you mean --{meant}?"));
-                format!("--{name}: no such option{advice}")
-            })?,
+            Arg::Long(name) => {
+                let option = known(&|option| option.names.contains(&name)).ok_or_else(|| {
+                    let near = nearest(name, verb.all_options().flat_map(|option| option.names.iter().copied()));
+                    let advice = near.map_or(String::new(), |near| format!("; did you mean --{near}?"));
+                    format!("--{name}: no such option{advice}")
+                })?;
+                (option, Help::Full)
+            }
         };
         let value = match option.value {
             "" => String::new(),
             _ => parser.value().map_err(|error| error.to_string()).and_then(text)?,
         };
-        read.help |= option.name == "help";
-        read.options.push((option.name, value));
+        if option.name() == "help" {
+            read.help = Some(help);
+        }
+        read.options.push((option.name(), value));
     }
-    if !read.help {
+    if read.help.is_none() {
         verb.check_count(&read.values)?;
     }
     Ok(read)
+}
+
+fn is_value_with_dash(verb: &Verb, letter: char) -> bool {
+    let takes_number = verb.arguments.contains("-N") || verb.name() == signal::VERB.name();
+    letter.is_ascii_digit() && takes_number || letter.is_ascii_uppercase() && verb.name() == signal::VERB.name()
 }
 
 fn text(value: OsString) -> Result<String, String> {
@@ -78,9 +105,9 @@ fn text(value: OsString) -> Result<String, String> {
 impl Verb {
     fn check_count(&self, values: &[String]) -> Result<(), String> {
         if values.len() < *self.takes.start() {
-            return Err(format!("{} is missing", self.arguments));
+            return Err(format!("{} is missing", self.arguments.trim_end_matches("...")));
         }
-        // Whoever gives more may mean a program of that name, such as ls or ps.
+        // A program of that name may be meant, such as ls or ps.
         let Some(extra) = values.get(*self.takes.end()) else { return Ok(()) };
         let takes = match self.takes.end() {
             0 => "it takes no argument",
@@ -90,18 +117,9 @@ impl Verb {
     }
 }
 
-/// The verb's own help, or who is meant.
-pub(super) fn help_of(name: &str) -> Result<String, String> {
-    named(name).map(Verb::full_help).ok_or_else(|| {
-        let meant = nearest(name, VERBS.iter().flat_map(|verb| verb.names.iter().copied()));
-        let advice = meant.map_or("see rinit --help".into(), |meant| format!("did you mean {meant}?"));
-        format!("{name:?} is no verb; {advice}")
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::COMMON;
+    use super::super::{COMMON, VERBS};
     use super::*;
 
     fn parsed(line: &str) -> Option<Invocation> {
@@ -126,7 +144,7 @@ mod tests {
     #[test]
     fn the_first_word_decides() {
         assert!(parsed("list").is_some() && parsed("ls").is_some() && parsed("ps --json").is_some());
-        for line in ["", "-- list", "-i 2 list", "/bin/ls", "node app.js", "lits"] {
+        for line in ["", "-- list", "-i 2 list", "/bin/ls", "node app.js"] {
             assert!(parsed(line).is_none(), "{line}");
         }
     }
@@ -151,14 +169,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_wrongly_is_refused_with_the_nearest_name_and_the_usage() {
+    fn a_signal_may_have_a_dash_as_with_kill() {
+        for (line, values) in [("kill -HUP 0", ["HUP", "0"]), ("kill -9 all", ["9", "all"]), ("signal USR1 1", ["USR1", "1"])]
+        {
+            assert_eq!(call(line).values, values, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_names_that_other_tools_have_mean_the_same_verb() {
+        for (line, verb) in [
+            ("status web-0", "describe"),
+            ("show web-0", "describe"),
+            ("info 0", "describe"),
+            ("inspect 0", "describe"),
+            ("kill TERM 0", "signal"),
+            ("top", "monit"),
+            ("ps", "list"),
+            ("jlist", "list"),
+            ("prettylist", "list"),
+        ] {
+            assert_eq!(call(line).verb.name(), verb, "{line}");
+        }
+        assert!(call("jlist").out.json);
+        assert_eq!(call("prettylist").option("output"), Some("json"));
+        assert_eq!(call("logs --tail 5").option("lines"), Some("5"));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_the_nearest_name_and_the_usage() {
         assert!(refused("logs --flolow").contains("did you mean --follow?"));
         assert!(refused("list --sokcet x").contains("did you mean --socket?"));
         assert!(refused("list /tmp").contains("rinit -- list"), "a program may be meant");
-        assert!(refused("describe").contains("ID is missing\nusage: rinit describe ID\n"));
+        assert!(refused("stop").contains("ID|all is missing\nusage: rinit stop ID|all...\n"));
+        assert!(refused("restart").contains("ID|all is missing"));
         assert!(refused("list --socket").contains("--socket"));
         assert!(refused("logs -n").contains("-n"));
-        assert!(help_of("lgos").unwrap_err().contains("did you mean logs?"));
     }
 
     #[test]
@@ -170,7 +216,7 @@ mod tests {
         assert_eq!(names.len(), count);
         for verb in VERBS {
             assert!(matches!(parsed(&format!("{} --help", verb.name())), Some(Invocation::Print(_))), "{verb:?}");
-            assert!(verb.options.iter().all(|option| COMMON.iter().all(|common| common.name != option.name)));
+            assert!(verb.options.iter().all(|option| COMMON.iter().all(|common| common.name() != option.name())));
         }
     }
 }

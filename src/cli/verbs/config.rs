@@ -1,4 +1,4 @@
-//! `rinit config`: the settings as they count.
+//! Implements `rinit config`.
 
 use super::client::read_json;
 use super::output::{DIM, PLAIN};
@@ -10,17 +10,17 @@ pub(super) static VERB: Verb = Verb {
     names: &["config"],
     arguments: "",
     takes: 0..=0,
-    summary: "every setting as it counts, and where it comes from",
-    help: "Shows every setting of the rinit that runs the container, its value, and whether that is its default, a\n\
-           flag's or a variable's.",
+    summary: "show every setting in force, and its source",
+    help: "Shows every setting of the rinit that runs the container: its value, and whether that is the default or\n\
+           comes from a flag, a variable or a file.",
     options: &[],
     run,
 };
 
 const COLUMNS: [Column; 3] = [
-    Column { head: "SETTING", right: false, rank: 0, cut: false },
-    Column { head: "SOURCE", right: false, rank: 1, cut: false },
-    Column { head: "VALUE", right: false, rank: 0, cut: true },
+    Column { head: "SETTING", is_right: false, rank: 0, is_cut: false },
+    Column { head: "SOURCE", is_right: false, rank: 1, is_cut: false },
+    Column { head: "VALUE", is_right: false, rank: 0, is_cut: true },
 ];
 
 fn run(call: &Call) -> Outcome {

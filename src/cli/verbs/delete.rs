@@ -1,21 +1,20 @@
-//! `rinit delete`: a worker less, or the end of the container.
+//! Implements `rinit delete`.
 
-use super::{Call, Outcome, Verb};
+use super::{Call, MAX_IDS, Outcome, Verb};
 use crate::control::encoded;
+use hyper::Method;
 
 pub(super) static VERB: Verb = Verb {
     names: &["delete"],
-    arguments: "ID|all",
-    takes: 1..=1,
-    summary: "a worker and its slot; all: ends the container",
-    help: "Stops a worker and wants one fewer from then on. `rinit delete all` stops all workers and ends the\n\
-           container.",
+    arguments: "ID|all...",
+    takes: 1..=MAX_IDS,
+    summary: "remove workers and their slots; all: end the container",
+    help: "Stops workers and removes their slots: fewer are wanted from then on. `rinit delete all` stops all\n\
+           workers and ends the container.",
     options: &[],
     run,
 };
 
 fn run(call: &Call) -> Outcome {
-    let id = call.target(0);
-    let done = call.change("DELETE", &format!("/v1/workers/{}", encoded(id)), None);
-    done.map_err(|failure| call.with_nearest(failure, id))
+    call.for_each(&call.values, |id| call.change(Method::DELETE, &format!("/v1/workers/{}", encoded(id)), None))
 }

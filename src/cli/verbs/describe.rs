@@ -1,32 +1,36 @@
-//! `rinit describe ID`: all that is known of one worker.
+//! Implements `rinit describe`.
 
 use super::client::read_json;
 use super::output::{BOLD, DIM, Output, PLAIN, RED, colour_of, harmless};
-use super::units::{or_dash, size, span};
-use super::{Call, Outcome, Verb};
+use super::table::or_dash;
+use super::{Call, MAX_IDS, Outcome, Verb, list};
 use crate::control::encoded;
 use crate::control::types::{Description, ExitRecord, WorkerStatus};
+use crate::units::{milliseconds, percent, size};
 
 pub(super) static VERB: Verb = Verb {
-    names: &["describe"],
-    arguments: "ID",
-    takes: 1..=1,
-    summary: "all that is known of one worker, with its last exits and lines",
-    help: "Shows a worker's state, command, settings, limits, its last exits with their causes, its last lines on\n\
-           stderr, and its environment, where the values of what may be secrets are ***.\n\
-           ID is as `rinit list` shows it: web-0, or 0 while there is one app.",
+    names: &["describe", "status", "show", "info", "inspect"],
+    arguments: "[ID]...",
+    takes: 0..=MAX_IDS,
+    summary: "show all about a worker: settings, last exits, last lines",
+    help: "Shows a worker's state, command, settings and limits, its last exits with their causes, its last\n\
+           lines on stderr, and its environment, where values that may be secrets are ***. Without an ID: the\n\
+           table of all workers, as `rinit list` shows it. ID is as there: web-0, or 0 while there is one app.",
     options: &[],
     run,
 };
 
 fn run(call: &Call) -> Outcome {
-    let id = call.target(0);
-    let text = call.client.get_text(&format!("/v1/workers/{}", encoded(id)));
-    let text = text.map_err(|failure| call.with_nearest(failure, id))?;
-    if call.out.json {
-        return call.out.print_json(&text);
+    if call.values.is_empty() {
+        return list::print_table(call);
     }
-    call.out.print(&page(&read_json(&text)?, &call.out))
+    call.for_each(&call.values, |id| {
+        let text = call.client.get_text(&format!("/v1/workers/{}", encoded(id)))?;
+        if call.out.json {
+            return call.out.print_json(&text);
+        }
+        call.out.print(&page(&read_json(&text)?, &call.out))
+    })
 }
 
 fn page(about: &Description, out: &Output) -> String {
@@ -35,7 +39,7 @@ fn page(about: &Description, out: &Output) -> String {
         let role = if worker.role == "worker" { String::new() } else { format!(" ({})", worker.role) };
         page.section(&format!("{}{role}", worker.id), &of_worker(worker, about));
     }
-    page.section("how it is run", &of_run(about));
+    page.section("settings", &of_run(about));
     page.lines("exits, newest first", about.exits.iter().map(|exit| (colour_of_exit(exit), of_exit(exit))));
     page.lines("last lines on stderr", about.last_lines.iter().map(|line| (PLAIN, line.clone())));
     page.lines("environment", about.environment.iter().map(|pair| (PLAIN, pair.clone())));
@@ -46,18 +50,18 @@ type Row = (&'static str, String, &'static str);
 
 fn of_worker(worker: &WorkerStatus, about: &Description) -> Vec<Row> {
     let by = worker.ready_by.as_ref().map_or(String::new(), |by| format!(", by {by}"));
-    let again = worker.retry_in_ms.map_or(String::new(), |ms| format!(", again in {}", span(ms)));
+    let again = worker.retry_in_ms.map_or(String::new(), |ms| format!(", again in {}", milliseconds(ms)));
     let mut rows = vec![
         ("state", format!("{}{by}{again}", worker.state), colour_of(&worker.state)),
         ("pid", or_dash(worker.pid, |pid| pid.to_string()), PLAIN),
         ("generation", worker.generation.to_string(), PLAIN),
-        ("uptime", or_dash(worker.uptime_ms, span), PLAIN),
+        ("uptime", or_dash(worker.uptime_ms, milliseconds), PLAIN),
         ("restarts", worker.restarts.to_string(), PLAIN),
-        ("cpu", or_dash(worker.cpu_percent, |percent| format!("{percent:.1}%")), PLAIN),
+        ("cpu", or_dash(worker.cpu_percent, percent), PLAIN),
         ("memory", or_dash(worker.memory_bytes, size), PLAIN),
         ("listens", if worker.listens.is_empty() { "-".into() } else { worker.listens.join(", ") }, PLAIN),
     ];
-    // These are of the worker that serves: one process, whichever else there is.
+    // The API has these of the slot's current worker alone.
     if worker.role == "worker" {
         let limit = about.open_files_limit.map_or(String::new(), |limit| format!(" of {limit}"));
         rows.push(("open files", or_dash(about.open_files, |count| format!("{count}{limit}")), PLAIN));
@@ -70,10 +74,10 @@ fn of_run(about: &Description) -> Vec<Row> {
     let of = if about.max_restarts == 0 { String::new() } else { format!(" of {}", about.max_restarts) };
     vec![
         ("command", shell_words::join(&about.command), PLAIN),
-        ("folder", about.cwd.clone().unwrap_or("-".into()), PLAIN),
+        ("directory", about.cwd.clone().unwrap_or("-".into()), PLAIN),
         ("user", about.user.clone().unwrap_or("-".into()), PLAIN),
         ("ready", about.readiness.clone(), PLAIN),
-        ("stop", format!("{}, then SIGKILL after {}", about.stop_signal, span(about.stop_timeout_ms)), PLAIN),
+        ("stop", format!("{}, then SIGKILL after {}", about.stop_signal, milliseconds(about.stop_timeout_ms)), PLAIN),
         ("crashes", format!("{}{of} in a row", about.crashes), if about.crashes > 0 { RED } else { PLAIN }),
     ]
 }
@@ -81,7 +85,7 @@ fn of_run(about: &Description) -> Vec<Row> {
 fn of_exit(exit: &ExitRecord) -> String {
     let asked = if exit.asked { ", as asked" } else { "" };
     let pid = exit.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
-    format!("{}  {} after {}{asked}{pid}", exit.time, exit.cause, span(exit.lived_ms))
+    format!("{}  {} after {}{asked}{pid}", exit.time, exit.cause, milliseconds(exit.lived_ms))
 }
 
 fn colour_of_exit(exit: &ExitRecord) -> &'static str {
@@ -107,7 +111,7 @@ impl Page<'_> {
         }
     }
 
-    /// Lines as they are; nothing where there are none.
+    /// Lines below a title; neither where there are no lines.
     fn lines(&mut self, title: &str, lines: impl Iterator<Item = (&'static str, String)>) {
         let mut lines = lines.peekable();
         if lines.peek().is_some() {

@@ -1,64 +1,88 @@
-//! `rinit health`: for Docker's HEALTHCHECK.
+//! Implements `rinit health`, for Docker's HEALTHCHECK.
 
 use super::client::Client;
-use super::units::span;
-use super::{Call, Failure, Outcome, Verb};
-use crate::control::types::{Status, WorkerStatus};
+use super::output::harmless;
+use super::{Call, Failure, Opt, Outcome, Verb};
+use crate::control::encoded;
+use crate::control::types::{AppStatus, Status, WorkerStatus};
+use crate::units;
 use std::time::Duration;
 
 pub(super) static VERB: Verb = Verb {
     names: &["health"],
     arguments: "",
     takes: 0..=0,
-    summary: "exit code 0 when every worker is ready, else 1 (for HEALTHCHECK)",
-    help: "Prints one line and exits with 0 when every worker that is wanted is ready, else with 1; also when no\n\
-           rinit answers. In a Dockerfile: HEALTHCHECK CMD [\"rinit\", \"health\"]",
-    options: &[],
+    summary: "exit with 0 when every app serves, else with 1 (for HEALTHCHECK)",
+    help: "Prints one line and exits with 0 when every app has a ready worker, or as many as --min says; else\n\
+           with 1, also when no rinit answers. Workers that were stopped by hand are not wanted, and so not\n\
+           missing. In a Dockerfile: HEALTHCHECK CMD [\"rinit\", \"health\"]",
+    options: &[MIN],
     run,
 };
 
-/// Below Docker's own 30 s, so that it is rinit's line that is shown.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The option for the number of ready workers.
+pub(super) const MIN: Opt =
+    Opt { letter: None, names: &["min"], value: "N|P%", help: "ready workers that each app needs: 2, or 50% of the wanted" };
+
+/// The time limit. It is shorter than Docker's 30 s, so that the line shown is rinit's.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn run(call: &Call) -> Outcome {
-    match call.client.probe("/readyz", PATIENCE)? {
-        (200, _) => ready(call),
-        (_, words) => Err(Failure::failed(why_not(&call.client, &words))),
+    match call.client.probe(&probe_path(call, "")?, ANSWER_TIMEOUT)? {
+        (200, _) => print_ready(call),
+        (_, text) => Err(Failure::failed(missing(&call.client, &text))),
     }
 }
 
-/// Says so.
-pub(super) fn ready(call: &Call) -> Outcome {
+/// The path of the readiness probe, with the number of workers that `--min` asks for.
+pub(super) fn probe_path(call: &Call, default: &str) -> Result<String, Failure> {
+    let min = call.option("min").unwrap_or(default);
+    let number = min.strip_suffix('%').unwrap_or(min);
+    let is_percent = number.len() < min.len();
+    let is_allowed = number.parse::<u32>().is_ok_and(|number| !is_percent || number <= 100);
+    match min {
+        "" => Ok("/readyz".into()),
+        _ if is_allowed => Ok(format!("/readyz?min={}", encoded(min))),
+        _ => Err(Failure::Usage(format!("--min {min}: allowed: a number of workers such as 2, or a share such as 50%"))),
+    }
+}
+
+/// Prints that the workers are ready.
+pub(super) fn print_ready(call: &Call) -> Outcome {
     if call.out.json { call.out.print_json(r#"{"ready":true}"#) } else { call.out.print("ready\n") }
 }
 
-/// Who is not ready, in a line; `words` are rinit's own.
-pub(super) fn why_not(client: &Client, words: &str) -> String {
+/// Returns which workers are missing, in one line; `text` is what the probe answered.
+pub(super) fn missing(client: &Client, text: &str) -> String {
     let Ok(status) = client.get::<Status>("/v1/status") else {
-        return format!("not ready: {}", super::output::harmless(words.trim()));
+        return format!("not ready: {}", harmless(text.trim()));
     };
     if status.state != "running" {
         return format!("not ready: the container is {}", status.state);
     }
-    let apps = status.apps.iter().filter(|app| app.ready < app.wanted);
-    let counts = apps.map(|app| format!("{}: {} of {} workers are ready", app.name, app.ready, app.wanted));
-    // Those that hold a slot; a replacement is one more.
-    let sick = status.workers.iter().filter(|worker| worker.state != "ready" && worker.role == "worker");
-    let parts: Vec<String> = counts.chain(sick.take(4).map(state)).collect();
-    let text = if parts.is_empty() { words.trim().to_owned() } else { parts.join("; ") };
-    format!("not ready: {}", super::output::harmless(&text))
+    let counts = status.apps.iter().filter_map(missing_of_app);
+    // A replacement beside them is one more, and not missed.
+    let not_ready = status.workers.iter().filter(|worker| is_missing(worker));
+    let parts: Vec<String> = counts.chain(not_ready.take(4).map(state)).collect();
+    let text = if parts.is_empty() { text.trim().to_owned() } else { parts.join("; ") };
+    format!("not ready: {}", harmless(&text))
+}
+
+/// Returns how many of an app's wanted workers are ready, where some are missing.
+pub(super) fn missing_of_app(app: &AppStatus) -> Option<String> {
+    let wanted = units::count(app.wanted, "worker");
+    let verb = if app.wanted == 1 { "is" } else { "are" };
+    (app.ready < app.wanted).then(|| format!("{}: {} of {wanted} {verb} ready", app.name, app.ready))
+}
+
+fn is_missing(worker: &WorkerStatus) -> bool {
+    worker.role == "worker" && !matches!(worker.state.as_str(), "ready" | "stopped")
 }
 
 fn state(worker: &WorkerStatus) -> String {
-    let again = worker.retry_in_ms.map_or(String::new(), |ms| format!(" for {} more", span(ms)));
+    let again = worker.retry_in_ms.map_or(String::new(), |ms| format!(" for {} more", units::milliseconds(ms)));
     let exit = worker.last_exit.as_ref().filter(|exit| !exit.asked);
     let exit = exit.map_or(String::new(), |exit| format!(" after {}", exit.cause));
-    format!(
-        "{} is {}{again}{exit}",
-        worker.id,
-        match worker.state.as_str() {
-            "backoff" => "in backoff",
-            state => state,
-        }
-    )
+    let state = if worker.state == "backoff" { "in backoff" } else { &worker.state };
+    format!("{} is {state}{again}{exit}", worker.id)
 }

@@ -1,106 +1,112 @@
-//! `rinit logs`: the workers' last lines, and those to come.
+//! Implements `rinit logs`.
 
-use super::client::{Part, read_json};
-use super::output::is_unread;
-use super::{Call, Failure, Opt, Outcome, Verb};
-use crate::config::duration;
+use super::client::read_json;
+use super::log_filter::{LogFilter, Since};
+use super::output::{DIM, harmless, is_unread, visible};
+use super::{Call, Failure, MAX_IDS, Opt, Outcome, Verb};
+use crate::client::Part;
 use crate::control::encoded;
 use crate::control::types::{LogLine, LogLines, Missed};
+use crate::units;
+use hyper::Method;
+use std::collections::BTreeMap;
 
 pub(super) static VERB: Verb = Verb {
     names: &["logs"],
     arguments: "[ID]...",
-    takes: 0..=64,
-    summary: "the workers' last lines; -f: and those to come",
-    help: "Prints the last lines of every worker, or of those named, as the container's log has them: their stdout\n\
-           on stdout, their stderr on stderr, with the worker's name in front. rinit keeps the last lines of\n\
-           each worker; a reload or a restart does not end them. With --json every line is an object.",
+    takes: 0..=MAX_IDS,
+    summary: "print the workers' last lines; -f: and those to come",
+    help: "Prints the last lines of every worker, or of those named, as the container's log has them: their\n\
+           stdout on stdout, their stderr on stderr, with the worker's name in front. rinit keeps the last\n\
+           lines of each worker; a reload or a restart does not end them. With --json every line is an object.\n\
+           A line's level is the one that it names itself, as JSON or as a word at its beginning; else lines on\n\
+           stderr are errors, and others info. On a terminal control characters are shown as cat -v does.",
     options: &[
-        Opt { letter: Some('f'), name: "follow", value: "", help: "go on with the lines to come, until Ctrl-C" },
+        Opt { letter: Some('f'), names: &["follow"], value: "", help: "print the lines to come too, until Ctrl-C" },
         Opt {
             letter: Some('n'),
-            name: "lines",
+            names: &["lines", "tail"],
             value: "N",
-            help: "so many of the last lines, 10000 at the most (default: 100; with --since: all of them)",
+            help: "the last N lines, 10000 at most (default: 100; with --since: all)",
         },
-        Opt { letter: None, name: "stdout", value: "", help: "only what they write there" },
-        Opt { letter: None, name: "stderr", value: "", help: "only what they write there" },
-        Opt {
-            letter: None,
-            name: "since",
-            value: "TIME",
-            help: "only lines since then: 10m ago, or 2026-01-31T12:00:00Z",
-        },
+        Opt { letter: Some('t'), names: &["timestamps"], value: "", help: "print the time in front of each line" },
+        Opt { letter: None, names: &["stdout"], value: "", help: "only lines on stdout" },
+        Opt { letter: None, names: &["stderr"], value: "", help: "only lines on stderr" },
+        Opt { letter: None, names: &["since"], value: "TIME", help: "only later lines: 10m ago, or 2026-01-31T12:00:00Z" },
+        Opt { letter: None, names: &["until"], value: "TIME", help: "only earlier lines" },
+        Opt { letter: None, names: &["grep"], value: "RE", help: "only lines that match the regular expression" },
+        Opt { letter: None, names: &["level"], value: "LEVEL", help: "only lines of error, warn, info, debug or trace, and worse" },
     ],
     run,
 };
 
-/// As good as all: more than rinit keeps.
-const ALL: &str = "1000000";
+/// The number of lines when none is given, as the API has it.
+const DEFAULT_LINES: usize = 100;
+
+/// A number of lines that is more than rinit keeps.
+const ALL_LINES: usize = 1_000_000;
 
 fn run(call: &Call) -> Outcome {
-    let mut printer = Printer { call, width: "rinit".len(), buffer: String::new(), is_stderr: false };
-    if !call.has("follow") {
-        let lines: LogLines = call.client.get(&query(call)?).map_err(|failure| about_worker(call, failure))?;
-        printer.width = lines.lines.iter().map(|line| line.worker.len()).max().unwrap_or_default().max(printer.width);
-        lines.lines.iter().try_for_each(|line| printer.line(line))?;
-        return printer.flush();
+    let filter = LogFilter::of(call)?;
+    let query = Query::of(call)?;
+    let mut printer = Printer { call, id_width: "rinit".len(), buffer: String::new(), is_stderr: false };
+    let get = |path: &str| call.client.get::<LogLines>(path).map_err(|failure| about_worker(call, failure));
+    let follow = |path: &str| {
+        call.client.stream(Method::GET, path, None).map_err(|failure| about_worker(call, failure))
+    };
+    if filter.is_empty() && call.has("follow") {
+        return printer.follow(follow(&query.path(query.lines, true))?, &|_| true);
     }
-    let mut response = call.client.stream("GET", &query(call)?, None).map_err(|failure| about_worker(call, failure))?;
-    while let Some(part) = response.next()? {
-        match part {
-            Part::Event { name, data } if name == "missed" => {
-                printer.flush()?;
-                if call.out.json {
-                    call.out.print_json(&data)?;
-                }
-                let missed: Missed = read_json(&data)?;
-                let whose = missed.worker.map_or(String::new(), |worker| format!(" of {worker}"));
-                call.out.say(&format!(
-                    "rinit: {} lines{whose} are left out: they came faster than they were read\n",
-                    missed.missed
-                ));
-            }
-            Part::Event { data, .. } => printer.line(&read_json(&data)?)?,
-            Part::Beat if is_unread() => return Err(Failure::Unread),
-            Part::Beat => {}
-        }
-        if !response.has_more() {
-            printer.flush()?;
-        }
+    // The last lines that pass are among the last ones of all.
+    let lines = get(&query.path(if filter.is_empty() { query.lines } else { Some(ALL_LINES) }, false))?.lines;
+    let last_seq = lines.iter().fold(BTreeMap::new(), |mut last, line| {
+        last.insert(line.worker.clone(), line.seq);
+        last
+    });
+    let passing: Vec<&LogLine> = lines.iter().filter(|line| filter.passes(line)).collect();
+    let count = if filter.is_empty() { passing.len() } else { query.lines.unwrap_or(DEFAULT_LINES) };
+    printer.print(passing.get(passing.len().saturating_sub(count)..).unwrap_or_default())?;
+    if !call.has("follow") || filter.has_end() {
+        return Ok(());
     }
-    printer.flush()?;
-    call.out.say("rinit: these were the last lines: the container stops, or rinit has closed the connection\n");
-    Ok(())
+    // What was written meanwhile comes as the first lines of the stream, together with some that are printed already.
+    let is_new = |line: &LogLine| last_seq.get(&line.worker).is_none_or(|seq| line.seq > *seq);
+    printer.follow(follow(&query.path(Some(ALL_LINES), true))?, &|line| is_new(line) && filter.passes(line))
 }
 
-fn query(call: &Call) -> Result<String, Failure> {
-    let mut query = vec![];
-    if call.has("follow") {
-        query.push("follow=true".to_owned());
-    }
-    let lines = call.option("lines").or(call.has("since").then_some(ALL));
-    if let Some(lines) = lines {
-        let count: u32 = lines.parse().map_err(|_| Failure::Usage(format!("-n {lines}: not a number of lines")))?;
-        query.push(format!("lines={count}"));
-    }
-    if !call.values.is_empty() && !call.values.iter().any(|id| id == "all") {
-        query.push(format!("worker={}", encoded(&call.values.join(","))));
-    }
-    match (call.has("stdout"), call.has("stderr")) {
-        (true, false) => query.push("stream=stdout".into()),
-        (false, true) => query.push("stream=stderr".into()),
-        (true, true) | (false, false) => {}
-    }
-    if let Some(since) = call.option("since") {
-        let is_time = humantime::parse_rfc3339_weak(since).is_ok();
-        if let Err(why) = if is_time { Ok(()) } else { duration(since).map(drop) } {
-            return Err(Failure::Usage(format!("--since {since}: {why}; or a time such as 2026-01-31T12:00:00Z")));
+/// The part of the conditions that the API knows.
+struct Query {
+    lines: Option<usize>,
+    others: Vec<String>,
+}
+
+impl Query {
+    fn of(call: &Call) -> Result<Query, Failure> {
+        let number = |text: &str| text.parse().map_err(|_| Failure::Usage(format!("-n {text}: not a number of lines")));
+        let lines = call.option("lines").map(number).transpose()?;
+        let mut others = vec![];
+        if !call.values.is_empty() && !call.values.iter().any(|id| id == "all") {
+            others.push(format!("worker={}", encoded(&call.values.join(","))));
         }
-        query.push(format!("since={}", encoded(since)));
+        match (call.has("stdout"), call.has("stderr")) {
+            (true, false) => others.push("stream=stdout".into()),
+            (false, true) => others.push("stream=stderr".into()),
+            (true, true) | (false, false) => {}
+        }
+        if let Some(since) = call.option("since") {
+            Since::read("--since", since)?;
+            others.push(format!("since={}", encoded(since)));
+        }
+        Ok(Query { lines: lines.or(call.has("since").then_some(ALL_LINES)), others })
     }
-    let mark = if query.is_empty() { "" } else { "?" };
-    Ok(format!("/v1/logs{mark}{}", query.join("&")))
+
+    fn path(&self, lines: Option<usize>, follow: bool) -> String {
+        let follow = follow.then(|| "follow=true".to_owned());
+        let lines = lines.map(|lines| format!("lines={lines}"));
+        let query: Vec<String> = follow.into_iter().chain(lines).chain(self.others.iter().cloned()).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("/v1/logs{mark}{}", query.join("&"))
+    }
 }
 
 fn about_worker(call: &Call, failure: Failure) -> Failure {
@@ -110,21 +116,62 @@ fn about_worker(call: &Call, failure: Failure) -> Failure {
     }
 }
 
-/// Writes lines in batches, in their order though they go to two places.
+/// Writes lines in batches: in their order, though some go to stdout and some to stderr.
 struct Printer<'a> {
     call: &'a Call,
-    /// Of the names in front.
-    width: usize,
+    /// The width of the column of IDs.
+    id_width: usize,
     buffer: String,
-    /// Where the buffer goes.
+    /// Whether the buffer is for stderr.
     is_stderr: bool,
 }
 
-const BATCH: usize = 64 * 1024;
+const MAX_BATCH_BYTES: usize = 64 * 1024;
 
 impl Printer<'_> {
-    fn line(&mut self, line: &LogLine) -> Outcome {
+    fn print(&mut self, lines: &[&LogLine]) -> Outcome {
+        self.id_width = lines.iter().map(|line| line.worker.len()).max().unwrap_or_default().max(self.id_width);
+        lines.iter().try_for_each(|line| self.line(line))?;
+        self.flush()
+    }
+
+    fn follow(&mut self, mut stream: super::client::Stream, passes: &dyn Fn(&LogLine) -> bool) -> Outcome {
+        while let Some(part) = stream.next()? {
+            match part {
+                Part::Event { name, data } if name == "missed" => self.missed(&data)?,
+                Part::Event { data, .. } => {
+                    let line: LogLine = read_json(&data)?;
+                    if passes(&line) {
+                        self.line(&line)?;
+                    }
+                }
+                Part::KeepAlive if is_unread() => return Err(Failure::Unread),
+                Part::KeepAlive => {}
+            }
+            if !stream.has_next() {
+                self.flush()?;
+            }
+        }
+        self.flush()?;
+        self.call.out.print_error("rinit: no more lines: the container stops, or rinit has closed the connection\n");
+        Ok(())
+    }
+
+    fn missed(&mut self, data: &str) -> Outcome {
+        self.flush()?;
         if self.call.out.json {
+            self.call.out.print_json(data)?;
+        }
+        let missed: Missed = read_json(data)?;
+        let of = missed.worker.map_or(String::new(), |worker| format!(" of {worker}"));
+        let count = units::count(missed.missed, "line");
+        self.call.out.print_error(&format!("rinit: {count}{of} left out: they came faster than they were read\n"));
+        Ok(())
+    }
+
+    fn line(&mut self, line: &LogLine) -> Outcome {
+        let out = &self.call.out;
+        if out.json {
             let json = serde_json::to_string(line).map_err(|error| Failure::failed(error.to_string()))?;
             self.buffer.push_str(&json);
             self.buffer.push('\n');
@@ -134,21 +181,30 @@ impl Printer<'_> {
                 self.flush()?;
                 self.is_stderr = is_stderr;
             }
-            self.width = self.width.max(line.worker.len());
-            self.buffer.push_str(&format!("{:width$} | {}\n", line.worker, line.line, width = self.width));
+            if self.call.has("timestamps") {
+                self.buffer.push_str(&format!("{} ", out.paint(DIM, &harmless(&line.time))));
+            }
+            self.id_width = self.id_width.max(line.worker.len());
+            self.buffer.push_str(&format!("{:width$} | ", line.worker, width = self.id_width));
+            // A file gets what the worker wrote.
+            match if is_stderr { out.stderr_is_terminal } else { out.stdout_is_terminal } {
+                true => self.buffer.push_str(&visible(&line.line, out.colour)),
+                false => self.buffer.push_str(&line.line),
+            }
+            self.buffer.push('\n');
         }
-        if self.buffer.len() > BATCH { self.flush() } else { Ok(()) }
+        if self.buffer.len() > MAX_BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Outcome {
         let text = std::mem::take(&mut self.buffer);
-        if text.is_empty() {
-            return Ok(());
+        match self.is_stderr {
+            _ if text.is_empty() => Ok(()),
+            true => {
+                self.call.out.print_error(&text);
+                Ok(())
+            }
+            false => self.call.out.print(&text),
         }
-        if self.is_stderr {
-            self.call.out.say(&text);
-            return Ok(());
-        }
-        self.call.out.print(&text)
     }
 }

@@ -1,6 +1,6 @@
-//! The verbs: `rinit VERB` talks to the rinit that runs the container, over its socket. A file each.
+//! The verbs: `rinit VERB` asks the rinit that runs the container, over its control socket. One file each.
 //!
-//! Their exit codes are for scripts: 0 done; 1 failed, or not ready; 2 no rinit answers; 64 a verb that is used wrongly.
+//! Exit codes are for scripts: 0 done; 1 failed, or not ready; 2 no rinit answers; 64 wrong usage.
 
 mod arguments;
 mod client;
@@ -12,7 +12,9 @@ mod events;
 mod health;
 mod help;
 mod list;
+mod log_filter;
 mod logs;
+mod man;
 mod monit;
 mod output;
 mod progress;
@@ -22,12 +24,13 @@ mod scale;
 mod signal;
 mod start;
 mod stop;
+mod suggestions;
 mod table;
-mod units;
 mod wait;
 mod web;
 
 pub(super) use arguments::parse;
+pub(super) use help::overview;
 
 use crate::config::BAD_SETTINGS;
 use crate::control::types::Error;
@@ -35,8 +38,8 @@ use client::Client;
 use output::Output;
 use std::ops::RangeInclusive;
 
-/// In the order in which help shows them.
-static VERBS: [&Verb; 18] = [
+/// All verbs, in the order of the help.
+static VERBS: [&Verb; 19] = [
     &list::VERB,
     &describe::VERB,
     &logs::VERB,
@@ -54,23 +57,27 @@ static VERBS: [&Verb; 18] = [
     &wait::VERB,
     &web::VERB,
     &completions::VERB,
+    &man::VERB,
     &help::VERB,
 ];
 
-/// What one verb is: help, completions and the reading of its arguments come from here.
+/// The most IDs that one call may name.
+const MAX_IDS: usize = 64;
+
+/// A verb: its help, its completions, its part of the man page and the reading of its arguments come from here.
 #[derive(Debug)]
 struct Verb {
-    /// The one that is shown, and its other names.
+    /// Its name, and the names that other tools have for it.
     names: &'static [&'static str],
-    /// As usage shows them: `[ID|all]`.
+    /// Its arguments as usage shows them: `[ID|all]`.
     arguments: &'static str,
-    /// How many it takes.
+    /// How many arguments it takes.
     takes: RangeInclusive<usize>,
-    /// A line for the table of verbs.
+    /// One line for the table of verbs.
     summary: &'static str,
-    /// More, for its own help.
+    /// Whole sentences for its own help; a line each.
     help: &'static str,
-    /// Those of its own.
+    /// Its options beside the common ones.
     options: &'static [Opt],
     run: fn(&Call) -> Outcome,
 }
@@ -79,22 +86,23 @@ struct Verb {
 #[derive(Debug)]
 struct Opt {
     letter: Option<char>,
-    name: &'static str,
-    /// What its value is called; empty for a switch.
+    /// Its name, and other names for it.
+    names: &'static [&'static str],
+    /// The name of its value; empty for a switch.
     value: &'static str,
     help: &'static str,
 }
 
-/// What every verb has.
+/// The options that every verb has.
 static COMMON: [Opt; 3] = [
-    Opt { letter: None, name: "json", value: "", help: "the API's JSON instead of text" },
+    Opt { letter: None, names: &["json"], value: "", help: "print the API's JSON instead of text" },
     Opt {
         letter: None,
-        name: "socket",
+        names: &["socket"],
         value: "PATH",
-        help: "where rinit listens (default: RINIT_SOCKET, or where it looks)",
+        help: "rinit's control socket (default: RINIT_SOCKET, or the usual paths)",
     },
-    Opt { letter: Some('h'), name: "help", value: "", help: "this text" },
+    Opt { letter: Some('h'), names: &["help"], value: "", help: "print help: -h in short, --help in full" },
 ];
 
 /// One use of a verb.
@@ -107,66 +115,73 @@ pub struct Call {
     out: Output,
 }
 
-/// How a verb ends.
+/// The result of a verb.
 type Outcome = Result<(), Failure>;
 
-/// Why a verb has not done what it was to do.
+/// The reasons for which a verb does not do what it was asked to do.
 #[derive(Debug)]
 enum Failure {
-    /// rinit says no, or what was asked for has not come about.
+    /// rinit refuses, or the requested state was not reached.
     Failed(Error),
     /// No rinit answers.
     NoAnswer(String),
-    /// Wrong arguments.
+    /// The arguments are wrong.
     Usage(String),
-    /// Nobody reads stdout any more, as with `| head`: all is well, and there is nothing more to say.
+    /// The reader of stdout is gone, as with `| head`: no error, and nothing more to print.
     Unread,
 }
 
 impl Failure {
     fn failed(why: impl Into<String>) -> Failure {
-        Failure::Failed(Error { error: why.into(), worker: None, last_lines: vec![] })
+        Failure::Failed(error(why.into()))
     }
 }
 
+fn error(why: String) -> Error {
+    Error { error: why, worker: None, last_lines: vec![] }
+}
+
 impl Call {
-    /// Does it, and returns the exit code.
+    /// Runs the verb and returns its exit code.
     pub fn run(&self) -> u8 {
-        let (error, code) = match (self.verb.run)(self) {
-            Ok(()) | Err(Failure::Unread) => return 0,
-            Err(Failure::Usage(why)) => {
-                self.out.say(&self.verb.refusal(&why));
+        match (self.verb.run)(self) {
+            Ok(()) => 0,
+            Err(failure) => self.report(failure),
+        }
+    }
+
+    /// Prints why the verb failed, and returns the exit code for it.
+    fn report(&self, failure: Failure) -> u8 {
+        let (error, code) = match failure {
+            Failure::Unread => return 0,
+            Failure::Usage(why) => {
+                self.out.print_error(&self.verb.refusal(&why));
                 return BAD_SETTINGS;
             }
-            Err(Failure::Failed(error)) => (error, 1),
-            Err(Failure::NoAnswer(why)) => (Error { error: why, worker: None, last_lines: vec![] }, self.no_answer()),
+            Failure::Failed(error) => (error, 1),
+            // Docker reserves 2 for itself in health checks.
+            Failure::NoAnswer(why) => (error(why), if self.is(&health::VERB) { 1 } else { 2 }),
         };
-        self.out.failure(&error);
+        self.out.print_failure(&error);
         code
     }
 
-    /// Docker keeps 2 from health checks: there it is 1.
-    fn no_answer(&self) -> u8 {
-        if self.verb.names == health::VERB.names { 1 } else { 2 }
+    fn is(&self, verb: &Verb) -> bool {
+        self.verb.name() == verb.name()
     }
 
     fn has(&self, option: &str) -> bool {
         self.option(option).is_some()
     }
 
-    /// The value that an option was given last.
+    /// The value of an option; of several, the last.
     fn option(&self, option: &str) -> Option<&str> {
         self.options.iter().rev().find(|(name, _)| *name == option).map(|(_, value)| value.as_str())
     }
 
-    /// The argument at that place, from 0.
+    /// The argument at a position, from 0.
     fn value(&self, index: usize) -> Option<&str> {
         self.values.get(index).map(String::as_str)
-    }
-
-    /// The worker, or all of them, that the argument at that place names.
-    fn target(&self, index: usize) -> &str {
-        self.value(index).unwrap_or("all")
     }
 }
 
@@ -185,52 +200,37 @@ impl Verb {
         self.options.iter().chain(&COMMON)
     }
 
-    /// What `rinit VERB --help` prints.
-    fn full_help(&self) -> String {
-        let mut text = format!("{}\n\n{}\n\n", self.usage(), self.help);
-        let options: Vec<(String, &str)> = self.all_options().map(|option| (option.written(), option.help)).collect();
-        let width = options.iter().map(|(written, _)| written.len()).max().unwrap_or_default();
-        for (written, help) in options {
-            text.push_str(&format!("  {written:width$}  {help}\n"));
-        }
-        match self.names {
-            [_, others @ ..] if !others.is_empty() => text.push_str(&format!("\nAlso: {}\n", others.join(", "))),
-            _ => {}
-        }
-        text
-    }
-
     fn refusal(&self, why: &str) -> String {
         format!("rinit: {}: {why}\nusage: {}\n", self.name(), self.usage())
     }
 }
 
 impl Opt {
+    fn name(&self) -> &'static str {
+        self.names.first().copied().unwrap_or_default()
+    }
+
     /// `-n, --lines N`
     fn written(&self) -> String {
         let letter = self.letter.map_or(String::new(), |letter| format!("-{letter}, "));
+        let names: Vec<String> = self.names.iter().map(|name| format!("--{name}")).collect();
         let value = if self.value.is_empty() { String::new() } else { format!(" {}", self.value) };
-        format!("{letter}--{}{value}", self.name)
+        format!("{letter}{}{value}", names.join(", "))
     }
 
     /// `-n N`
     fn usage(&self) -> String {
-        let name = self.letter.map_or_else(|| format!("--{}", self.name), |letter| format!("-{letter}"));
+        let name = self.letter.map_or_else(|| format!("--{}", self.name()), |letter| format!("-{letter}"));
         if self.value.is_empty() { name } else { format!("{name} {}", self.value) }
     }
 }
 
-/// The table of verbs, for rinit's own help.
-pub(super) fn overview() -> String {
-    let rows: Vec<(String, &str)> = VERBS
-        .iter()
-        .map(|verb| (format!("{} {}", verb.names.join(", "), verb.arguments).trim_end().to_owned(), verb.summary))
-        .collect();
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    rows.iter().map(|(name, summary)| format!("  {name:width$}  {summary}\n")).collect()
-}
-
-/// The verb of that name.
+/// The verb of a name.
 fn named(name: &str) -> Option<&'static Verb> {
     VERBS.iter().copied().find(|verb| verb.names.contains(&name))
+}
+
+/// Every name of every verb.
+fn all_names() -> impl Iterator<Item = &'static str> {
+    VERBS.iter().flat_map(|verb| verb.names.iter().copied())
 }

@@ -1,4 +1,4 @@
-//! Where a verb's words go: plain and whole when piped, coloured and cut to the width on a terminal.
+//! Writes a verb's text: plain and whole when piped, coloured and cut to the width on a terminal.
 
 use super::{Failure, Outcome};
 use crate::cli::{Environment, variable};
@@ -8,20 +8,22 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-/// Who reads, and what.
+/// The properties of stdout and stderr that decide how text is written.
 #[derive(Debug)]
 pub struct Output {
-    /// The API's JSON, and no words.
+    /// The API's JSON is wanted instead of text.
     pub json: bool,
-    /// The width of the terminal that stdout is.
+    /// The number of columns of the terminal that stdout is; none for a pipe or a file.
     pub width: Option<usize>,
-    /// Whether there are colours on stdout.
+    /// Whether text on stdout has colours.
     pub colour: bool,
-    /// Whether somebody watches stderr.
-    pub progress: bool,
+    /// Whether stdout is a terminal.
+    pub stdout_is_terminal: bool,
+    /// Whether stderr is a terminal.
+    pub stderr_is_terminal: bool,
 }
 
-/// A colour's number, for `ESC [ … m`.
+/// The number of a colour, for `ESC [ … m`.
 pub type Colour = &'static str;
 pub const PLAIN: Colour = "";
 pub const DIM: Colour = "2";
@@ -34,16 +36,15 @@ impl Output {
     pub fn new(json: bool, environment: &Environment) -> Output {
         let is = |name, value: &str| variable(environment, name).is_some_and(|found| found == value);
         let plain = variable(environment, "NO_COLOR").is_some_and(|value| !value.is_empty()) || is("TERM", "dumb");
-        let terminal = io::stdout().is_terminal();
-        let width = if terminal { sys::tty::width().map(usize::from) } else { None };
-        let progress = !json && io::stderr().is_terminal();
-        Output { json, width, colour: terminal && !plain, progress }
+        let (stdout_is_terminal, stderr_is_terminal) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let width = if stdout_is_terminal { sys::tty::width().map(usize::from) } else { None };
+        Output { json, width, colour: stdout_is_terminal && !plain, stdout_is_terminal, stderr_is_terminal }
     }
 
-    /// Writes text on stdout, at once.
+    /// Writes text on stdout, unbuffered.
     ///
     /// # Errors
-    /// [`Failure::Unread`] when nobody reads it.
+    /// [`Failure::Unread`] when the reader is gone.
     pub fn print(&self, text: &str) -> Outcome {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -53,18 +54,18 @@ impl Output {
         })
     }
 
-    /// The API's JSON, as a line.
+    /// Writes the API's JSON, as one line.
     pub fn print_json(&self, text: &str) -> Outcome {
         self.print(&format!("{}\n", text.trim_end()))
     }
 
-    /// Writes on stderr. If that fails there is nobody to tell.
-    pub fn say(&self, text: &str) {
+    /// Writes on stderr. A failure cannot be reported anywhere.
+    pub fn print_error(&self, text: &str) {
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    /// Says why something failed, and as JSON too where that was asked for.
-    pub fn failure(&self, error: &Error) {
+    /// Prints the reason of a failure, and as JSON too where that was asked for.
+    pub fn print_failure(&self, error: &Error) {
         if self.json
             && let Ok(text) = serde_json::to_string(error)
         {
@@ -73,20 +74,21 @@ impl Output {
         let about = error.worker.as_deref().filter(|worker| !error.error.contains(*worker));
         let about = about.map_or(String::new(), |worker| format!("{worker}: "));
         let mut text = format!("rinit: {about}{}\n", harmless_lines(&error.error));
-        // The sentence may hold them already, as the log's does.
+        // The sentence may quote them already, as the one in the log does.
         if error.last_lines.iter().any(|line| !error.error.contains(line.as_str())) {
             text.push_str("its last lines on stderr:\n");
             error.last_lines.iter().for_each(|line| text.push_str(&format!("    {}\n", harmless(line))));
         }
-        self.say(&text);
+        self.print_error(&text);
     }
 
-    /// The text in that colour, where there are colours.
+    /// The text in a colour, where there are colours.
     pub fn paint(&self, colour: Colour, text: &str) -> String {
         paint(self.colour, colour, text)
     }
 }
 
+/// The text in a colour, where there are colours.
 pub fn paint(colours: bool, colour: Colour, text: &str) -> String {
     if colours && !colour.is_empty() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
 }
@@ -102,7 +104,7 @@ pub fn colour_of(state: &str) -> Colour {
     }
 }
 
-/// The colour of a line of that level.
+/// The colour of a line of a level.
 pub fn colour_of_level(level: &str) -> Colour {
     match level {
         "error" => RED,
@@ -112,8 +114,8 @@ pub fn colour_of_level(level: &str) -> Colour {
     }
 }
 
-/// Whether stdout is a pipe whose reader is gone. Docker leaves what it has started with `exec` behind when its client
-/// ends; whoever follows something finds out by that, and not only with the next line.
+/// Returns whether stdout is a pipe without a reader. Docker leaves a process that was started with `exec` behind when its
+/// client ends: one that follows something has to find out without writing.
 pub fn is_unread() -> bool {
     let mut stdout = [PollFd::new(sys::stdout(), PollFlags::empty())];
     let answered = poll(&mut stdout, PollTimeout::ZERO).is_ok();
@@ -121,7 +123,7 @@ pub fn is_unread() -> bool {
     answered && stdout.revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
-/// One line of text that moves no cursor and rings no bell: names and values may come from anywhere.
+/// Returns the text as one line without control characters: names and values may come from anywhere.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) {
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into()
@@ -133,4 +135,63 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
 /// The same for text of several lines.
 pub fn harmless_lines(text: &str) -> String {
     text.trim_end().split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns a worker's line as a terminal may show it: colours stay where there are colours, every other control character
+/// is shown as `cat -v` shows it, and marks that change the direction of writing by their number.
+pub fn visible(line: &str, colours: bool) -> Cow<'_, str> {
+    let is_plain = |c: char| !c.is_control() && !is_direction_mark(c);
+    if line.chars().all(|c| is_plain(c) || c == '\t') {
+        return line.into();
+    }
+    let mut shown = String::with_capacity(line.len() + 16);
+    let mut has_colour = false;
+    let mut rest = line;
+    while let Some(next) = rest.chars().next() {
+        if let Some(length) = colour_length(rest) {
+            if colours {
+                shown.push_str(rest.get(..length).unwrap_or_default());
+                has_colour = true;
+            }
+            rest = rest.get(length..).unwrap_or_default();
+            continue;
+        }
+        match next {
+            '\t' => shown.push('\t'),
+            '\0'..='\x1f' => shown.extend(['^', char::from(next as u8 + 0x40)]),
+            '\x7f' => shown.push_str("^?"),
+            next if is_plain(next) => shown.push(next),
+            next => shown.push_str(&format!("<U+{:04X}>", u32::from(next))),
+        }
+        rest = rest.get(next.len_utf8()..).unwrap_or_default();
+    }
+    if has_colour {
+        shown.push_str("\x1b[0m");
+    }
+    shown.into()
+}
+
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The length of the colour sequence (`ESC [ 1 ; 31 m`) at the beginning of the text.
+fn colour_length(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let length = parameters.find(|c: char| !c.is_ascii_digit() && !matches!(c, ';' | ':'))?;
+    parameters.get(length..)?.starts_with('m').then_some(2 + length + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn a_workers_line_has_colours_and_no_other_power_over_the_terminal() {
+        assert_eq!(visible("plain\ttext é界", true), "plain\ttext é界");
+        assert_eq!(visible("\x1b[1;31mred\x1b[m", true), "\x1b[1;31mred\x1b[m\x1b[0m");
+        assert_eq!(visible("\x1b[1;31mred\x1b[m", false), "red");
+        assert_eq!(visible("\x1b[2J\x1b]0;title\x07\r\x7f\x1b", true), "^[[2J^[]0;title^G^M^?^[");
+        assert_eq!(visible("a\u{9b}31mb\u{202e}c", true), "a<U+009B>31mb<U+202E>c");
+    }
 }

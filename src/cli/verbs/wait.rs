@@ -1,6 +1,6 @@
-//! `rinit wait`: until the workers are ready.
+//! Implements `rinit wait`.
 
-use super::health::{ready, why_not};
+use super::health::{missing, print_ready, probe_path};
 use super::{Call, Failure, Opt, Outcome, Verb};
 use crate::config::duration;
 use nix::poll::{PollTimeout, poll};
@@ -10,42 +10,47 @@ pub(super) static VERB: Verb = Verb {
     names: &["wait"],
     arguments: "",
     takes: 0..=0,
-    summary: "until every worker is ready",
-    help: "Returns when every worker that is wanted is ready. Not by then: exit code 1, and who is not. A container\n\
-           that has just been started is given 5s until its rinit answers.",
-    options: &[Opt { letter: None, name: "timeout", value: "D", help: "at most so long: 30s, 2m (default: for ever)" }],
+    summary: "wait until the workers are ready",
+    help: "Returns when every wanted worker is ready, or as many as --min says. After the timeout: exit code 1,\n\
+           and which workers are not ready. A container that has just been started is given 5s until its rinit\n\
+           answers.",
+    options: &[
+        Opt { letter: None, names: &["timeout"], value: "D", help: "wait no longer than that: 30s, 2m (default: for ever)" },
+        super::health::MIN,
+    ],
     run,
 };
 
-/// How long rinit may take to open its socket, and not answer in between.
-const GRACE: Duration = Duration::from_secs(5);
+/// The time that rinit has to open its socket, and to answer.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
-/// Between two looks. A look costs rinit some microseconds.
-const PAUSE_MS: u16 = 100;
+/// The pause between two probes, in milliseconds. A probe costs rinit some microseconds.
+const PROBE_INTERVAL_MS: u16 = 100;
 
 fn run(call: &Call) -> Outcome {
     let read = |text: &str| duration(text).map_err(|why| Failure::Usage(format!("--timeout {text}: {why}")));
     let timeout = call.option("timeout").map(read).transpose()?;
+    let path = probe_path(call, "100%")?;
     let start = now();
     let mut answered = start;
     loop {
         let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-        // The last look is one too.
-        let patience = left.unwrap_or(GRACE).clamp(GRACE / 5, GRACE);
+        // The last probe needs some time too.
+        let limit = left.unwrap_or(ANSWER_GRACE).clamp(ANSWER_GRACE / 5, ANSWER_GRACE);
         let is_over = left.is_some_and(|left| left.is_zero());
-        match call.client.probe("/readyz", patience) {
-            Ok((200, _)) => return ready(call),
-            Ok((_, words)) => {
+        match call.client.probe(&path, limit) {
+            Ok((200, _)) => return print_ready(call),
+            Ok((_, text)) => {
                 answered = now();
                 if is_over {
-                    return Err(Failure::failed(why_not(&call.client, &words)));
+                    return Err(Failure::failed(missing(&call.client, &text)));
                 }
             }
-            Err(failure) if is_over || answered.elapsed() > GRACE => return Err(failure),
+            Err(failure) if is_over || answered.elapsed() > ANSWER_GRACE => return Err(failure),
             Err(_) => {}
         }
-        // Nothing to hear: a wait.
-        let _ = poll(&mut [], PollTimeout::from(PAUSE_MS));
+        // A poll of nothing is a pause.
+        let _ = poll(&mut [], PollTimeout::from(PROBE_INTERVAL_MS));
     }
 }
 

@@ -1,4 +1,4 @@
-//! How things are drawn: what every part of the picture shares.
+//! Holds the styles and the drawing function that all panes share.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,17 +6,17 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph};
 
-/// What is less important.
+/// The style of less important text.
 pub fn dim() -> Style {
     Style::new().add_modifier(Modifier::DIM)
 }
 
-/// What is more important.
+/// The style of more important text.
 pub fn bold() -> Style {
     Style::new().add_modifier(Modifier::BOLD)
 }
 
-/// A worker's state.
+/// The style of a worker's state.
 pub fn state_style(state: &str) -> Style {
     match state {
         "ready" => Style::new().fg(Color::Green),
@@ -27,12 +27,12 @@ pub fn state_style(state: &str) -> Style {
     }
 }
 
-/// How CPU is drawn.
+/// The colour of CPU.
 pub const CPU: Color = Color::Cyan;
-/// How memory is drawn.
+/// The colour of memory.
 pub const MEMORY: Color = Color::Magenta;
 
-/// Writes lines, from this column on. The only call of its kind: the widget is large when it is inlined.
+/// Writes lines, from a column on. All panes call this one function: the widget is large where it is inlined.
 #[inline(never)]
 pub fn write(frame: &mut Frame, at: Rect, lines: Vec<Line>, block: Option<Block>, column: u16) {
     let text = Paragraph::new(lines).scroll((0, column));
