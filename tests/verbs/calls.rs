@@ -1,4 +1,4 @@
-//! Verbs that change something.
+//! Tests verbs that change something.
 
 use crate::fake::{Fake, begin_stream, event, finish, reply, verb, worker};
 use rinit::control::types::{Done, Error, Event};
@@ -20,7 +20,7 @@ pub fn happened(seq: u64, kind: &str, message: &str) -> Event {
     }
 }
 
-/// A rinit that does everything that it is asked.
+/// A rinit that does everything it is asked for.
 pub fn obedient() -> Fake {
     Fake::new(|_, stream| {
         begin_stream(stream);
@@ -34,7 +34,11 @@ pub fn obedient() -> Fake {
 fn each_verb_makes_its_call() {
     for (line, request, body) in [
         ("reload", "POST /v1/reload", ""),
-        ("restart", "POST /v1/workers/all/restart", ""),
+        ("reload all", "POST /v1/reload", ""),
+        ("reload web", "POST /v1/workers/web/reload", ""),
+        ("reload web-0", "POST /v1/workers/web-0/reload", ""),
+        ("restart all", "POST /v1/workers/all/restart", ""),
+        ("start", "POST /v1/workers/all/start", ""),
         ("restart web-0", "POST /v1/workers/web-0/restart", ""),
         ("stop 0", "POST /v1/workers/0/stop", ""),
         ("start all", "POST /v1/workers/all/start", ""),
@@ -45,6 +49,7 @@ fn each_verb_makes_its_call() {
         ("scale web max", "POST /v1/scale", r#"{"app":"web","to":"max"}"#),
         ("signal usr1", "POST /v1/workers/all/signal", r#"{"signal":"SIGUSR1"}"#),
         ("signal 10 web-1", "POST /v1/workers/web-1/signal", r#"{"signal":"SIGUSR1"}"#),
+        ("kill -HUP web-1", "POST /v1/workers/web-1/signal", r#"{"signal":"SIGHUP"}"#),
         ("delete web-0", "DELETE /v1/workers/web-0", ""),
         ("delete all", "DELETE /v1/workers/all", ""),
     ] {
@@ -53,12 +58,33 @@ fn each_verb_makes_its_call() {
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "all is done\n", ""), "{line}");
         let asked = fake.requests();
         assert_eq!((asked[0].line.as_str(), asked[0].body.as_str()), (request, body), "{line}");
-        assert!(asked[0].headers.contains(&"Accept: text/event-stream".to_owned()), "{line}");
+        assert!(asked[0].headers.contains(&"accept: text/event-stream".to_owned()), "{line}");
     }
 }
 
 #[test]
-fn with_json_the_result_is_the_apis_own() {
+fn several_ids_are_called_in_turn_and_a_failure_keeps_no_other_from_its_turn() {
+    let fake = Fake::new(|request, stream| match request.line.as_str() {
+        "POST /v1/workers/1/restart" => reply(stream, 409, r#"{"error":"1 has failed"}"#),
+        "GET /v1/workers" => reply(stream, 200, r#"{"workers":[]}"#),
+        _ => reply(stream, 200, &serde_json::to_string(&done("ready")).unwrap()),
+    });
+    let ran = fake.run("restart 0 1 2");
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "ready\nready\n", "rinit: 1 has failed\n"));
+    let calls: Vec<String> = fake.lines().into_iter().filter(|line| line.starts_with("POST")).collect();
+    assert_eq!(calls, ["0", "1", "2"].map(|id| format!("POST /v1/workers/{id}/restart")));
+}
+
+#[test]
+fn restart_names_the_gap_and_reload() {
+    let help = finish(verb("restart --help")).stdout;
+    assert!(help.contains("Stops each worker") && help.contains("`rinit reload`"), "{help}");
+    let refused = finish(verb("stop"));
+    assert!(refused.code == 64 && refused.stderr.contains("ID|all is missing"), "{refused:?}");
+}
+
+#[test]
+fn with_json_the_result_is_that_of_the_api() {
     let ran = obedient().run("reload --json");
     assert_eq!(ran.stdout, format!("{}\n", serde_json::to_string(&done("all is done")).unwrap()));
     let ran = Fake::always(200, serde_json::to_string(&done("at once")).unwrap()).run("delete all");
@@ -84,7 +110,7 @@ fn a_reload_that_fails_says_which_worker_why_and_its_last_lines() {
 }
 
 #[test]
-fn what_is_refused_is_told_in_rinits_words() {
+fn a_refusal_is_printed_as_rinit_words_it() {
     let refused = r#"{"error":"the container is stopping"}"#;
     let ran = Fake::always(409, refused).run("restart all");
     assert_eq!((ran.code, ran.stderr.as_str()), (1, "rinit: the container is stopping\n"));
@@ -107,7 +133,7 @@ fn a_call_whose_connection_ends_has_not_succeeded() {
 #[test]
 fn bad_arguments_never_reach_rinit() {
     for line in
-        ["scale", "scale four", "scale +", "scale 1 2 3", "signal", "signal TREM", "delete", "reload web", "stop a b"]
+        ["scale", "scale four", "scale +", "scale 1 2 3", "signal", "signal TREM", "delete", "stop", "restart", "stop all 0", "health --min half"]
     {
         let fake = obedient();
         let ran = fake.run(line);

@@ -1,4 +1,4 @@
-//! A server on a unix socket that answers as it is told, and the verbs that ask it.
+//! Serves prepared answers on a unix socket, and runs verbs against them.
 
 use rinit::control::types::{AppStatus, ExitRecord, WorkerStatus};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// What was asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `POST /v1/scale`
@@ -23,7 +23,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// Every connection is for this function; it answers on the stream, which is closed after it.
+    /// Serves every connection with the function, which answers on the stream.
     pub fn new(answer: impl Fn(&Request, &mut UnixStream) + Send + Sync + 'static) -> Fake {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("sock")).unwrap();
@@ -42,13 +42,13 @@ impl Fake {
         Fake { folder, requests }
     }
 
-    /// Answers this, whatever is asked.
+    /// Answers every request the same.
     pub fn always(status: u16, body: impl Into<String>) -> Fake {
         let body = body.into();
         Fake::new(move |_, stream| reply(stream, status, &body))
     }
 
-    /// Answers each request with what is given for its line.
+    /// Answers each request by its line.
     pub fn of(answers: &[(&str, u16, String)]) -> Fake {
         let answers: Vec<(String, u16, String)> =
             answers.iter().map(|(line, status, body)| ((*line).to_owned(), *status, body.clone())).collect();
@@ -62,7 +62,7 @@ impl Fake {
         self.folder.path().join("sock")
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -95,10 +95,10 @@ fn read(stream: &UnixStream) -> Option<Request> {
             line => lines.push(line.to_owned()),
         }
     }
-    let length = lines.iter().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |n| n.parse().unwrap());
+    let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let line = lines.remove(0).strip_suffix(" HTTP/1.0").unwrap().to_owned();
+    let line = lines.remove(0).strip_suffix(" HTTP/1.1").unwrap().to_owned();
     Some(Request { line, headers: lines, body: String::from_utf8(body).unwrap() })
 }
 
@@ -117,7 +117,7 @@ pub fn event(stream: &mut UnixStream, name: &str, data: &impl serde::Serialize) 
     let _ = stream.write_all(format!("event: {name}\ndata: {data}\n\n").as_bytes());
 }
 
-/// A verb that finds no socket but one that it is told.
+/// A verb with an empty environment: it finds no socket but a given one.
 pub fn verb(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rinit"));
     command.args(line.split_whitespace()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -125,10 +125,10 @@ pub fn verb(line: &str) -> Command {
     command
 }
 
-/// How a verb ended.
+/// A verb's exit code and output.
 #[derive(Debug)]
 pub struct Ran {
-    /// As a shell says it: 128 and more for a signal.
+    /// As a shell has it: 128 and more for a signal.
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -145,7 +145,7 @@ pub fn end(child: Child) -> Ran {
     Ran { code, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// A worker that is well.
+/// A ready worker.
 pub fn worker(id: &str) -> WorkerStatus {
     let (app, slot) = id.rsplit_once('-').unwrap();
     WorkerStatus {

@@ -1,4 +1,4 @@
-//! Verbs that look and change nothing.
+//! Tests verbs that read and change nothing.
 
 use crate::fake::{Fake, Ran, app, exit, finish, verb, worker};
 use rinit::control::types::{Config, Description, Reloaded, Reloading, SettingValue, Status, WorkerStatus, Workers};
@@ -44,19 +44,19 @@ fn list_is_a_table_whose_columns_hold_a_word_each() {
         ran.stdout,
         "ID      PID  STATE    GEN  UPTIME  RESTARTS   CPU  MEMORY  READY   LISTENS  NOTE\n\
          web-0    12  ready      1   3m12s         0  1.2%   34.1M  listen  8080     -\n\
-         web-10    -  backoff    1       -         4     -       -  -       -        again in 2s, after exit code 3\n"
+         web-10    -  backoff    1       -         4     -       -  -       -        again in 2.3s, after exit code 3\n"
     );
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "web: 1 of 2 workers are ready\n"));
     for line in ran.stdout.lines() {
         assert!(line.split_whitespace().count() >= 11, "{line}");
     }
 }
 
 #[test]
-fn a_reload_that_runs_or_has_failed_is_said_beside_the_table() {
+fn a_reload_in_progress_or_failed_is_reported_beside_the_table() {
     let mut at = status(vec![worker("web-0")], 2);
     at.apps[0].reload = Some(Reloading { generation: 3, since_ms: 4000 });
-    assert_eq!(listed(&at).stderr, "web: the reload to generation 3 goes on since 4s\n");
+    assert_eq!(listed(&at).stderr, "web: reload to generation 3 in progress for 4s\n");
     at.apps[0].reload = None;
     at.apps[0].last_reload = Some(Reloaded {
         generation: 2,
@@ -66,14 +66,51 @@ fn a_reload_that_runs_or_has_failed_is_said_beside_the_table() {
         why: Some("web-0 ended: exit code 3".into()),
     });
     let stderr = listed(&at).stderr;
-    assert_eq!(stderr, "the last reload failed at 2026-01-01T12:00:00.000Z: web: web-0 ended: exit code 3\n");
+    assert_eq!(stderr, "web: the reload to generation 2 failed at 2026-01-01T12:00:00.000Z: web-0 ended: exit code 3\n");
 }
 
 #[test]
-fn json_is_the_apis_own() {
+fn json_is_that_of_the_api() {
     let text = json(&status(vec![worker("web-0")], 2));
     for line in ["list --json", "ls --json", "ps --json"] {
         assert_eq!(Fake::always(200, text.clone()).run(line).stdout, format!("{text}\n"));
+    }
+}
+
+#[test]
+fn list_prints_ids_json_or_every_column_as_asked() {
+    let at = status(vec![worker("web-0"), WorkerStatus { role: "replacement".into(), ..worker("web-0") }], 2);
+    let fake = Fake::always(200, json(&at));
+    for line in ["list -q", "list -o name", "ls --output name"] {
+        assert_eq!(fake.run(line).stdout, "web-0\n", "{line}");
+    }
+    for line in ["list -o json", "prettylist"] {
+        let ran = fake.run(line);
+        assert!(ran.stdout.lines().count() > 10, "{ran:?}");
+        assert_eq!(serde_json::from_str::<Status>(&ran.stdout).unwrap(), at, "{line}");
+    }
+    assert_eq!(fake.run("jlist").stdout.lines().count(), 1);
+    assert!(fake.run("list -o wide").stdout.contains("LISTENS"));
+    assert_eq!(fake.run("list -o table").code, 64);
+}
+
+#[test]
+fn list_watches_until_its_reader_is_gone() {
+    let fake = Fake::always(200, json(&status(vec![worker("web-0")], 2)));
+    let mut child = fake.command("list -qw").spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    for _ in 0..2 {
+        assert_eq!(lines.next().unwrap().unwrap(), "web-0");
+    }
+    drop(lines);
+    assert_eq!(crate::fake::end(child).code, 0);
+}
+
+#[test]
+fn describe_without_an_id_is_the_table() {
+    let fake = Fake::always(200, json(&status(vec![worker("web-0")], 2)));
+    for line in ["status", "info", "describe"] {
+        assert!(fake.run(line).stdout.starts_with("ID "), "{line}");
     }
 }
 
@@ -101,7 +138,7 @@ fn description() -> Description {
 }
 
 #[test]
-fn describe_has_names_and_values_under_each_other() {
+fn describe_aligns_names_and_values() {
     let fake = Fake::of(&[("GET /v1/workers/web-0", 200, json(&description()))]);
     let ran = fake.run("describe web-0");
     for part in [
@@ -121,7 +158,7 @@ fn describe_has_names_and_values_under_each_other() {
 }
 
 #[test]
-fn a_worker_that_is_not_there_is_told_with_the_nearest() {
+fn an_unknown_id_is_answered_with_the_nearest() {
     let workers = Workers { workers: vec![worker("web-0"), worker("web-1")] };
     let fake = Fake::of(&[
         ("GET /v1/workers/wbe-1", 404, r#"{"error":"there is no worker wbe-1"}"#.into()),
@@ -175,11 +212,27 @@ fn health_is_one_line_and_an_exit_code_that_docker_knows() {
 }
 
 #[test]
+fn health_asks_for_as_many_ready_workers_as_wanted() {
+    let fake = Fake::of(&[
+        ("GET /readyz?min=3", 200, "ready".into()),
+        ("GET /readyz?min=50%25", 503, "not ready".into()),
+        ("GET /v1/status", 200, json(&status(vec![WorkerStatus { state: "stopped".into(), ..worker("web-1") }], 1))),
+    ]);
+    assert_eq!(fake.run("health --min 3").code, 0);
+    let ran = fake.run("health --min 50%");
+    let line = "rinit: not ready: web: 1 of 2 workers are ready\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, line), "a worker stopped by hand is not missing");
+    for bad in ["health --min x", "health --min 101%", "health --min -1", "health --min"] {
+        assert_eq!(fake.run(bad).code, 64, "{bad}");
+    }
+}
+
+#[test]
 fn wait_returns_when_all_are_ready() {
     use std::sync::atomic::{AtomicU32, Ordering};
     let asked = AtomicU32::new(0);
     let fake = Fake::new(move |request, stream| {
-        assert_eq!(request.line, "GET /readyz");
+        assert_eq!(request.line, "GET /readyz?min=100%25");
         let status = if asked.fetch_add(1, Ordering::SeqCst) < 3 { 503 } else { 200 };
         crate::fake::reply(stream, status, "…");
     });
@@ -191,7 +244,7 @@ fn wait_returns_when_all_are_ready() {
 #[test]
 fn wait_ends_when_its_time_is_up_and_says_who_is_not_ready() {
     let fake = Fake::of(&[
-        ("GET /readyz", 503, "not ready".into()),
+        ("GET /readyz?min=100%25", 503, "not ready".into()),
         ("GET /v1/status", 200, json(&status(vec![worker("web-0")], 1))),
     ]);
     let ran = fake.run("wait --timeout 150ms");
@@ -202,18 +255,18 @@ fn wait_ends_when_its_time_is_up_and_says_who_is_not_ready() {
 }
 
 #[test]
-fn where_no_rinit_answers_it_is_said_where_was_looked_and_what_to_do() {
+fn without_a_rinit_the_error_names_the_sockets_and_a_cure() {
     // Not the usual places: this machine may have a rinit there.
     let ran = finish(verb("list --socket /nowhere/sock"));
     assert_eq!(ran.code, 2);
-    for part in ["rinit: no rinit answers; looked at:\n  /nowhere/sock: there is none\n", "PID 1 here is"] {
+    for part in ["rinit: no rinit answers; tried:\n  /nowhere/sock: no such socket\n", "PID 1 here is"] {
         assert!(ran.stderr.contains(part), "{part} is not in {}", ran.stderr);
     }
     let folder = tempfile::tempdir().unwrap();
     let stale = folder.path().join("sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     let ran = finish(verb(&format!("list --socket {}", stale.display())));
-    assert!(ran.code == 2 && ran.stderr.contains("whoever made it has ended"), "{ran:?}");
+    assert!(ran.code == 2 && ran.stderr.contains("the rinit that made it has ended"), "{ran:?}");
     let mut off = verb("list --json");
     off.env("RINIT_SOCKET", "off");
     let ran = finish(off);
@@ -221,7 +274,7 @@ fn where_no_rinit_answers_it_is_said_where_was_looked_and_what_to_do() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_an_error_and_no_panic() {
+fn an_invalid_answer_is_an_error_and_no_panic() {
     use std::io::Write;
     for (answer, code) in [
         ("", 2),
@@ -239,7 +292,7 @@ fn an_answer_that_is_none_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn nothing_is_said_when_nobody_reads() {
+fn a_closed_stdout_is_no_error() {
     let workers = (0..2000).map(|slot| worker(&format!("web-{slot}"))).collect();
     let fake = Fake::always(200, json(&status(workers, 2)));
     let mut command = fake.command("list");
@@ -256,13 +309,15 @@ fn help_is_for_rinit_and_for_each_verb() {
     assert!(all.contains("\n  list, ls, ps ") && all.contains("  scale [APP] N|+N|-N|0|max "), "{all}");
     assert_eq!(finish(verb("help")).stdout, all);
     let logs = finish(verb("logs --help")).stdout;
-    assert!(logs.starts_with("rinit logs [-f] [-n N]") && logs.contains("  -n, --lines N "), "{logs}");
+    assert!(logs.starts_with("rinit logs [-f] [-n N]") && logs.contains("  -n, --lines, --tail N "), "{logs}");
     assert_eq!(finish(verb("help logs")).stdout, logs);
     assert!(finish(verb("help lgos")).stderr.contains("did you mean logs?"));
+    let short = finish(verb("logs -h")).stdout;
+    assert!(short.contains("  -n, --lines, --tail N ") && short.len() < logs.len(), "{short}");
 }
 
 #[test]
-fn behind_two_dashes_or_an_option_it_is_a_command() {
+fn behind_two_dashes_or_an_option_the_word_is_a_command() {
     for line in ["-- ls /proc/self/comm", "-w ls /proc/self/comm"] {
         let ran = finish(verb(line));
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "/proc/self/comm\n"), "{ran:?}");
@@ -270,38 +325,10 @@ fn behind_two_dashes_or_an_option_it_is_a_command() {
 }
 
 #[test]
-fn completions_know_verbs_options_and_workers() {
-    let status = json(&status(vec![worker("web-0"), worker("web-1")], 2));
-    let fake = Fake::always(200, status);
-    let complete = |words: &str, index: usize| {
-        let mut command = std::process::Command::new("bash");
-        let path =
-            format!("{}:/usr/bin:/bin", std::path::Path::new(env!("CARGO_BIN_EXE_rinit")).parent().unwrap().display());
-        let script = format!(
-            "source <(rinit completions bash); COMP_WORDS=({words}); COMP_CWORD={index}; _rinit; echo \"${{COMPREPLY[*]}}\""
-        );
-        command.args(["-c", &script]).env_clear().env("PATH", path).env("RINIT_SOCKET", fake.socket());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        finish(command)
-    };
-    for (words, index, expected) in [
-        ("rinit re", 1, "reload restart\n"),
-        ("rinit restart web", 2, "web-0 web-1\n"),
-        ("rinit restart a", 2, "all\n"),
-        ("rinit logs --f", 2, "--follow\n"),
-    ] {
-        let ran = complete(words, index);
-        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (expected, ""), "{words}");
-    }
-    for shell in ["zsh", "fish"] {
-        let text = finish(verb(&format!("completions {shell}"))).stdout;
-        assert!(text.contains("restart") && text.contains("follow"), "{text}");
-        // Read by the shell itself, where there is one.
-        let mut check = std::process::Command::new(shell);
-        check.args(["-n", "-c", &text]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if let Ok(child) = check.spawn() {
-            assert_eq!(crate::fake::end(child).stderr, "");
-        }
-    }
-    assert!(finish(verb("completions bsh")).stderr.contains("did you mean bash?"));
+fn a_mistyped_verb_is_answered_with_the_nearest() {
+    let ran = finish(verb("lst"));
+    assert_eq!(ran.code, 127);
+    assert_eq!(ran.stderr, "rinit: lst: no such verb, and no program in PATH; did you mean rinit list?\n");
+    assert!(finish(verb("flush")).stderr.contains("docker logs"));
+    assert!(!finish(verb("nod app.js")).stderr.contains("did you mean"), "a missing program is none of rinit's verbs");
 }

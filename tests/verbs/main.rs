@@ -1,8 +1,9 @@
-//! The verbs: before a server of the test's own, which says what a rinit might say, and (`real`) before a rinit.
+//! Tests the verbs: against a server with prepared answers, and (`real`) against a rinit.
 
 mod calls;
 mod fake;
 mod looks;
 mod real;
+mod shells;
 mod streams;
 mod terminal;

@@ -1,4 +1,4 @@
-//! The verbs against a real rinit.
+//! Tests the verbs against a real rinit.
 
 use crate::fake::{Ran, end, finish, verb};
 use rinit::control::types::Status;
@@ -64,7 +64,7 @@ fn state(id: &str, state: &str, generation: u32) -> (String, String, u32) {
 }
 
 #[test]
-fn a_container_is_seen_and_steered() {
+fn workers_are_shown_and_controlled() {
     let real = Real::start();
     // It may not have opened its socket yet.
     assert_eq!(real.done("wait --timeout 60s"), "ready\n");
@@ -83,7 +83,7 @@ fn a_container_is_seen_and_steered() {
     assert_eq!(real.done("restart web-1"), "web-1 is ready\n");
     assert_eq!(real.done("stop 1"), "web-1 is stopped\n");
     let ran = real.run("health");
-    assert!(ran.code == 1 && ran.stderr.contains("web-1 is stopped"), "{ran:?}");
+    assert!(ran.code == 1 && ran.stderr.contains("web: 1 of 2 workers are ready"), "{ran:?}");
     assert_eq!(real.done("start 1"), "web-1 is ready\n");
     assert!(real.done("signal WINCH").contains("SIGWINCH"));
     let ran = real.run("restart wbe-1");
@@ -93,7 +93,7 @@ fn a_container_is_seen_and_steered() {
 }
 
 #[test]
-fn a_broken_version_is_told_and_changes_nothing() {
+fn a_failed_reload_is_reported_and_changes_nothing() {
     let real = Real::start();
     real.done("wait --timeout 60s");
     std::fs::write(real.broken(), "").unwrap();
@@ -104,7 +104,7 @@ fn a_broken_version_is_told_and_changes_nothing() {
         "{ran:?}"
     );
     assert_eq!(real.states(), [state("web-0", "ready", 1), state("web-1", "ready", 1)]);
-    assert!(real.run("list").stderr.contains("the last reload failed at"));
+    assert!(real.run("list").stderr.contains("the reload to generation 2 failed at"));
     std::fs::remove_file(real.broken()).unwrap();
     real.done("reload");
     assert_eq!(real.run("list").stderr, "", "what failed is history");

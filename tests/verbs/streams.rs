@@ -1,4 +1,4 @@
-//! Logs and events.
+//! Tests `rinit logs` and `rinit events`.
 
 use crate::calls::happened;
 use crate::fake::{Fake, begin_stream, event, finish, verb};
@@ -22,7 +22,7 @@ fn three() -> LogLines {
 }
 
 #[test]
-fn lines_look_as_in_the_containers_log_and_go_where_they_were_written() {
+fn lines_look_as_in_the_containers_log_and_keep_their_stream() {
     let fake = Fake::always(200, serde_json::to_string(&three()).unwrap());
     let ran = fake.run("logs");
     assert_eq!(
@@ -35,12 +35,14 @@ fn lines_look_as_in_the_containers_log_and_go_where_they_were_written() {
 }
 
 #[test]
-fn what_is_asked_for_is_asked_of_rinit() {
+fn the_options_of_logs_become_a_query() {
     let fake = Fake::always(200, r#"{"lines":[]}"#);
     for (verb, path) in [
         ("logs", "/v1/logs"),
         ("logs all", "/v1/logs"),
         ("logs web-0 -n 5 --stderr", "/v1/logs?lines=5&worker=web-0&stream=stderr"),
+        ("logs --tail 7", "/v1/logs?lines=7"),
+        ("logs -n 5 --grep x", "/v1/logs?lines=1000000"),
         ("logs 0 1", "/v1/logs?worker=0%2C1"),
         ("logs --since 10m --stdout", "/v1/logs?lines=1000000&stream=stdout&since=10m"),
         ("logs --since 2026-01-31T12:00:00Z -n 1", "/v1/logs?lines=1&since=2026-01-31T12%3A00%3A00Z"),
@@ -48,13 +50,13 @@ fn what_is_asked_for_is_asked_of_rinit() {
         assert_eq!(fake.run(verb).code, 0, "{verb}");
         assert_eq!(fake.lines().last().unwrap(), &format!("GET {path}"), "{verb}");
     }
-    for bad in ["logs -n many", "logs --since yesterday", "logs --since 10", "events --since x"] {
+    for bad in ["logs -n many", "logs --since yesterday", "logs --since 10", "events --since x", "logs --grep (", "logs --level loud"] {
         assert_eq!(finish(verb(bad)).code, 64, "{bad}");
     }
 }
 
 #[test]
-fn a_follower_sees_each_line_when_it_comes_and_what_was_left_out() {
+fn a_follower_prints_each_line_at_once_and_the_number_of_those_left_out() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let fake = Fake::new(move |request, stream| {
@@ -76,11 +78,11 @@ fn a_follower_sees_each_line_when_it_comes_and_what_was_left_out() {
     assert_eq!(text, "web-0 | first\nweb-0 | second\n");
     let ran = crate::fake::end(child);
     assert_eq!(ran.code, 0);
-    assert!(ran.stderr.contains("214 lines of web-0 are left out"), "{ran:?}");
+    assert!(ran.stderr.contains("214 lines of web-0 left out"), "{ran:?}");
 }
 
 #[test]
-fn a_follower_that_nobody_reads_goes_with_the_next_sign_of_life() {
+fn a_follower_without_a_reader_ends_with_the_next_keep_alive() {
     let fake = Fake::new(|_, stream| {
         begin_stream(stream);
         while stream.write_all(b": keep-alive\n\n").is_ok() {
@@ -108,4 +110,87 @@ fn events_are_a_line_each() {
     assert_eq!((ran.code, ran.stdout.as_str()), (0, text));
     let ran = fake.run("events --since 6 --json");
     assert!(ran.stdout.starts_with("{\"seq\":7,") && ran.stdout.lines().count() == 1, "{ran:?}");
+}
+
+fn at(seq: u64, time: &str, stream: &str, text: &str) -> LogLine {
+    LogLine { time: time.into(), ..line(seq, "web-0", stream, text) }
+}
+
+#[test]
+fn lines_are_filtered_by_text_level_and_time_and_counted_after_that() {
+    let lines = vec![
+        at(1, "2026-01-01T12:00:01.000Z", "stdout", "GET /a 200"),
+        at(2, "2026-01-01T12:00:02.000Z", "stdout", "WARN the cache misses"),
+        at(3, "2026-01-01T12:00:03.000Z", "stderr", "Error: no database"),
+        at(4, "2026-01-01T12:00:04.000Z", "stdout", "GET /b 500"),
+    ];
+    let fake = Fake::always(200, serde_json::to_string(&LogLines { lines }).unwrap());
+    for (options, expected) in [
+        (vec!["--grep", "^GET .* 200$"], vec![1]),
+        (vec!["--grep", "GET", "-n", "1"], vec![4]),
+        (vec!["--level", "warn"], vec![2, 3]),
+        (vec!["--level", "error"], vec![3]),
+        (vec!["--until", "2026-01-01T12:00:02.500Z"], vec![1, 2]),
+        (vec!["--until", "2026-01-01T12:00:02.500Z", "--grep", "cache", "-f"], vec![2]),
+    ] {
+        let mut command = fake.command("logs --json");
+        let ran = finish(std::mem::replace(command.args(&options), verb("")));
+        let seqs = |text: &str| -> Vec<u64> {
+            text.lines().map(|line| serde_json::from_str::<LogLine>(line).unwrap().seq).collect()
+        };
+        assert_eq!(seqs(&ran.stdout), expected, "{options:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_filtered_follower_begins_with_the_last_passing_lines_and_repeats_none() {
+    let fake = Fake::new(|request, stream| {
+        if request.line == "GET /v1/logs?lines=1000000" {
+            let lines = vec![line(1, "web-0", "stdout", "a 1"), line(2, "web-0", "stdout", "b"), line(3, "web-0", "stdout", "a 2")];
+            return crate::fake::reply(stream, 200, &serde_json::to_string(&LogLines { lines }).unwrap());
+        }
+        assert_eq!(request.line, "GET /v1/logs?follow=true&lines=1000000");
+        begin_stream(stream);
+        for (seq, text) in [(1, "a 1"), (2, "b"), (3, "a 2"), (4, "a 3"), (5, "b")] {
+            event(stream, "line", &line(seq, "web-0", "stdout", text));
+        }
+    });
+    assert_eq!(fake.run("logs -f -n 1 --grep a").stdout, "web-0 | a 2\nweb-0 | a 3\n");
+}
+
+#[test]
+fn timestamps_stand_in_front_of_the_lines() {
+    let fake = Fake::always(200, serde_json::to_string(&three()).unwrap());
+    assert!(fake.run("logs -t").stdout.starts_with("2026-01-01T12:00:00.000Z web-0  | one\n"));
+}
+
+#[test]
+fn events_since_a_time_are_those_after_it_as_far_back_as_rinit_keeps_them() {
+    let fake = Fake::new(|request, stream| {
+        assert_eq!(request.line, "GET /v1/events?since=0");
+        begin_stream(stream);
+        event(stream, "missed", &Missed { worker: None, missed: 3 });
+        event(stream, "ready", &happened(4, "ready", "long ago"));
+        let recent = rinit::control::types::Event {
+            time: "2126-01-01T12:00:00.000Z".into(),
+            ..happened(5, "ready", "not long ago")
+        };
+        event(stream, "ready", &recent);
+    });
+    for since in ["10m", "2027-01-01T00:00:00Z"] {
+        let ran = fake.run(&format!("events --since {since}"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "2126-01-01T12:00:00.000Z info  not long ago\n"), "{ran:?}");
+        assert!(!ran.stderr.contains("left out"), "{ran:?}");
+    }
+}
+
+#[test]
+fn events_that_rinit_no_longer_keeps_are_counted() {
+    let fake = Fake::new(|_, stream| {
+        begin_stream(stream);
+        event(stream, "missed", &Missed { worker: None, missed: 1 });
+        event(stream, "ready", &happened(9, "ready", "web-0 is ready"));
+    });
+    let ran = fake.run("events --since 7");
+    assert!(ran.code == 0 && ran.stdout.contains("web-0 is ready") && ran.stderr.contains("1 event left out"), "{ran:?}");
 }

@@ -164,8 +164,21 @@ fn zsh() -> String {
 fn fish() -> String {
     // fish knows no '\'' but \' between single quotes.
     let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-    let mut text = String::from("function __rinit_ids\n  rinit list -q 2>/dev/null\nend\n");
-    let first = "-n __fish_use_subcommand";
+    let mut text = String::from(
+        "function __rinit_ids
+  rinit list -q 2>/dev/null
+end
+function __rinit_verb
+  set -l words (commandline -opc)
+  set -q words[2]; and contains -- $words[2] $argv
+end
+function __rinit_first
+  test (count (commandline -opc)) -eq 1
+end
+",
+    );
+    let all: Vec<&str> = super::all_names().collect();
+    let no_verb = format!("-n 'not __rinit_verb {}'", all.join(" "));
     for (letter, flag, value, summary) in options() {
         let letter = letter.map_or(String::new(), |letter| format!(" -s {letter}"));
         let value = match choices(value).as_slice() {
@@ -174,12 +187,12 @@ fn fish() -> String {
             words => format!(" -x -a {}", quoted(&words.join(" "))),
         };
         let summary = quoted(&summary);
-        text.push_str(&format!("complete -c rinit {first} -l {flag}{letter}{value} -d {summary}\n"));
+        text.push_str(&format!("complete -c rinit {no_verb} -l {flag}{letter}{value} -d {summary}\n"));
     }
     for verb in VERBS {
         let (name, summary) = (verb.name(), quoted(verb.summary));
-        text.push_str(&format!("complete -c rinit {first} -a {name} -d {summary}\n"));
-        let seen = format!("-n '__fish_seen_subcommand_from {}'", verb.names.join(" "));
+        text.push_str(&format!("complete -c rinit -n __rinit_first -a {name} -d {summary}\n"));
+        let seen = format!("-n '__rinit_verb {}'", verb.names.join(" "));
         for option in verb.all_options() {
             let names: String = option.names.iter().map(|name| format!(" -l {name}")).collect();
             let letter = option.letter.map_or(String::new(), |letter| format!(" -s {letter}"));

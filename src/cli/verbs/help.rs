@@ -46,14 +46,14 @@ impl Verb {
     }
 }
 
+/// The number of names that the table of verbs has for each.
+const MAX_LISTED_NAMES: usize = 3;
+
 /// The table of verbs, for rinit's own help.
 pub fn overview() -> String {
     table(VERBS.iter().map(|verb| {
-        // The shortest of the other names; the verb's own help has them all.
-        let names = match verb.names {
-            [name, other, ..] if other.len() < name.len() => format!("{name}, {other}"),
-            _ => verb.name().into(),
-        };
+        // The verb's own help has all of its names.
+        let names = verb.names.get(..MAX_LISTED_NAMES).unwrap_or(verb.names).join(", ");
         (format!("{names} {}", verb.arguments).trim_end().to_owned(), verb.summary)
     }))
 }
