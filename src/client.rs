@@ -440,7 +440,8 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         std::thread::spawn(move || {
             for connection in listener.incoming() {
-                let text = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 30\r\n\r\n{\"error\":\"too many requests\"}\n";
+                let text =
+                    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 30\r\n\r\n{\"error\":\"too many requests\"}\n";
                 connection.unwrap().write_all(text.as_bytes()).unwrap();
             }
         });

@@ -1,8 +1,8 @@
 //! Draws the dialog that lies on top of the panes.
 
-use super::model::{Dialog, Model};
 use super::draw::{bold, dim, write};
 use super::format::clean;
+use super::model::{Dialog, Model};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};

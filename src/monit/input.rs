@@ -13,8 +13,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::select;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -165,7 +165,9 @@ fn message_of(event: &TerminalEvent) -> Option<Message> {
         TerminalEvent::Key(key) if key.modifiers.contains(KeyModifiers::ALT) => None,
         TerminalEvent::Key(key) => Some(Message::Key(key.code)),
         TerminalEvent::Resize(..) => Some(Message::Resized(screen::size())),
-        TerminalEvent::FocusGained | TerminalEvent::FocusLost | TerminalEvent::Mouse(_) | TerminalEvent::Paste(_) => None,
+        TerminalEvent::FocusGained | TerminalEvent::FocusLost | TerminalEvent::Mouse(_) | TerminalEvent::Paste(_) => {
+            None
+        }
     }
 }
 
@@ -271,7 +273,10 @@ mod tests {
         };
         let (none, press) = (KeyModifiers::NONE, KeyEventKind::Press);
         assert!(matches!(message(KeyCode::Up, none, press), Some(Message::Key(KeyCode::Up))));
-        assert!(matches!(message(KeyCode::Char('R'), KeyModifiers::SHIFT, press), Some(Message::Key(KeyCode::Char('R')))));
+        assert!(matches!(
+            message(KeyCode::Char('R'), KeyModifiers::SHIFT, press),
+            Some(Message::Key(KeyCode::Char('R')))
+        ));
         assert!(matches!(message(KeyCode::Char('c'), KeyModifiers::CONTROL, press), Some(Message::End(Ok(())))));
         for modifiers in [KeyModifiers::CONTROL, KeyModifiers::ALT] {
             assert!(message(KeyCode::Char('q'), modifiers, press).is_none(), "{modifiers:?}");

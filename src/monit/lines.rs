@@ -74,7 +74,8 @@ impl<T> Lines<T> {
 
     /// Moves the view to the right, or to the left.
     pub fn pan(&mut self, right: bool) {
-        let column = if right { self.column.saturating_add(PAN_COLUMNS) } else { self.column.saturating_sub(PAN_COLUMNS) };
+        let column =
+            if right { self.column.saturating_add(PAN_COLUMNS) } else { self.column.saturating_sub(PAN_COLUMNS) };
         self.column = column.min(MAX_COLUMN);
     }
 

@@ -1,9 +1,9 @@
 //! Draws the table of workers, one row each.
 
-use super::graphs::{RowKey, bars, top_percent};
-use super::model::{Focus, Model};
 use super::draw::{CPU, MEMORY, bold, dim, state_style, write};
 use super::format::clean;
+use super::graphs::{RowKey, bars, top_percent};
+use super::model::{Focus, Model};
 use crate::control::types::WorkerStatus;
 use crate::units;
 use ratatui::Frame;

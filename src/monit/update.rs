@@ -40,7 +40,8 @@ pub fn update(model: &mut Model, message: Message) -> Vec<Command> {
         }
         Message::End(result) => {
             let is_stopping = model.status.state == "stopping";
-            let result = result.map_err(|why| if is_stopping { format!("{why} (the container was stopping)") } else { why });
+            let result =
+                result.map_err(|why| if is_stopping { format!("{why} (the container was stopping)") } else { why });
             return vec![Command::End(result)];
         }
     }

@@ -1,11 +1,11 @@
 //! Draws the model. Colours are the terminal's own sixteen, which fit dark and light ones.
 
+use super::draw::{CPU, MEMORY, bold, dim, write};
+use super::format::{clean, time_of_day};
 use super::graphs::{bars, top_percent};
 use super::layout::Panes;
 use super::lines::Shown;
 use super::model::{Focus, Line as LogEntry, Model};
-use super::draw::{CPU, MEMORY, bold, dim, write};
-use super::format::{clean, time_of_day};
 use super::{dialogs, table};
 use crate::control::types::{AppStatus, Event, WorkerStatus};
 use crate::units;

@@ -1,6 +1,6 @@
 //! Tests the drawn frames.
 
-use crate::fixtures::{Monit, event, failed_reload, four, line, after_a_while, reloading, status, worker};
+use crate::fixtures::{Monit, after_a_while, event, failed_reload, four, line, reloading, status, worker};
 use ratatui::crossterm::event::KeyCode as Key;
 use ratatui::style::{Color, Modifier};
 use rinit::monit::model::{Line, Message};

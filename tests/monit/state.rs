@@ -1,6 +1,6 @@
 //! Tests what messages change in the model, and the commands that follow.
 
-use crate::fixtures::{Monit, event, four, line, after_a_while, reloading, status, worker};
+use crate::fixtures::{Monit, after_a_while, event, four, line, reloading, status, worker};
 use ratatui::crossterm::event::KeyCode as Key;
 use ratatui::layout::Size;
 use rinit::control::types::{Done, Error};

@@ -132,9 +132,19 @@ fn a_call_whose_connection_ends_has_not_succeeded() {
 
 #[test]
 fn bad_arguments_never_reach_rinit() {
-    for line in
-        ["scale", "scale four", "scale +", "scale 1 2 3", "signal", "signal TREM", "delete", "stop", "restart", "stop all 0", "health --min half"]
-    {
+    for line in [
+        "scale",
+        "scale four",
+        "scale +",
+        "scale 1 2 3",
+        "signal",
+        "signal TREM",
+        "delete",
+        "stop",
+        "restart",
+        "stop all 0",
+        "health --min half",
+    ] {
         let fake = obedient();
         let ran = fake.run(line);
         assert_eq!(ran.code, 64, "{line}: {ran:?}");

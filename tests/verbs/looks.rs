@@ -66,7 +66,10 @@ fn a_reload_in_progress_or_failed_is_reported_beside_the_table() {
         why: Some("web-0 ended: exit code 3".into()),
     });
     let stderr = listed(&at).stderr;
-    assert_eq!(stderr, "web: the reload to generation 2 failed at 2026-01-01T12:00:00.000Z: web-0 ended: exit code 3\n");
+    assert_eq!(
+        stderr,
+        "web: the reload to generation 2 failed at 2026-01-01T12:00:00.000Z: web-0 ended: exit code 3\n"
+    );
 }
 
 #[test]

@@ -14,7 +14,11 @@ fn run(shell: &str, arguments: &[&str], fake: &Fake) -> Option<Ran> {
     let folder = Path::new(env!("CARGO_BIN_EXE_rinit")).parent().unwrap().display();
     let mut command = Command::new(shell);
     command.args(arguments).env_clear().env("PATH", format!("{folder}:/usr/bin:/bin"));
-    command.env("RINIT_SOCKET", fake.socket()).env("HOME", "/nonexistent").env("TERM", "xterm").env("LC_ALL", "C.UTF-8");
+    command
+        .env("RINIT_SOCKET", fake.socket())
+        .env("HOME", "/nonexistent")
+        .env("TERM", "xterm")
+        .env("LC_ALL", "C.UTF-8");
     match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
         Ok(child) => Some(end(child)),
         Err(_) => {

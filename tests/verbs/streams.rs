@@ -50,7 +50,14 @@ fn the_options_of_logs_become_a_query() {
         assert_eq!(fake.run(verb).code, 0, "{verb}");
         assert_eq!(fake.lines().last().unwrap(), &format!("GET {path}"), "{verb}");
     }
-    for bad in ["logs -n many", "logs --since yesterday", "logs --since 10", "events --since x", "logs --grep (", "logs --level loud"] {
+    for bad in [
+        "logs -n many",
+        "logs --since yesterday",
+        "logs --since 10",
+        "events --since x",
+        "logs --grep (",
+        "logs --level loud",
+    ] {
         assert_eq!(finish(verb(bad)).code, 64, "{bad}");
     }
 }
@@ -146,7 +153,11 @@ fn lines_are_filtered_by_text_level_and_time_and_counted_after_that() {
 fn a_filtered_follower_begins_with_the_last_passing_lines_and_repeats_none() {
     let fake = Fake::new(|request, stream| {
         if request.line == "GET /v1/logs?lines=1000000" {
-            let lines = vec![line(1, "web-0", "stdout", "a 1"), line(2, "web-0", "stdout", "b"), line(3, "web-0", "stdout", "a 2")];
+            let lines = vec![
+                line(1, "web-0", "stdout", "a 1"),
+                line(2, "web-0", "stdout", "b"),
+                line(3, "web-0", "stdout", "a 2"),
+            ];
             return crate::fake::reply(stream, 200, &serde_json::to_string(&LogLines { lines }).unwrap());
         }
         assert_eq!(request.line, "GET /v1/logs?follow=true&lines=1000000");
@@ -192,5 +203,8 @@ fn events_that_rinit_no_longer_keeps_are_counted() {
         event(stream, "ready", &happened(9, "ready", "web-0 is ready"));
     });
     let ran = fake.run("events --since 7");
-    assert!(ran.code == 0 && ran.stdout.contains("web-0 is ready") && ran.stderr.contains("1 event left out"), "{ran:?}");
+    assert!(
+        ran.code == 0 && ran.stdout.contains("web-0 is ready") && ran.stderr.contains("1 event left out"),
+        "{ran:?}"
+    );
 }

@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_signal_may_have_a_dash_as_with_kill() {
-        for (line, values) in [("kill -HUP 0", ["HUP", "0"]), ("kill -9 all", ["9", "all"]), ("signal USR1 1", ["USR1", "1"])]
+        for (line, values) in
+            [("kill -HUP 0", ["HUP", "0"]), ("kill -9 all", ["9", "all"]), ("signal USR1 1", ["USR1", "1"])]
         {
             assert_eq!(call(line).values, values, "{line}");
         }

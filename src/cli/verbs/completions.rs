@@ -30,7 +30,8 @@ fn run(call: &Call) -> Outcome {
         "zsh" => zsh(),
         "fish" => fish(),
         _ => {
-            let near = nearest(shell, SHELLS.into_iter()).map_or(String::new(), |near| format!("did you mean {near}? "));
+            let near =
+                nearest(shell, SHELLS.into_iter()).map_or(String::new(), |near| format!("did you mean {near}? "));
             return Err(Failure::Usage(format!("{shell:?}: {near}allowed: {}", SHELLS.join(", "))));
         }
     };
@@ -87,11 +88,11 @@ fn long_options(verb: &Verb) -> String {
 fn bash() -> String {
     let flags: Vec<String> = options().iter().map(|(_, flag, ..)| format!("--{flag}")).collect();
     let verbs: Vec<&str> = VERBS.iter().map(|verb| verb.name()).collect();
-    let mut text = format!(
-        "_rinit() {{
-  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" before=\"${{COMP_WORDS[COMP_CWORD-1]}}\" words=''
+    let mut text = String::from(
+        "_rinit() {
+  local word=\"${COMP_WORDS[COMP_CWORD]}\" before=\"${COMP_WORDS[COMP_CWORD-1]}\" words=''
   COMPREPLY=()
-  case \"${{COMP_WORDS[1]}}\" in
+  case \"${COMP_WORDS[1]}\" in
 ",
     );
     for verb in VERBS {

@@ -21,8 +21,12 @@ pub(super) static VERB: Verb = Verb {
 };
 
 /// The option for the number of ready workers.
-pub(super) const MIN: Opt =
-    Opt { letter: None, names: &["min"], value: "N|P%", help: "ready workers that each app needs: 2, or 50% of the wanted" };
+pub(super) const MIN: Opt = Opt {
+    letter: None,
+    names: &["min"],
+    value: "N|P%",
+    help: "ready workers that each app needs: 2, or 50% of the wanted",
+};
 
 /// The time limit. It is shorter than Docker's 30 s, so that the line shown is rinit's.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +47,9 @@ pub(super) fn probe_path(call: &Call, default: &str) -> Result<String, Failure> 
     match min {
         "" => Ok("/readyz".into()),
         _ if is_allowed => Ok(format!("/readyz?min={}", encoded(min))),
-        _ => Err(Failure::Usage(format!("--min {min}: allowed: a number of workers such as 2, or a share such as 50%"))),
+        _ => {
+            Err(Failure::Usage(format!("--min {min}: allowed: a number of workers such as 2, or a share such as 50%")))
+        }
     }
 }
 

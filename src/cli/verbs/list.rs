@@ -20,7 +20,12 @@ pub(super) static VERB: Verb = Verb {
            Piped, nothing is cut, there are no colours, and every column holds one word, - for none; only\n\
            the last one, NOTE, may hold several. On a terminal RESTARTS says how long ago the last one was.",
     options: &[
-        Opt { letter: Some('w'), names: &["watch"], value: "", help: "print the table anew every second, until Ctrl-C" },
+        Opt {
+            letter: Some('w'),
+            names: &["watch"],
+            value: "",
+            help: "print the table anew every second, until Ctrl-C",
+        },
         Opt { letter: Some('q'), names: &["quiet"], value: "", help: "print the IDs only" },
         Opt {
             letter: Some('o'),
@@ -112,7 +117,7 @@ fn print(call: &Call, format: Format) -> Outcome {
             call.out.print(&ids.map(|worker| format!("{}\n", harmless(&worker.id))).collect::<String>())
         }
         Format::Table | Format::Wide => {
-            let now = call.out.stdout_is_terminal.then(now);
+            let now = call.out.stdout_is_terminal.then(SystemTime::now);
             let rows: Vec<Vec<Cell>> = status.workers.iter().map(|worker| row(worker, now)).collect();
             let width = call.out.width.filter(|_| format == Format::Table);
             call.out.print(&render(&COLUMNS, &rows, width, call.out.colour))?;
@@ -195,9 +200,4 @@ fn reload(app: &AppStatus) -> Option<(&'static str, String)> {
     let why = why.strip_prefix(&format!("{name}: ")).unwrap_or(&why);
     let (generation, time) = (last.generation, harmless(&last.time));
     Some((RED, format!("{name}: the reload to generation {generation} failed at {time}: {why}")))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a verb is a process of its own, and times of events are wall-clock times")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }

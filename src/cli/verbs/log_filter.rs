@@ -16,10 +16,9 @@ impl Since {
         if let Ok(time) = humantime::parse_rfc3339_weak(text) {
             return Ok(Since(time));
         }
-        let ago = duration(text).map_err(|why| {
-            Failure::Usage(format!("{option} {text}: {why}; or a time such as 2026-01-31T12:00:00Z"))
-        })?;
-        Ok(Since(now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)))
+        let ago = duration(text)
+            .map_err(|why| Failure::Usage(format!("{option} {text}: {why}; or a time such as 2026-01-31T12:00:00Z")))?;
+        Ok(Since(SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)))
     }
 
     /// Whether the moment is before a time of the API's, or the same.
@@ -116,11 +115,6 @@ impl Level {
 
 /// The number of words at the beginning of a line among which its level is looked for.
 const WORDS_BEFORE_LEVEL: usize = 4;
-
-#[expect(clippy::disallowed_methods, reason = "a verb is a process of its own, and times of lines are wall-clock times")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
 
 #[cfg(test)]
 mod tests {

@@ -32,10 +32,20 @@ pub(super) static VERB: Verb = Verb {
         Opt { letter: Some('t'), names: &["timestamps"], value: "", help: "print the time in front of each line" },
         Opt { letter: None, names: &["stdout"], value: "", help: "only lines on stdout" },
         Opt { letter: None, names: &["stderr"], value: "", help: "only lines on stderr" },
-        Opt { letter: None, names: &["since"], value: "TIME", help: "only later lines: 10m ago, or 2026-01-31T12:00:00Z" },
+        Opt {
+            letter: None,
+            names: &["since"],
+            value: "TIME",
+            help: "only later lines: 10m ago, or 2026-01-31T12:00:00Z",
+        },
         Opt { letter: None, names: &["until"], value: "TIME", help: "only earlier lines" },
         Opt { letter: None, names: &["grep"], value: "RE", help: "only lines that match the regular expression" },
-        Opt { letter: None, names: &["level"], value: "LEVEL", help: "only lines of error, warn, info, debug or trace, and worse" },
+        Opt {
+            letter: None,
+            names: &["level"],
+            value: "LEVEL",
+            help: "only lines of error, warn, info, debug or trace, and worse",
+        },
     ],
     run,
 };
@@ -51,9 +61,8 @@ fn run(call: &Call) -> Outcome {
     let query = Query::of(call)?;
     let mut printer = Printer { call, id_width: "rinit".len(), buffer: String::new(), is_stderr: false };
     let get = |path: &str| call.client.get::<LogLines>(path).map_err(|failure| about_worker(call, failure));
-    let follow = |path: &str| {
-        call.client.stream(Method::GET, path, None).map_err(|failure| about_worker(call, failure))
-    };
+    let follow =
+        |path: &str| call.client.stream(Method::GET, path, None).map_err(|failure| about_worker(call, failure));
     if filter.is_empty() && call.has("follow") {
         return printer.follow(follow(&query.path(query.lines, true))?, &|_| true);
     }

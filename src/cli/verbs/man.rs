@@ -54,7 +54,9 @@ fn page() -> String {
         page.push_str(&format!(".SH {title}\n"));
         SETTINGS.iter().filter(|setting| setting.mode == mode).for_each(|setting| page.push_str(&option(setting)));
     }
-    page.push_str(".SH VERBS\nA verb asks the rinit that is PID 1 of the container: docker exec CONTAINER rinit VERB.\n");
+    page.push_str(
+        ".SH VERBS\nA verb asks the rinit that is PID 1 of the container: docker exec CONTAINER rinit VERB.\n",
+    );
     VERBS.iter().for_each(|verb| page.push_str(&section(verb)));
     page + END
 }

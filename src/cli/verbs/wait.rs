@@ -15,7 +15,12 @@ pub(super) static VERB: Verb = Verb {
            and which workers are not ready. A container that has just been started is given 5s until its rinit\n\
            answers.",
     options: &[
-        Opt { letter: None, names: &["timeout"], value: "D", help: "wait no longer than that: 30s, 2m (default: for ever)" },
+        Opt {
+            letter: None,
+            names: &["timeout"],
+            value: "D",
+            help: "wait no longer than that: 30s, 2m (default: for ever)",
+        },
         super::health::MIN,
     ],
     run,
