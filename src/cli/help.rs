@@ -31,7 +31,17 @@ pub(super) fn version() -> String {
     format!("rinit {}\n", env!("CARGO_PKG_VERSION"))
 }
 
+/// The text of `rinit --help`.
 pub(super) fn rinit() -> String {
+    page(&|settings| settings.iter().map(entry).collect(), "")
+}
+
+/// The text of `rinit -h`: a line for each option.
+pub(super) fn rinit_in_short() -> String {
+    page(&|settings| settings.iter().map(short_entry).collect(), "Options in full: rinit --help\n\n")
+}
+
+fn page(options: &dyn Fn(&[Setting]) -> String, hint: &str) -> String {
     let mut text = String::from(
         "rinit [OPTIONS] [--] COMMAND [ARG]...
 rinit VERB ...
@@ -43,21 +53,24 @@ on SIGHUP, and brings their output to its own.
 Every option is also an environment variable: --stop-timeout is RINIT_STOP_TIMEOUT.
 Durations need a unit: 500ms, 10s, 1m; 0 alone is allowed.
 
-Workers (with -i):
 ",
     );
-    text.extend(APP_SETTINGS.iter().map(entry));
+    text.push_str(hint);
+    text.push_str("Workers (with -i):\n");
+    text.push_str(&options(APP_SETTINGS));
     text.push_str("\nThe container (with -i):\n");
-    text.extend(CONTAINER_SETTINGS.iter().map(entry));
-    text.push_str("\nBoth modes:\n");
-    text.extend(COMMON_SETTINGS.iter().map(entry));
+    text.push_str(&options(CONTAINER_SETTINGS));
+    text.push_str("
+Both modes:
+");
+    text.push_str(&options(COMMON_SETTINGS));
     text.push_str("\nOne child (without -i):\n");
-    text.extend(INIT_SETTINGS.iter().map(entry));
+    text.push_str(&options(INIT_SETTINGS));
     text.push_str(
         "  -s, -p SIG, -v, -w, -g, -e CODE, -c/--single-child
       as in tini and dumb-init, with their variables (TINI_…, DUMB_INIT_…)
 
-  -h, --help      this text
+  -h, --help      help: -h in short, --help in full
   -V, --version   the version
   -l, --license   the license
 
@@ -69,14 +82,81 @@ Verbs, inside a container whose PID 1 is rinit with workers (docker exec app rin
     text
 }
 
-fn entry(setting: &Setting) -> String {
+/// A setting as it is written: `-i, --instances N`.
+pub(super) fn written(setting: &Setting) -> String {
     let letter = setting.letter.map_or(String::new(), |letter| format!("-{letter}, "));
     let form = if setting.form.is_empty() { String::new() } else { format!(" {}", setting.form) };
+    format!("{letter}--{}{form}", setting.flag)
+}
+
+/// The whole description of a setting, with its default.
+pub(super) fn description(setting: &Setting) -> String {
     let default = match (setting.default)() {
         none if none == NO_DEFAULT => String::new(),
         default => format!(" (default: {default})"),
     };
     let repeats = if setting.repeats { "; may be given several times" } else { "" };
+    format!("{}{repeats}{default}", setting.help.replace('`', ""))
+}
+
+/// The first clause of the description of a setting.
+pub(super) fn summary(setting: &Setting) -> String {
     let help = setting.help.replace('`', "");
-    format!("  {letter}--{}{form}\n      {help}{repeats}{default}\n", setting.flag)
+    help.split([';', ':', '(']).next().unwrap_or_default().trim().to_owned()
+}
+
+/// The width of help texts, in columns.
+const WIDTH: usize = 100;
+/// The column at which the descriptions of the short help begin.
+const SHORT_COLUMN: usize = 32;
+
+fn entry(setting: &Setting) -> String {
+    format!("  {}\n{}", written(setting), wrapped(&description(setting), 6))
+}
+
+fn short_entry(setting: &Setting) -> String {
+    let name = format!("  {}", written(setting));
+    let text = wrapped(&summary(setting), SHORT_COLUMN);
+    if name.chars().count() + 2 > SHORT_COLUMN {
+        return format!("{name}\n{text}");
+    }
+    format!("{name:SHORT_COLUMN$}{}", text.trim_start())
+}
+
+/// Breaks text at spaces into indented lines of [`WIDTH`].
+fn wrapped(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut column = WIDTH;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column + 1 + length > WIDTH {
+            let newline = if lines.is_empty() { "" } else { "\n" };
+            lines.push_str(&format!("{newline}{:indent$}", ""));
+            column = indent;
+        } else {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_helps_fit_a_hundred_columns_and_the_short_one_has_every_option_too() {
+        for text in [rinit(), rinit_in_short()] {
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+            }
+            for setting in crate::config::all() {
+                assert!(text.contains(&format!("--{}", setting.flag)), "{}", setting.flag);
+            }
+        }
+        assert!(rinit_in_short().len() < rinit().len() * 2 / 3);
+    }
 }

@@ -134,7 +134,7 @@ impl Line {
         let mut value = || parser.value().and_then(|value| value.string()).map_err(|error| error.to_string());
         let mut read = Ok(());
         match letter {
-            'h' => self.print = Some(help::rinit()),
+            'h' => self.print = Some(help::rinit_in_short()),
             'V' => self.print = Some(help::version()),
             'l' => self.print = Some(help::LICENSE.into()),
             's' => init.subreaper = init::Subreaper::Always,

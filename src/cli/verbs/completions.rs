@@ -1,7 +1,8 @@
 //! Implements `rinit completions`: completion scripts for shells, from the tables of verbs and settings.
 
 use super::{Call, Failure, Outcome, VERBS, Verb};
-use crate::config::{SETTINGS, Setting, nearest};
+use crate::cli::help::summary;
+use crate::config::{self, nearest};
 
 pub(super) static VERB: Verb = Verb {
     names: &["completions"],
@@ -62,15 +63,9 @@ fn choices(value: &str) -> Vec<&str> {
     if value.contains('|') { value.split('|').filter(is_choice).collect() } else { vec![] }
 }
 
-/// The summary of a setting: its help up to the first clause, without marks of Markdown.
-fn summary(setting: &Setting) -> String {
-    let text = setting.help.replace('`', "");
-    text.split([';', ':', '(']).next().unwrap_or_default().trim().to_owned()
-}
-
 /// Options of the command line: settings, and flags that are none; each with its letter, value and summary.
 fn options() -> Vec<(Option<char>, &'static str, &'static str, String)> {
-    let settings = SETTINGS.iter().map(|setting| (setting.letter, setting.flag, setting.value, summary(setting)));
+    let settings = config::all().map(|setting| (setting.letter, setting.flag, setting.form, summary(setting)));
     let others = OTHER_FLAGS.iter().map(|(flag, text)| (None, *flag, "", (*text).to_owned()));
     settings.chain(others).collect()
 }

@@ -1,7 +1,8 @@
 //! Implements `rinit man`: the manual page, from the tables of settings and verbs.
 
 use super::{Call, Outcome, VERBS, Verb};
-use crate::config::{Mode, SETTINGS, Setting};
+use crate::cli::help::{description, written};
+use crate::config::{APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS};
 
 pub(super) static VERB: Verb = Verb {
     names: &["man"],
@@ -50,24 +51,19 @@ Of rinit itself: the command's exit code, 128 and the number of the signal that 
 
 fn page() -> String {
     let mut page = format!(".TH RINIT 1 \"\" \"rinit {}\"\n{BEGINNING}", env!("CARGO_PKG_VERSION"));
-    for (title, mode) in [("OPTIONS WITH WORKERS (\\-i)", Mode::Supervisor), ("OPTIONS WITH ONE CHILD", Mode::Init)] {
+    for (title, settings) in [
+        ("OPTIONS FOR WORKERS (\\-i)", APP_SETTINGS),
+        ("OPTIONS FOR THE CONTAINER (\\-i)", CONTAINER_SETTINGS),
+        ("OPTIONS FOR ONE CHILD", INIT_SETTINGS),
+    ] {
         page.push_str(&format!(".SH {title}\n"));
-        SETTINGS.iter().filter(|setting| setting.mode == mode).for_each(|setting| page.push_str(&option(setting)));
+        page.extend(settings.iter().map(|setting| tagged(&written(setting), &description(setting))));
     }
     page.push_str(
         ".SH VERBS\nA verb asks the rinit that is PID 1 of the container: docker exec CONTAINER rinit VERB.\n",
     );
     VERBS.iter().for_each(|verb| page.push_str(&section(verb)));
     page + END
-}
-
-fn option(setting: &Setting) -> String {
-    let letter = setting.letter.map_or(String::new(), |letter| format!("-{letter}, "));
-    let value = if setting.value.is_empty() { String::new() } else { format!(" {}", setting.value) };
-    let default = if setting.default == "–" { String::new() } else { format!(" (default: {})", setting.default) };
-    let repeats = if setting.repeats { "; may be given several times" } else { "" };
-    let text = format!("{}{repeats}{default}", setting.help.replace('`', ""));
-    tagged(&format!("{letter}--{}{value}", setting.flag), &text)
 }
 
 fn section(verb: &Verb) -> String {
