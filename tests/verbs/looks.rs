@@ -312,7 +312,7 @@ fn help_is_for_rinit_and_for_each_verb() {
     assert!(all.contains("\n  list, ls, ps ") && all.contains("  scale [APP] N|+N|-N|0|max "), "{all}");
     assert_eq!(finish(verb("help")).stdout, all);
     let logs = finish(verb("logs --help")).stdout;
-    assert!(logs.starts_with("rinit logs [-f] [-n N]") && logs.contains("  -n, --lines, --tail N "), "{logs}");
+    assert!(logs.starts_with("rinit logs [OPTIONS] [ID]...") && logs.contains("  -n, --lines, --tail N "), "{logs}");
     assert_eq!(finish(verb("help logs")).stdout, logs);
     assert!(finish(verb("help lgos")).stderr.contains("did you mean logs?"));
     let short = finish(verb("logs -h")).stdout;

@@ -135,7 +135,7 @@ fn the_manual_page_is_read_without_a_warning_and_has_every_setting_and_verb() {
     for setting in rinit::config::all() {
         assert!(text.contains(&format!("--{}", setting.flag)), "{}", setting.flag);
     }
-    for words in ["rinit logs [-f]", "'shutdown'", "Other names: ls, ps", "EXIT STATUS"] {
+    for words in ["rinit logs [OPTIONS]", "'shutdown'", "Other names: ls, ps", "EXIT STATUS"] {
         assert!(text.contains(words), "{words} is not in\n{text}");
     }
 }

@@ -11,8 +11,8 @@ pub(super) static VERB: Verb = Verb {
     arguments: "",
     takes: 0..=0,
     summary: "show every setting in force, and its source",
-    help: "Shows every setting of the rinit that runs the container: its value, and whether that is the default or\n\
-           comes from a flag, a variable or a file.",
+    help: "Shows every setting of the rinit that runs the container: its value, and whether that is the default\n\
+           or comes from a flag, a variable or a file. With --json the same as JSON.",
     options: &[],
     run,
 };

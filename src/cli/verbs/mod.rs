@@ -61,6 +61,9 @@ static VERBS: [&Verb; 19] = [
     &help::VERB,
 ];
 
+/// The most options that a line of usage names one by one.
+const MAX_OPTIONS_IN_USAGE: usize = 3;
+
 /// The most IDs that one call may name.
 const MAX_IDS: usize = 64;
 
@@ -191,7 +194,10 @@ impl Verb {
     }
 
     fn usage(&self) -> String {
-        let options: String = self.options.iter().map(|option| format!(" [{}]", option.usage())).collect();
+        let options: String = match self.options {
+            options if options.len() > MAX_OPTIONS_IN_USAGE => " [OPTIONS]".into(),
+            options => options.iter().map(|option| format!(" [{}]", option.usage())).collect(),
+        };
         let space = if self.arguments.is_empty() { "" } else { " " };
         format!("rinit {}{options}{space}{}", self.name(), self.arguments)
     }

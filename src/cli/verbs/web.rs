@@ -8,8 +8,8 @@ pub(super) static VERB: Verb = Verb {
     arguments: "",
     takes: 0..=0,
     summary: "print the address of the dashboard",
-    help: "Prints the address of the dashboard, metrics and API over TCP, if rinit was started with --web ADDR. It\n\
-           is the container's address: from outside the port is the published one (docker run -p).",
+    help: "Prints the address of the dashboard, metrics and API over TCP, if rinit was started with --web ADDR.\n\
+           It is the container's address: from outside the port is the published one (docker run -p).",
     options: &[],
     run,
 };
