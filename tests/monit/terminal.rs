@@ -27,7 +27,7 @@ impl Window {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("rinit-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let window = Window { name, folder: tempfile::tempdir().unwrap() };
-        // What the terminal was before and is after; and a shell that stays.
+        // Records the settings of the terminal before and after, and keeps the window open.
         let script = format!(
             "echo BEFORE; stty -g >{0}/before; {program}; echo \"ended with $?\"; stty -g >{0}/after; echo AFTER; exec sleep 1000",
             window.folder.path().display()
