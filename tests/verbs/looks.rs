@@ -335,3 +335,16 @@ fn a_mistyped_verb_is_answered_with_the_nearest() {
     assert!(finish(verb("flush")).stderr.contains("docker logs"));
     assert!(!finish(verb("nod app.js")).stderr.contains("did you mean"), "a missing program is none of rinit's verbs");
 }
+
+#[test]
+fn a_program_with_the_name_of_a_mistyped_verb_runs() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("lst");
+    std::fs::write(&program, "#!/bin/sh\necho the program\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = verb("lst");
+    command.env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));
+    let ran = finish(command);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "the program\n"), "{ran:?}");
+}
