@@ -174,7 +174,8 @@ fn message_of(event: &TerminalEvent) -> Option<Message> {
 /// Sends the signals that concern monit: all of them are blocked, and taken one after the other here.
 fn send_signals(sender: &Sender<Message>) {
     loop {
-        let Some(signal) = sys::signals::wait(None) else { continue };
+        let Ok(caught) = sys::signals::wait(None) else { return };
+        let Some(signal) = caught.map(|caught| caught.signal) else { continue };
         let message = match signal {
             Signal::INT => Message::End(Ok(())),
             Signal::TERM | Signal::HUP | Signal::QUIT => Message::End(Err(format!("ended by {signal}"))),
