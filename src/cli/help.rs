@@ -60,11 +60,7 @@ Durations need a unit: 500ms, 10s, 1m; 0 alone is allowed.
     text.push_str(&options(APP_SETTINGS));
     text.push_str("\nThe container (with -i):\n");
     text.push_str(&options(CONTAINER_SETTINGS));
-    text.push_str(
-        "
-Both modes:
-",
-    );
+    text.push_str("\nBoth modes:\n");
     text.push_str(&options(COMMON_SETTINGS));
     text.push_str("\nOne child (without -i):\n");
     text.push_str(&options(INIT_SETTINGS));

@@ -1,7 +1,7 @@
 //! Connects to rinit's control socket.
 
 use super::ANSWER_TIMEOUT;
-use nix::unistd::getuid;
+use crate::control::check_server;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -25,21 +25,11 @@ pub(super) async fn connect(path: &Path) -> io::Result<UnixStream> {
                 // The backlog is full (unix(7)).
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(CONNECT_RETRY_INTERVAL).await,
                 Err(error) => return Err(error),
-                Ok(stream) => return check_server(stream.peer_cred()?.uid(), getuid().as_raw()).map(|()| stream),
+                Ok(stream) => return check_server(&stream).map(|()| stream),
             }
         }
     };
     timeout(ANSWER_TIMEOUT, connected).await.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
-}
-
-/// Refuses a socket that another user serves: a worker of `--user` can make one where root's verbs look for rinit's.
-fn check_server(server: u32, own: u32) -> io::Result<()> {
-    if server == 0 || server == own {
-        return Ok(());
-    }
-    Err(io::Error::other(format!(
-        "user {server} serves it, who is neither root nor the user of this command: not trusted"
-    )))
 }
 
 /// Explains why no connection was made.
@@ -119,18 +109,5 @@ impl AsyncWrite for RequestFirst {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::check_server;
-
-    #[test]
-    fn a_socket_of_another_user_is_not_trusted() {
-        assert!(check_server(0, 1000).is_ok() && check_server(1000, 1000).is_ok());
-        for (server, own) in [(1000, 0), (1001, 1000)] {
-            assert!(check_server(server, own).unwrap_err().to_string().contains("not trusted"));
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Call, Outcome, VERBS, Verb};
 use crate::cli::help::{description, written};
-use crate::config::{APP_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS};
+use crate::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS};
 
 pub(super) static VERB: Verb = Verb {
     names: &["man"],
@@ -54,6 +54,7 @@ fn page() -> String {
     for (title, settings) in [
         ("OPTIONS FOR WORKERS (\\-i)", APP_SETTINGS),
         ("OPTIONS FOR THE CONTAINER (\\-i)", CONTAINER_SETTINGS),
+        ("OPTIONS IN BOTH MODES", COMMON_SETTINGS),
         ("OPTIONS FOR ONE CHILD", INIT_SETTINGS),
     ] {
         page.push_str(&format!(".SH {title}\n"));
