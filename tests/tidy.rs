@@ -56,6 +56,26 @@ fn the_core_knows_nothing_but_std_and_itself() {
     }
 }
 
+/// The fleet is read to be shown (`status.rs`), and asked what is due and whether it has finished. What is to be done, it
+/// says itself: nothing else may follow from its state.
+#[test]
+fn the_shell_does_not_read_the_fleet_to_decide() {
+    let in_the_loop = ["handle(", "next_deadline(", "end("];
+    for (path, text) in sources("src/supervisor") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let allowed: &[&str] = match name {
+            "status.rs" => continue,
+            "event_loop.rs" => &in_the_loop,
+            _ => &[],
+        };
+        for line in code(&text).lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for call in line.split("fleet.").skip(1) {
+                assert!(allowed.iter().any(|known| call.starts_with(known)), "{}: {line:?}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn unsafe_code_is_in_src_sys_alone() {
     for (path, text) in sources("src") {

@@ -245,7 +245,7 @@ mod tests {
         });
         let worker = json!({
             "id": "web-0", "app": "web", "slot": 0, "role": "worker", "state": state, "pid": pid, "generation": 1,
-            "uptime_ms": null, "restarts": 0, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "listens": [],
+            "uptime_ms": null, "restarts": 0, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "status": null, "listens": [],
             "retry_in_ms": null, "last_exit": exit,
         });
         let app = json!({

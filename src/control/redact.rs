@@ -44,13 +44,16 @@ const SHOWN_VARIABLES: [&str; 14] = [
 ];
 const REDACTED: &str = "***";
 
-/// Removes what a client without a token may not read: commands and the texts of events.
+/// Removes what a client without a token may not read: commands, the texts of events, and what workers say of themselves.
 pub(super) fn remove_private(status: &mut Status) {
     for app in &mut status.apps {
         app.command.clear();
         if let Some(reload) = &mut app.last_reload {
             reload.why = None;
         }
+    }
+    for worker in &mut status.workers {
+        worker.status = None;
     }
 }
 

@@ -102,6 +102,8 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// The signal by which it became ready: `listen`, `message`, `notify`, `probe`, `uptime`, `spawn`.
     pub ready_by: Option<String>,
+    /// Its last `STATUS=` by sd_notify.
+    pub status: Option<String>,
     /// The addresses on which it listens, if rinit shares them.
     pub listens: Vec<String>,
     /// In backoff: time until the next start.

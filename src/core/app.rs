@@ -1,5 +1,8 @@
 //! Runs one app: its slots, the number of them that is wanted, and the rollout in progress.
 
+mod rollouts;
+mod scaling;
+
 use super::*;
 use rollout::Replacements;
 use slot::Outcome;
@@ -133,8 +136,7 @@ impl App {
             return None;
         }
         Some(match self.last_failure.filter(|_| ended().any(|slot| slot.state == SlotState::Failed)) {
-            // A failure is one, whatever code it came with.
-            Some((time, status)) => AppResult::Failed(time, status.max(1)),
+            Some((time, status)) => AppResult::Failed(time, status),
             None => {
                 let statuses = ended().filter_map(|slot| slot.last_exit).map(|exit| exit.status());
                 AppResult::Finished(statuses.max().unwrap_or(0))
@@ -210,153 +212,6 @@ impl App {
         {
             context.report(Report::Unhealthy { slot: slot_id, worker: id, answer });
             self.replace(slot_id.index, id, RolloutReason::Liveness);
-        }
-    }
-
-    /// Asks for a reload. While a rollout is in progress, it is remembered once.
-    pub(super) fn reload(&mut self, context: &mut Context) {
-        if self.rollout.is_none() {
-            self.begin_reload(context);
-        } else if !self.is_reload_queued {
-            self.is_reload_queued = true;
-            context.report(Report::ReloadQueued { app: self.id });
-        }
-    }
-
-    /// Asks for a replacement of one worker, of the same generation. It begins when no other rollout is in progress.
-    pub(super) fn replace(&mut self, index: u32, worker: WorkerId, reason: RolloutReason) {
-        self.replacements.insert(index, (worker, reason));
-    }
-
-    fn begin_reload(&mut self, context: &mut Context) {
-        self.is_reload_queued = false;
-        // It replaces every worker anyway.
-        self.replacements.clear();
-        self.newest += 1;
-        let generation = self.newest;
-        self.rollout = Some(Rollout::reload(generation, context.now));
-        context.report(Report::Reloading { app: self.id, generation });
-        context.effects.push(Effect::Prepare(self.id, generation));
-    }
-
-    fn begin_queued(&mut self, context: &mut Context) {
-        if self.rollout.is_some() {
-            return;
-        }
-        if self.is_reload_queued {
-            return self.begin_reload(context);
-        }
-        while let Some((index, (worker, reason))) = self.replacements.pop_first() {
-            let slot = self.slots.iter().find(|slot| slot.id.index == index && slot.desired == Desired::Up);
-            if let Some(slot) = slot.filter(|slot| slot.holder().is_some_and(|holder| holder.id == worker)) {
-                context.report(Report::Replacing { slot: slot.id, worker, reason });
-                self.rollout = Some(Rollout::replacement(index, worker, reason, slot.generation, context.now));
-                return;
-            }
-        }
-    }
-
-    pub(super) fn on_prepared(&mut self, generation: u32, result: Result<(), String>, context: &mut Context) {
-        let is_it =
-            |rollout: &&mut Rollout| rollout.generation == generation && rollout.reason == RolloutReason::Reload;
-        if let Some(rollout) = self.rollout.as_mut().filter(is_it) {
-            match result {
-                Ok(()) => rollout.is_prepared = true,
-                Err(reason) => self.fail_rollout(RolloutError::Prepare(reason), context),
-            }
-        }
-    }
-
-    /// Ends the rollout where it stands: new workers that have taken over stay, and so do old ones that run.
-    pub(super) fn fail_rollout(&mut self, error: RolloutError, context: &mut Context) {
-        if let Some(rollout) = self.rollout.take() {
-            let profile = &self.profile;
-            self.slots.iter_mut().for_each(|slot| slot.abandon_replacement(profile, context));
-            self.end_rollout(&rollout, Err(error), context);
-        }
-    }
-
-    fn finish_rollout(&mut self, context: &mut Context) {
-        if let Some(rollout) = self.rollout.take() {
-            if rollout.reason == RolloutReason::Reload {
-                self.settled = rollout.generation;
-                // Workers that have finished for good have nothing to replace; if ever, they start as what all others are.
-                self.slots.iter_mut().for_each(|slot| slot.generation = rollout.generation);
-            }
-            self.end_rollout(&rollout, Ok(()), context);
-        }
-    }
-
-    fn end_rollout(&mut self, rollout: &Rollout, result: Result<(), RolloutError>, context: &mut Context) {
-        let (app, took) = (self.id, context.now - rollout.since);
-        let &Rollout { reason, generation, .. } = rollout;
-        context.report(match (reason, result) {
-            (RolloutReason::Reload, Ok(())) => Report::Reloaded { app, generation, took },
-            (RolloutReason::Reload, Err(error)) => Report::ReloadFailed { app, generation, error, took },
-            (RolloutReason::Requested | RolloutReason::Liveness, Ok(())) => Report::Replaced { app, reason, took },
-            (RolloutReason::Requested | RolloutReason::Liveness, Err(error)) => {
-                Report::ReplaceFailed { app, reason, error, took }
-            }
-        });
-        let used = self.slots.iter().flat_map(|slot| {
-            let running = slot.workers().map(|worker| worker.generation);
-            running.chain([slot.generation])
-        });
-        let mut used: Vec<u32> = used.chain([self.settled]).collect();
-        used.sort_unstable();
-        used.dedup();
-        context.effects.push(Effect::KeepGenerations(self.id, used));
-    }
-
-    /// Wants another number of slots, at least one.
-    pub(super) fn scale(&mut self, count: Count, context: &mut Context) {
-        let from = self.wanted();
-        let to = match count {
-            Count::To(to) => to,
-            Count::By(by) => from.saturating_add_signed(by),
-        };
-        let to = to.clamp(1, MAX_SLOTS.max(from));
-        (from..to).for_each(|_| self.add_slot());
-        (to..from).for_each(|_| self.drop_slot());
-        if from != to {
-            context.report(Report::Scaled { app: self.id, from, to });
-        }
-    }
-
-    /// Takes back a slot that is on its way out, or adds the lowest number that is free.
-    fn add_slot(&mut self) {
-        let generation = self.settled;
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.desired == Desired::Removed) {
-            slot.desired = Desired::Up;
-            slot.generation = generation;
-            return;
-        }
-        let free = (0..).zip(&self.slots).take_while(|(number, slot)| *number == slot.id.index).count();
-        let id = SlotId { app: self.id, index: free as u32 };
-        self.slots.insert(free, Slot::new(id, generation, self.common_expectation()));
-    }
-
-    /// The signals that every worker gives, if all are known and the same: a new slot's worker must give them too.
-    fn common_expectation(&self) -> Option<Expectation> {
-        let first = self.slots.first()?.expectation()?;
-        self.slots.iter().all(|slot| slot.expectation() == Some(first)).then(|| first.clone())
-    }
-
-    /// Drops the least healthy slot; of equally healthy ones an outdated one; of those the one with the highest number.
-    fn drop_slot(&mut self) {
-        let newest = self.rollout.as_ref().map_or(self.settled, |rollout| rollout.generation);
-        let rank = |slot: &Slot| {
-            let illness = match &slot.state {
-                SlotState::Held(worker) if worker.is_ready() => 0,
-                SlotState::Held(_) | SlotState::Vacant => 1,
-                SlotState::Backoff(_) => 2,
-                SlotState::Stopped | SlotState::Failed => 3,
-            };
-            (illness, slot.generation < newest, slot.id.index)
-        };
-        let staying = self.slots.iter_mut().filter(|slot| slot.desired != Desired::Removed);
-        if let Some(slot) = staying.max_by_key(|slot| rank(slot)) {
-            slot.desired = Desired::Removed;
         }
     }
 

@@ -24,6 +24,29 @@ enum Stage {
     Killing,
 }
 
+/// The end of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerEnd {
+    /// Its exit code.
+    pub code: u8,
+    /// Its reason.
+    pub reason: EndReason,
+}
+
+/// The reason for the container's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// It was asked to stop.
+    Stopped,
+    /// Every worker has finished.
+    Finished,
+    /// Workers have failed for good.
+    Failed {
+        /// The exit status of the last one.
+        status: u8,
+    },
+}
+
 /// The exit code of a program that was killed: 128 + SIGKILL.
 const KILLED: u8 = 137;
 
@@ -168,15 +191,22 @@ impl Fleet {
     }
 
     /// The container's exit code, once nothing runs and nothing will.
+    pub fn finished(&self) -> Option<u8> {
+        self.end().map(|end| end.code)
+    }
+
+    /// The container's end, once nothing runs and nothing will.
     ///
     /// Asked to stop: 137 if a worker of any app had to be killed, else 0. Otherwise the container ends when every app has a
-    /// result: with the status of the app that failed last, or, if none has failed, with the highest status.
-    pub fn finished(&self) -> Option<u8> {
+    /// result: with the status of the app that failed last, or, if none has failed, with the highest status. A failure is
+    /// one whatever status it came with: 0 becomes 1.
+    pub fn end(&self) -> Option<ContainerEnd> {
         match self.stage {
             Stage::New => None,
             Stage::Stopping | Stage::Killing => {
                 let code = if self.apps.iter().any(App::had_to_kill) { KILLED } else { 0 };
-                self.apps.iter().all(App::is_empty).then_some(code)
+                let end = ContainerEnd { code, reason: EndReason::Stopped };
+                self.apps.iter().all(App::is_empty).then_some(end)
             }
             Stage::Running => {
                 let results: Vec<AppResult> = self.apps.iter().map(App::result).collect::<Option<_>>()?;
@@ -188,7 +218,10 @@ impl Fleet {
                     AppResult::Finished(status) => Some(*status),
                     AppResult::Failed(..) => None,
                 });
-                Some(last_failure.max().map_or_else(|| highest.max().unwrap_or(0), |(_, status)| status))
+                Some(match last_failure.max() {
+                    Some((_, status)) => ContainerEnd { code: status.max(1), reason: EndReason::Failed { status } },
+                    None => ContainerEnd { code: highest.max().unwrap_or(0), reason: EndReason::Finished },
+                })
             }
         }
     }

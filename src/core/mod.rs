@@ -40,7 +40,7 @@ use app::{Context, Profile};
 pub use backoff::{Backoff, Jitter};
 use crash_budget::CrashBudget;
 pub use exit::{Exit, ExitKind};
-pub use fleet::Fleet;
+pub use fleet::{ContainerEnd, EndReason, Fleet};
 pub use policy::{DrainKind, Policy, Readiness, Reload, Restart, StopPolicy};
 use readiness::UptimeRule;
 pub use readiness::{Evidence, Expectation, ReadySignal};

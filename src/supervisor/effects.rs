@@ -6,7 +6,7 @@ use super::launch::{LaunchSpec, WorkerEnv};
 use super::reporter::Message;
 use super::{Notice, on_a_thread};
 use crate::control::Entry;
-use crate::core::{AppId, Effect, Event, Report, Signal, WorkerId};
+use crate::core::{AppId, Effect, Event, Report, Role, Signal, WorkerId};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::time::{Duration, SystemTime};
@@ -65,7 +65,7 @@ impl Supervisor {
                 None
             }
             Effect::SlotRemoved(slot) => {
-                self.book.remove_slot(slot);
+                self.journal.remove_slot(slot);
                 None
             }
             Effect::Report(report) => {
@@ -90,7 +90,11 @@ impl Supervisor {
             level: message.level(),
             message: message.text(),
         };
-        self.book.record(report, &entry);
+        self.journal.record(report, &entry);
+        // One that was not asked to stop.
+        if let Report::Exited { slot, role: Role::Holder, exit, .. } = report {
+            self.hint.on_exit(*slot, &self.launches, *exit, self.now());
+        }
         self.reporter.tell(message, lines);
     }
 }

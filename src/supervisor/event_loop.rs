@@ -9,13 +9,12 @@ use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::workers::Workers;
 use crate::config::SupervisorConfig;
 use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, start_when_needed};
-use crate::core::{AppId, Count, Event, Exit, ExitKind, Fleet, Signal, SlotState, Target, Time, WorkerId};
+use crate::core::{AppId, Count, EndReason, Event, Fleet, Target, Time, WorkerId};
 use crate::logs::{Logs, Patience};
 use crate::ports::Ports;
+use crate::sys::cgroup;
 use crate::sys::peer::exists;
-use crate::sys::process::kill;
 use crate::sys::signals::{Caught, Inherited, Signals, suspend};
-use crate::sys::{cgroup, reap};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -30,8 +29,6 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 /// The number of events of one kind that are handled before other kinds have their turn.
 const MAX_EVENTS_IN_A_ROW: usize = 1024;
-/// The number of exits that are handled, each with the start that follows, before signals have their turn.
-const MAX_EXITS_IN_A_ROW: usize = 32;
 /// The number of events that are kept for the report of a panic.
 const MAX_RECORDED_EVENTS: usize = 256;
 /// A log that has moved nothing for this long, and does not even say so, is stuck in a write that waits.
@@ -50,8 +47,7 @@ pub(super) struct Supervisor {
     pub(super) fleet: Fleet,
     pub(super) launches: BTreeMap<AppId, LaunchSpec>,
     pub(super) workers: Workers,
-    /// What has happened, for those who ask.
-    pub(super) book: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
     calls: mpsc::Receiver<Call>,
     /// The client that asked for the end, if one did.
     pub(super) asked_to_end_by: Option<Pid>,
@@ -59,13 +55,13 @@ pub(super) struct Supervisor {
     pub(super) logs: Logs,
     started: Instant,
     pub(super) started_at: SystemTime,
-    /// How many kills of the out-of-memory killer are accounted for.
-    oom_kills: Option<u64>,
+    /// The kills of the out-of-memory killer that are accounted for.
+    pub(super) oom_kills: Option<u64>,
     signals: SignalTable,
-    hint: StopSignalHint,
+    pub(super) hint: StopSignalHint,
     linger: Duration,
-    /// There may be zombies that the last turn left.
-    more_to_reap: bool,
+    /// The last turn may have left zombies.
+    pub(super) more_to_reap: bool,
     recorder: VecDeque<(Time, Event)>,
     pub(super) reporter: Reporter,
     /// Workers that have ended, until their ends are reported: in the same turn.
@@ -81,7 +77,7 @@ impl Supervisor {
         ports: Ports,
         inherited: Inherited,
         config: &SupervisorConfig,
-        (book, calls): (Arc<Journal>, mpsc::Receiver<Call>),
+        (journal, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies: Vec<_> = launches.values().map(|launch| launch.app.policy.clone()).collect();
         let stop_signals = policies.iter().map(|policy| policy.stop.signal).collect();
@@ -93,9 +89,9 @@ impl Supervisor {
             launches,
             workers: Workers::new(logs.clone(), config.container.log, ports, inherited, sender)?,
             notices,
-            reporter: Reporter::new(book.clone()),
+            reporter: Reporter::new(journal.clone()),
             dead: Vec::new(),
-            book,
+            journal,
             calls,
             asked_to_end_by: None,
             logs,
@@ -126,9 +122,9 @@ impl Supervisor {
         self.handle(Event::Boot);
         // The first workers do not need it for their start.
         self.oom_kills = cgroup::oom_kills(Path::new("/"));
-        let code = loop {
-            if let Some(code) = self.fleet.finished() {
-                break code;
+        let end = loop {
+            if let Some(end) = self.fleet.end() {
+                break end;
             }
             let notice = self.wait(&signals).await?;
             for _ in 0..MAX_EVENTS_IN_A_ROW {
@@ -146,21 +142,19 @@ impl Supervisor {
                 self.handle(Event::Tick);
             }
         };
-        if !self.fleet.is_stopping() {
-            let has_failed =
-                self.fleet.apps().iter().flat_map(|app| &app.slots).any(|slot| slot.state == SlotState::Failed);
-            self.reporter.tell(reporter::end(code, has_failed), None);
+        if let Some(message) = reporter::end(end) {
+            self.reporter.tell(message, None);
         }
         // What is still asked is not answered any more.
         self.calls.close();
         while self.calls.try_recv().is_ok() {}
         linger(self.linger, &signals, &self.signals).await?;
         self.reporter.finish().await;
-        self.flush(&signals).await?;
+        self.flush(&signals, end.reason).await?;
         self.drain_clients(&clients).await;
         // Its thread goes on to the last.
         socket.iter().for_each(SocketFile::remove);
-        Ok(code)
+        Ok(end.code)
     }
 
     /// Waits until there is something to handle: signals, a deadline, or a notice, which is returned.
@@ -198,7 +192,7 @@ impl Supervisor {
             SignalAction::Reload => Event::Reload(Target::All),
             SignalAction::Scale(by) => Event::Scale(Target::All, Count::By(by)),
             SignalAction::Forward => {
-                self.book.lock().counters.forwarded += 1;
+                self.journal.lock().counters.forwarded += 1;
                 self.hint.on_forwarded(signal, self.now());
                 Event::Forward(signal)
             }
@@ -224,7 +218,7 @@ impl Supervisor {
             Notice::Call(call) => {
                 if let Some(event) = self.answer(call) {
                     self.handle(event);
-                    self.book.wake();
+                    self.journal.wake();
                 }
             }
             Notice::Prepared(app, generation, read) => {
@@ -238,84 +232,14 @@ impl Supervisor {
         }
     }
 
-    fn program_of(&self, worker: WorkerId) -> String {
+    pub(super) fn program_of(&self, worker: WorkerId) -> String {
         let app = self.workers.slot(worker).and_then(|slot| self.launches.get(&slot.app));
         app.and_then(|launch| launch.app.command.first())
             .map_or_else(String::new, |program| program.to_string_lossy().into_owned())
     }
 
-    /// Collects what has ended: workers, probes, and every orphan of the container.
-    fn reap(&mut self) -> io::Result<()> {
-        self.more_to_reap = self.more_to_reap && self.reap_some()?;
-        for worker in self.workers.take_ended_groups() {
-            self.handle(Event::GroupEnded(worker));
-        }
-        Ok(())
-    }
-
-    /// Collects some of what has ended. Returns true if there may be more.
-    fn reap_some(&mut self) -> io::Result<bool> {
-        for _ in 0..MAX_EXITS_IN_A_ROW {
-            let Some((pid, exit)) = reap::peek()? else { return Ok(false) };
-            match self.workers.of(pid) {
-                Some(worker) => self.reap_worker(worker, pid, exit),
-                None => {
-                    let probe = self.workers.probes.borrow_mut().remove(&pid);
-                    let is_probe = probe.is_some();
-                    if let Some(probe) = probe {
-                        // As with a worker: what it leaves in its group ends with it.
-                        let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::KILL);
-                        let _ = probe.send(exit);
-                    }
-                    reap::collect(pid);
-                    self.book.lock().counters.orphans += u64::from(!is_probe);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Reports a worker's end to the fleet and collects it: in this order, so that signals to its group, which the fleet may
-    /// ask for, go out while the group's number is still its own.
-    fn reap_worker(&mut self, worker: WorkerId, pid: Pid, exit: Exit) {
-        let program = self.program_of(worker);
-        // A program that could not be run says so through its pipe, and ends; either may be seen first.
-        let event = match self.workers.exec_news(worker, &program) {
-            Some(Err(error)) => Event::SpawnFailed(worker, error),
-            news => {
-                if news.is_some() {
-                    self.handle(Event::Spawned(worker));
-                }
-                if let Some(slot) = self.workers.slot(worker).filter(|_| !self.fleet.is_stopping()) {
-                    self.hint.on_exit(slot, &self.launches, exit, self.now());
-                }
-                let oom_killed = !self.workers.was_killed(worker) && self.was_oom_kill(exit);
-                Event::Exited(worker, Exit { oom_killed, ..exit })
-            }
-        };
-        self.handle(event);
-        reap::collect(pid);
-        self.workers.on_collected(worker);
-    }
-
-    /// Whether the out-of-memory killer did it: its counter has moved since it was last looked at.
-    fn was_oom_kill(&mut self, exit: Exit) -> bool {
-        let now = cgroup::oom_kills(Path::new("/"));
-        match (self.oom_kills, now) {
-            (Some(known), Some(now)) if now > known && exit.kind == ExitKind::Signal(Signal::KILL) => {
-                self.oom_kills = Some(known + 1);
-                true
-            }
-            _ => {
-                // Where it cannot be read just now (no descriptors), what is known stays.
-                self.oom_kills = now.or(self.oom_kills);
-                false
-            }
-        }
-    }
-
     /// Lets the fleet handle one event, and all that follows from it.
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         let now = self.now();
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
@@ -334,8 +258,11 @@ impl Supervisor {
 
     /// Waits until all that the workers wrote is written. After a request to stop, a reader that takes nothing is given up
     /// soon, and a further request ends the wait.
-    async fn flush(&mut self, signals: &AsyncFd<Signals>) -> io::Result<()> {
-        let mut patience = if self.fleet.is_stopping() { Patience::WhileRead } else { Patience::UntilRead };
+    async fn flush(&mut self, signals: &AsyncFd<Signals>, reason: EndReason) -> io::Result<()> {
+        let mut patience = match reason {
+            EndReason::Stopped => Patience::WhileRead,
+            EndReason::Finished | EndReason::Failed { .. } => Patience::UntilRead,
+        };
         let mut done = self.logs.finish(patience);
         loop {
             let progress = self.logs.progress();
@@ -365,7 +292,7 @@ impl Supervisor {
     /// The end of PID 1 is the end of every process of the container: who follows the log or the events hears the rest first,
     /// and who asked for the end has its answer.
     async fn drain_clients(&self, clients: &AtomicUsize) {
-        self.book.close();
+        self.journal.close();
         let goes = async {
             while clients.load(Ordering::Relaxed) > 0 || self.asked_to_end_by.is_some_and(exists) {
                 sleep(CLIENT_DRAIN_INTERVAL).await;

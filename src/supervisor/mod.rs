@@ -17,6 +17,7 @@ mod notify;
 mod panic;
 mod probe;
 mod ready;
+mod reaping;
 mod reporter;
 mod signals;
 mod status;
@@ -83,7 +84,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
         }
     }
     let (caller, calls) = mpsc::channel(CALLS);
-    let book = Arc::new(Journal::default());
+    let journal = Arc::new(Journal::default());
     let mut launches = launches;
     for LaunchSpec { app, injected, .. } in launches.values_mut() {
         *injected = Injected::new(app.sharing, &app.name, &app.command, !app.listen.is_empty());
@@ -98,12 +99,12 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     }
     let rinit = SupervisorHandle {
         calls: caller,
-        journal: book.clone(),
+        journal: journal.clone(),
         log_history: logs.history(),
         config: Arc::new(config.in_force(gate.path())),
         connections: Arc::default(),
     };
-    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &config, (book, calls))
+    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &config, (journal, calls))
         .map_err(|error| cannot("no descriptors", error))?;
     Ok(panic::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }

@@ -3,8 +3,8 @@
 use super::launch::LaunchSpec;
 use crate::control::Journal;
 use crate::core::{
-    AppId, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role, RolloutError, RolloutReason, SlotId,
-    Time, WorkerId,
+    AppId, ContainerEnd, EndReason, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role,
+    RolloutError, RolloutReason, SlotId, Time, WorkerId,
 };
 use crate::units::time as short;
 use nix::unistd::Pid;
@@ -29,7 +29,7 @@ pub(super) struct Message {
 /// Writes messages one after the other. One about an exit waits, not for long, until the worker's own last lines are
 /// written: they come first, and then the reason.
 pub(super) struct Reporter {
-    book: Arc<Journal>,
+    journal: Arc<Journal>,
     queue: Option<mpsc::Sender<Item>>,
     items: Option<mpsc::Receiver<Item>>,
     task: Option<JoinHandle<()>>,
@@ -54,15 +54,15 @@ const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Reporter {
     /// A reporter that writes what it is told, once it is started.
-    pub(super) fn new(book: Arc<Journal>) -> Reporter {
+    pub(super) fn new(journal: Arc<Journal>) -> Reporter {
         let (queue, items) = mpsc::channel(MAX_QUEUED_MESSAGES);
-        Reporter { book, queue: Some(queue), items: Some(items), task: None, waiting: Rc::default(), lost: 0 }
+        Reporter { journal, queue: Some(queue), items: Some(items), task: None, waiting: Rc::default(), lost: 0 }
     }
 
     /// Starts the task that writes messages which wait for a worker's last lines.
     pub(super) fn start(&mut self) {
         let Some(mut items) = self.items.take() else { return };
-        let (journal, waiting) = (self.book.clone(), self.waiting.clone());
+        let (journal, waiting) = (self.journal.clone(), self.waiting.clone());
         self.task = Some(tokio::task::spawn_local(async move {
             let mut patience = LAST_LINES_TIMEOUT;
             while let Some(Item { message, before, lines }) = items.recv().await {
@@ -84,10 +84,10 @@ impl Reporter {
 
     /// Takes a message; with `lines`, once the worker's lines are written.
     pub(super) fn tell(&mut self, message: Message, lines: Option<oneshot::Receiver<Vec<String>>>) {
-        let before = self.book.lock().next_seq();
+        let before = self.journal.lock().next_seq();
         if self.waiting.get() == 0 && lines.is_none() {
             message.write(&[]);
-            self.book.mark_logged(before);
+            self.journal.mark_logged(before);
             return;
         }
         let item = Item { message, before, lines };
@@ -297,12 +297,22 @@ impl Message {
     }
 }
 
-/// The container ends because no worker will run again: all have finished, or some have failed.
-pub(super) fn end(code: u8, has_failed: bool) -> Message {
-    match (code, has_failed) {
-        (0, false) => Message::new(Level::INFO, "every worker has finished; exit code 0".into()),
-        (code, _) => Message::new(Level::ERROR, format!("no worker is left to run; exit code {code}")),
-    }
+/// The message at the container's end, unless it was asked for.
+pub(super) fn end(ContainerEnd { code, reason }: ContainerEnd) -> Option<Message> {
+    Some(match reason {
+        EndReason::Stopped => return None,
+        EndReason::Finished if code == 0 => Message::new(Level::INFO, "every worker has finished; exit code 0".into()),
+        EndReason::Failed { status: 0 } => Message::new(
+            Level::ERROR,
+            format!(
+                "no worker is left to run; exit code {code}: the command ends at once with code 0; if it goes to the \
+                 background (a daemon), have it stay in the foreground, and if it is to run once, set --restart on-failure"
+            ),
+        ),
+        EndReason::Finished | EndReason::Failed { .. } => {
+            Message::new(Level::ERROR, format!("no worker is left to run; exit code {code}"))
+        }
+    })
 }
 
 fn exited(name: &str, role: Role, exit: Exit, lived: Time, stop_took: Option<Time>, next: &Next) -> Message {

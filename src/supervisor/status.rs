@@ -32,7 +32,7 @@ impl Supervisor {
     }
 
     fn act(&mut self, action: Action) -> Result<(Accepted, Option<Event>), String> {
-        let accepted = Accepted { events_from: self.book.lock().next_seq(), ..Accepted::default() };
+        let accepted = Accepted { events_from: self.journal.lock().next_seq(), ..Accepted::default() };
         let (accepted, event) = match action {
             Action::Reload(Target::Slot(slot)) if self.fleet.slot(slot).is_some_and(|slot| slot.holder().is_none()) => {
                 return Err(format!("{0} has no process to replace: start {0}", self.name(slot)));
@@ -132,7 +132,7 @@ impl Supervisor {
     }
 
     fn status(&self) -> Status {
-        let pages = self.book.lock();
+        let pages = self.journal.lock();
         let apps = self
             .fleet
             .apps()
@@ -218,6 +218,7 @@ impl Supervisor {
             cpu_percent: None,
             memory_bytes: None,
             ready_by: worker.and_then(|worker| pages.ready_by(worker.id)).map(str::to_owned),
+            status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             retry_in_ms: retry,
             last_exit: history.and_then(|history| history.exits.front().cloned()),
@@ -227,7 +228,7 @@ impl Supervisor {
     /// What of a description the loop knows; the rest is in /proc.
     fn describe(&self, id: SlotId) -> Option<Description> {
         let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(&id.app)?);
-        let pages = self.book.lock();
+        let pages = self.journal.lock();
         let policy = &launch.app.policy;
         Some(Description {
             workers: self.rows(slot, &pages),

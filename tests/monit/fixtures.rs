@@ -24,6 +24,7 @@ pub fn worker(slot: u32, state: &str) -> WorkerStatus {
         cpu_percent: runs.then_some(3.2 * f64::from(slot + 1)),
         memory_bytes: runs.then_some(47_500_000 + 4_000_000 * u64::from(slot)),
         ready_by: (state == "ready").then(|| "listen".into()),
+        status: None,
         listens: vec!["port 8080".into()],
         retry_in_ms: (state == "backoff").then_some(3_400),
         last_exit: (slot == 2).then(|| ExitRecord {

@@ -161,6 +161,7 @@ pub fn worker(id: &str) -> WorkerStatus {
         cpu_percent: Some(1.25),
         memory_bytes: Some(35_757_000),
         ready_by: Some("listen".into()),
+        status: None,
         listens: vec!["port 8080".into()],
         retry_in_ms: None,
         last_exit: None,

@@ -33,6 +33,7 @@ fn list_is_a_table_whose_columns_hold_a_word_each() {
         cpu_percent: None,
         memory_bytes: None,
         ready_by: None,
+        status: None,
         listens: vec![],
         restarts: 4,
         retry_in_ms: Some(2300),

@@ -61,6 +61,9 @@ fn of_worker(worker: &WorkerStatus, about: &Description) -> Vec<Row> {
         ("memory", or_dash(worker.memory_bytes, size), PLAIN),
         ("listens", if worker.listens.is_empty() { "-".into() } else { worker.listens.join(", ") }, PLAIN),
     ];
+    if let Some(status) = &worker.status {
+        rows.push(("status", harmless(status).into_owned(), PLAIN));
+    }
     // The API has these of the slot's current worker alone.
     if worker.role == "worker" {
         let limit = about.open_files_limit.map_or(String::new(), |limit| format!(" of {limit}"));

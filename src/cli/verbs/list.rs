@@ -184,7 +184,10 @@ fn note(worker: &WorkerStatus) -> String {
             last.map_or(again.clone(), |exit| format!("{again}, after {}", exit.cause))
         }
         (_, "failed") => last.map_or_else(String::new, |exit| exit.cause.clone()),
-        _ => last.filter(|exit| !exit.asked).map_or_else(String::new, |exit| format!("last exit: {}", exit.cause)),
+        _ => {
+            let exit = last.filter(|exit| !exit.asked).map(|exit| format!("last exit: {}", exit.cause));
+            exit.or_else(|| worker.status.as_deref().map(|status| harmless(status).into_owned())).unwrap_or_default()
+        }
     }
 }
 

@@ -1,0 +1,70 @@
+//! Decides when a slot's processes become ready, and learns what is expected of the next ones.
+
+use super::*;
+
+impl Slot {
+    /// The worker's program runs.
+    pub(in super::super) fn on_spawned(&mut self, id: WorkerId, profile: &Profile, context: &mut Context) {
+        self.budget.on_forked();
+        let (slot, role) = (self.id, self.role(id));
+        context.report(Report::Started { slot, worker: id, role });
+        let Some(worker) = self.find(id) else { return };
+        worker.on_spawned(context.now, &profile.policy);
+        if profile.policy.readiness == Readiness::Spawn {
+            self.become_ready(id, ReadySignal::Spawned, profile, context);
+        }
+    }
+
+    /// The worker has shown something by which it may be ready; `note` adds it to the evidence.
+    pub(in super::super) fn on_evidence(
+        &mut self,
+        id: WorkerId,
+        note: impl FnOnce(&mut Evidence),
+        profile: &Profile,
+        context: &mut Context,
+    ) -> Outcome {
+        let Some(worker) = self.find(id).filter(|worker| !worker.is_leaving()) else { return Outcome::Nothing };
+        // A signal after the ready timeout binds nobody: not this worker's successors, and not this worker.
+        if worker.is_ready() && context.now > worker.started + profile.policy.ready_timeout {
+            return Outcome::Nothing;
+        }
+        note(&mut worker.evidence);
+        let evidence = worker.evidence.clone();
+        if let Some(signal) = evidence.shows(profile.policy.readiness, self.expectation.as_ref()) {
+            self.become_ready(id, signal, profile, context);
+        }
+        self.learn_from_holder(profile)
+    }
+
+    /// Takes the holder's signals as those that its successors must give. What a replacement shows counts when it takes over.
+    pub(super) fn learn_from_holder(&mut self, profile: &Profile) -> Outcome {
+        let is_auto = matches!(profile.policy.readiness, Readiness::Auto { .. });
+        let holder = self.holder().filter(|worker| is_auto && worker.is_ready());
+        match holder.and_then(|worker| worker.evidence.expectation()) {
+            Some(expectation) => {
+                self.expectation = Some(expectation);
+                Outcome::Signalled
+            }
+            None => Outcome::Nothing,
+        }
+    }
+
+    pub(super) fn become_ready(&mut self, id: WorkerId, signal: ReadySignal, profile: &Profile, context: &mut Context) {
+        let slot = self.id;
+        let Some(worker) = self.find(id) else { return };
+        if !matches!(worker.phase, Phase::Forked { .. } | Phase::Starting { .. }) {
+            return;
+        }
+        // What it did before its signal does not show that it serves.
+        let since = match signal {
+            ReadySignal::Notify | ReadySignal::Probe | ReadySignal::Listen | ReadySignal::Message => context.now,
+            ReadySignal::Spawned | ReadySignal::Uptime => worker.started,
+        };
+        worker.phase = Phase::Ready { stays_from: since + profile.policy.min_uptime };
+        context.report(Report::Ready { slot, worker: id, signal, took: context.now - worker.started });
+    }
+
+    pub(super) fn uptime_rule(&self, profile: &Profile) -> UptimeRule {
+        UptimeRule::new(&profile.policy, self.expectation.as_ref(), profile.is_silent)
+    }
+}
