@@ -1,5 +1,5 @@
-// A small HTTP server as anyone would write it: one port, no cluster, no signals. With rinit its workers share the port, and
-// a worker that is to stop finishes its requests first. Under Docker: see the Dockerfile beside it. From a checkout:
+// A small HTTP server, written for one process: one port, no cluster, no signal handlers. With rinit its workers share the
+// port, and a worker that is asked to stop finishes its requests first. For Docker see the Dockerfile. From a checkout:
 //   cargo run --release -- -i 2 -- node examples/node/app.js
 'use strict';
 const http = require('node:http');

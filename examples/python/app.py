@@ -1,5 +1,5 @@
-"""A small HTTP server that opens its port itself. With rinit its workers share the port; how a worker stops is its own
-business, and at SIGTERM this one answers what it has. Under Docker: see the Dockerfile beside it. From a checkout:
+"""A small HTTP server that opens its port itself. With rinit its workers share the port. At SIGTERM it
+answers the requests that it has, and exits. For Docker see the Dockerfile. From a checkout:
 
     cargo run --release -- -i 2 -- python3 examples/python/app.py
 """
@@ -18,7 +18,7 @@ stopping = threading.Event()
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # So many seconds a connection is kept for its next request; less than RINIT_STOP_TIMEOUT.
+    # The time in seconds that a connection is kept open for its next request; less than RINIT_STOP_TIMEOUT.
     timeout = 5
     disable_nagle_algorithm = True
 
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/plain")
         self.send_header("content-length", str(len(body)))
         if stopping.is_set():
-            # A client that keeps its connection is told to come again on a new one, which another worker takes.
+            # The client's next request then comes on a new connection, which another worker accepts.
             self.send_header("connection", "close")
         self.end_headers()
         self.wfile.write(body)
@@ -49,23 +49,23 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    # So many connections may wait; Python's own number is 5.
+    # The maximum number of connections that wait to be accepted; Python's default is 5.
     request_queue_size = 128
-    # server_close() waits for the answers that are under way.
+    # server_close() waits for the requests in progress.
     daemon_threads = False
 
 
 def main():
     server = Server(("", PORT), Handler)
-    # Two workers may be woken for one connection: who comes second must not wait for the next.
+    # Two workers may wake up for one connection: the one that does not get it must not block until the next.
     server.socket.setblocking(False)
 
     def stop():
         stopping.wait()
         server.shutdown()
 
-    # A thread that is there already: shutdown() waits for the loop that the handler interrupts, and a handler that starts a
-    # thread while the loop starts one waits for ever.
+    # A thread that runs already: shutdown() waits for the loop, which the signal handler interrupts, and a handler that
+    # starts a thread while the loop starts one would deadlock.
     threading.Thread(target=stop, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     print(f"{ME}, listens on http://localhost:{PORT}", flush=True)

@@ -1,5 +1,5 @@
-"""A small WSGI app, for a server that takes the socket which rinit keeps. Under Docker: see the Dockerfile beside it. From
-a checkout, where gunicorn is installed:
+"""A small WSGI app, for a server that takes its socket from rinit (LISTEN_FDS). For Docker see the Dockerfile. From a
+checkout, where gunicorn is installed:
 
     cargo run --release -- -i 2 --listen 8080 -- gunicorn --chdir examples/sockets app:app
 """
