@@ -6,7 +6,8 @@ use crate::core::{DrainKind, Policy, StopPolicy};
 use crate::ports::Sharing;
 
 /// The policy by which the core runs that many workers of an app whose workers share ports by those mechanisms.
-pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing) -> Policy {
+/// `sees_listening`: rinit can see whether they listen.
+pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing, sees_listening: bool) -> Policy {
     Policy {
         instances,
         restart: settings.restart,
@@ -15,7 +16,7 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing) -
         stable_after: settings.stable_after,
         max_restarts: settings.max_restarts,
         backoff: settings.backoff,
-        readiness: settings.ready.rule(sharing.cluster || sharing.library),
+        readiness: settings.ready.rule(sees_listening),
         ready_timeout: settings.ready_timeout.0,
         live_failures: if settings.live == LiveCheck::Off { 0 } else { settings.live_failures.0 },
         stop: StopPolicy {

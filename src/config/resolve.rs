@@ -180,7 +180,7 @@ fn resolve_app(
     let mut in_force = reader.in_force;
     in_force.iter_mut().for_each(|setting| setting.app = Some(name.clone()));
     let app = AppConfig {
-        policy: policy(&settings, instances.count, sharing),
+        policy: policy(&settings, instances.count, sharing, sharing.sees_listening(&command)),
         name,
         command,
         instances,

@@ -1,4 +1,4 @@
-//! Signals by name and number.
+//! Defines signals by name and number.
 
 use std::fmt;
 use std::str::FromStr;

@@ -43,7 +43,7 @@ impl ListenAddress {
             None => (None, text),
         };
         if name.is_some_and(|name| name.is_empty() || name.contains(|c: char| c == ':' || !c.is_ascii_graphic())) {
-            return Err("a name has letters, digits and notifiers, but no colon or space".into());
+            return Err("a name has letters, digits and marks, but no colon or space".into());
         }
         let path = text.strip_prefix("unix:").or(text.starts_with('/').then_some(text));
         let target = match path {

@@ -49,6 +49,11 @@ impl Sharing {
         let library = matches!(share, Share::Auto | Share::Preload);
         Sharing { cluster, channel: cluster || needs_channel, library }
     }
+
+    /// True if rinit can see whether workers with that command listen: the library cannot be loaded into every program.
+    pub fn sees_listening(self, command: &[OsString]) -> bool {
+        self.cluster || self.library && unsupported_reason(command).is_none()
+    }
 }
 
 impl Injected {

@@ -30,8 +30,8 @@ impl Supervisor {
         match effect {
             Effect::Spawn { worker, slot, generation, workers } => {
                 let launch = self.launches.get(&slot.app)?;
-                let seat = WorkerEnv { worker, index: slot.index, generation, workers };
-                let started = self.workers.start(worker, slot, launch, &seat);
+                let env = WorkerEnv { worker, index: slot.index, generation, workers };
+                let started = self.workers.start(worker, slot, launch, &env);
                 started.err().map(|error| Event::SpawnFailed(worker, error))
             }
             Effect::Drain(worker, plan) => {

@@ -1,4 +1,4 @@
-//! What a worker is started with: its command, its environment, its sockets.
+//! Builds what a worker is started with: its command, its environment and its sockets.
 
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
@@ -128,8 +128,8 @@ impl LaunchSpec {
 
     /// The worker's environment, `KEY=VALUE` each: the container's without rinit's settings, then the files', then what
     /// tells the worker who it is, then what it is handed.
-    pub(super) fn environment(&self, seat: &WorkerEnv, handed: &InheritedFds) -> Vec<OsString> {
-        let WorkerEnv { worker, index, generation, workers } = seat;
+    pub(super) fn environment(&self, worker_env: &WorkerEnv, handed: &InheritedFds) -> Vec<OsString> {
+        let WorkerEnv { worker, index, generation, workers } = worker_env;
         let mut variables: BTreeMap<OsString, OsString> =
             std::env::vars_os().filter(|(key, _)| is_the_workers(key)).collect();
         let mut set = |key: &str, value: &OsStr| {

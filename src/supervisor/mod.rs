@@ -49,13 +49,13 @@ enum Notice {
     Prepared(AppId, u32, Result<Vec<(String, String)>, String>),
 }
 
-/// The control plane waits when so many of its calls wait for the loop.
-const CALLS: usize = 64;
+/// The number of the control plane's calls that wait for the loop; the next one waits to be sent.
+const MAX_QUEUED_CALLS: usize = 64;
 
-/// What [`run`] returns when something of rinit itself failed.
+/// The exit code when something of rinit itself failed.
 const INTERNAL_ERROR: u8 = 70;
 
-/// Runs the workers until the container's end, and returns its exit code; or what is to be said when it cannot start.
+/// Runs the workers until the container's end, and returns its exit code; or the refusal when it cannot start.
 ///
 /// # Errors
 /// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
@@ -76,6 +76,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
         .build()
         .map_err(|error| cannot("no event loop", error))?;
 
+    config.apps.iter().for_each(log_start);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if nix::unistd::getpid().as_raw() != 1 {
         match adopt_orphans() {
@@ -83,7 +84,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
             Err(error) => tracing::warn!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"),
         }
     }
-    let (caller, calls) = mpsc::channel(CALLS);
+    let (caller, calls) = mpsc::channel(MAX_QUEUED_CALLS);
     let journal = Arc::new(Journal::default());
     let mut launches = launches;
     for LaunchSpec { app, injected, .. } in launches.values_mut() {
@@ -109,7 +110,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     Ok(panic::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }
 
-/// Opens the sockets and reads the files of every app, or tells everything that cannot be.
+/// Opens the sockets and reads the files of every app, or refuses with everything that cannot be.
 fn open_everything(config: &SupervisorConfig) -> Result<(BTreeMap<AppId, LaunchSpec>, Endpoints), Refusal> {
     let mut faults = Faults::default();
     let mut launches = BTreeMap::new();
@@ -135,6 +136,14 @@ fn open_everything(config: &SupervisorConfig) -> Result<(BTreeMap<AppId, LaunchS
     if faults.0.is_empty() { Ok((launches, gate)) } else { Err(faults.refusal()) }
 }
 
+/// Logs the version, the number of workers, and the reason for that number.
+fn log_start(app: &AppConfig) {
+    let (name, count) = (&app.name, &app.instances);
+    let noun = if count.count == 1 { "worker" } else { "workers" };
+    let why = count.why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+    tracing::info!("rinit {}: {name} with {} {noun}{why}", env!("CARGO_PKG_VERSION"), count.count);
+}
+
 fn format_of(config: &SupervisorConfig) -> Format {
     let name_of_last = |app: &AppConfig| format!("{}-{}", app.name, app.instances.count.saturating_sub(1)).len();
     let width = config.apps.iter().map(name_of_last).chain(["rinit".len()]).max().unwrap_or_default();
@@ -142,8 +151,8 @@ fn format_of(config: &SupervisorConfig) -> Format {
     Format { format: log.format, time: log.time, width: if log.format == LogFormat::Prefix { width } else { 0 } }
 }
 
-/// Does what may take as long as a file system or a name server takes, away from the loop. Not by the event loop's own pool
-/// of threads, which ends the task when the kernel has no room for one.
+/// Does work that may take as long as a file system or a name server takes on a thread of its own. The event loop's own pool
+/// of threads ends the task when the kernel has no room for one.
 async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, answer) = oneshot::channel();
     spawn_thread("files", move || drop(done.send(work())))?;

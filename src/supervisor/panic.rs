@@ -1,4 +1,4 @@
-//! The last duties: a panic in the loop tells what happened, stops the workers in order, and exits with 70.
+//! Handles a panic in the event loop: prints the last events, stops the workers in order, and exits with 70.
 
 use super::INTERNAL_ERROR;
 use super::event_loop::Supervisor;

@@ -204,7 +204,7 @@ impl Message {
             Report::Silent { slot: at, worker, after } => Message::new(
                 Level::WARN,
                 format!(
-                    "{} has given no sign of being ready in {} (--ready-timeout): workers of {} are taken to give none; \
+                    "{} has given no signal of being ready in {} (--ready-timeout): workers of {} are taken to give none; \
                      --ready uptime says so from the start",
                     name(at, worker),
                     short(*after),

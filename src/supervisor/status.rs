@@ -132,13 +132,13 @@ impl Supervisor {
     }
 
     fn status(&self) -> Status {
-        let pages = self.journal.lock();
+        let journal = self.journal.lock();
         let apps = self
             .fleet
             .apps()
             .iter()
             .zip(self.launches.values())
-            .map(|(app, launch)| self.app_status(app, launch, &pages));
+            .map(|(app, launch)| self.app_status(app, launch, &journal));
         let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -147,11 +147,11 @@ impl Supervisor {
             started: time_text(self.started_at),
             uptime_ms: ms(self.now()),
             apps: apps.collect(),
-            workers: slots.flat_map(|slot| self.rows(slot, &pages)).collect(),
+            workers: slots.flat_map(|slot| self.rows(slot, &journal)).collect(),
         }
     }
 
-    fn app_status(&self, app: &App, launch: &LaunchSpec, pages: &JournalState) -> AppStatus {
+    fn app_status(&self, app: &App, launch: &LaunchSpec, journal: &JournalState) -> AppStatus {
         let rollout = app.rollout.as_ref().filter(|rollout| rollout.reason == RolloutReason::Reload);
         let listens = BTreeSet::from_iter(self.workers.ports.addresses(|slot| slot.app == app.id));
         // A worker that was stopped by hand, or has finished, is not wanted.
@@ -171,26 +171,26 @@ impl Supervisor {
                 generation: rollout.generation,
                 since_ms: ms(self.now().saturating_sub(rollout.since)),
             }),
-            last_reload: pages.last_reload(app.id).cloned(),
+            last_reload: journal.last_reload(app.id).cloned(),
             listens: listens.into_iter().collect(),
         }
     }
 
     /// A slot's rows: who holds it, and who comes or goes beside.
-    fn rows(&self, slot: &Slot, pages: &JournalState) -> Vec<WorkerStatus> {
+    fn rows(&self, slot: &Slot, journal: &JournalState) -> Vec<WorkerStatus> {
         let mut rows = Vec::new();
         let beside = slot.incoming.iter().map(|worker| (worker, "replacement"));
         let beside: Vec<_> = beside.chain(slot.outgoing.iter().map(|worker| (worker, "replaced"))).collect();
         let holder = slot.holder();
         if holder.is_some() || slot.state != SlotState::Vacant || beside.is_empty() {
-            rows.push(self.row(slot, holder, "worker", pages));
+            rows.push(self.row(slot, holder, "worker", journal));
         }
-        rows.extend(beside.into_iter().map(|(worker, role)| self.row(slot, Some(worker), role, pages)));
+        rows.extend(beside.into_iter().map(|(worker, role)| self.row(slot, Some(worker), role, journal)));
         rows
     }
 
-    fn row(&self, slot: &Slot, worker: Option<&Worker>, role: &str, pages: &JournalState) -> WorkerStatus {
-        let history = pages.history(slot.id);
+    fn row(&self, slot: &Slot, worker: Option<&Worker>, role: &str, journal: &JournalState) -> WorkerStatus {
+        let history = journal.history(slot.id);
         let now = self.now();
         let state = match (worker.map(|worker| worker.phase), &slot.state) {
             (Some(Phase::Forked { .. } | Phase::Starting { .. }), _) => "starting",
@@ -217,7 +217,7 @@ impl Supervisor {
             restarts: history.map_or(0, |history| history.restarts),
             cpu_percent: None,
             memory_bytes: None,
-            ready_by: worker.and_then(|worker| pages.ready_by(worker.id)).map(str::to_owned),
+            ready_by: worker.and_then(|worker| journal.ready_by(worker.id)).map(str::to_owned),
             status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             retry_in_ms: retry,
@@ -228,15 +228,15 @@ impl Supervisor {
     /// What of a description the loop knows; the rest is in /proc.
     fn describe(&self, id: SlotId) -> Option<Description> {
         let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(&id.app)?);
-        let pages = self.journal.lock();
+        let journal = self.journal.lock();
         let policy = &launch.app.policy;
         Some(Description {
-            workers: self.rows(slot, &pages),
+            workers: self.rows(slot, &journal),
             command: shown(&launch.command(id.index)),
             environment: Vec::new(),
             cwd: None,
             user: None,
-            exits: pages.history(id).map(|history| history.exits.iter().cloned().collect()).unwrap_or_default(),
+            exits: journal.history(id).map(|history| history.exits.iter().cloned().collect()).unwrap_or_default(),
             crashes: slot.crashes(),
             max_restarts: policy.max_restarts,
             readiness: launch.app.ready.name(),

@@ -1,4 +1,4 @@
-//! The processes: starting them, and which number belongs to which worker.
+//! Starts, signals and kills the workers' processes, and knows which process belongs to which worker.
 
 use super::Notice;
 use super::launch::{InheritedFds, LaunchSpec, NOT_FOR_PROBES, WorkerEnv};
@@ -97,10 +97,10 @@ impl Workers {
         worker: WorkerId,
         slot: SlotId,
         launch: &LaunchSpec,
-        seat: &WorkerEnv,
+        env: &WorkerEnv,
     ) -> Result<(), SpawnError> {
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
-        let (channels, way) = ready::open(&launch.app.ready, &launch.app.live.check).map_err(no_room)?;
+        let (channels, worker_ends) = ready::open(&launch.app.ready, &launch.app.live.check).map_err(no_room)?;
         let name = format!("{}-{}", launch.app.name, slot.index);
         let ends = self
             .ports
@@ -108,11 +108,11 @@ impl Workers {
             .map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
-        let alone = seat.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();
+        let alone = env.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();
         let output = if alone { None } else { Some(Output::open(launch).map_err(no_room)?) };
 
         let mut pass = launch.sockets();
-        pass.extend(way.descriptor.as_ref().map(|(end, number)| (end.as_raw_fd(), *number)));
+        pass.extend(worker_ends.descriptor.as_ref().map(|(end, number)| (end.as_raw_fd(), *number)));
         let mut hand = |descriptor: Option<RawFd>, number: RawFd| {
             let placed = descriptor.map(|descriptor| (descriptor, number));
             pass.extend(placed);
@@ -120,12 +120,12 @@ impl Workers {
         };
         let [for_channel, for_library] = launch.free_numbers();
         let handed = InheritedFds {
-            notify: way.notify.as_deref(),
+            notify: worker_ends.notify.as_deref(),
             channel: hand(ends.channel.as_ref().map(AsRawFd::as_raw_fd), for_channel),
             library: hand(launch.injected.library.as_ref().map(|library| library.as_raw_fd()), for_library),
             broker: ends.broker.as_deref(),
         };
-        let environment = launch.environment(seat, &handed);
+        let environment = launch.environment(env, &handed);
         let mut program = Program::new(&launch.command(slot.index), &environment)
             .map_err(|message| SpawnError::Program { status: 126, message })?;
         let [stdout, stderr] = output.as_ref().map_or([None; 2], Output::ends);
@@ -167,14 +167,9 @@ impl Workers {
             probe,
             notices: self.notices.clone(),
         };
-        let hearing = self.ports.add_worker(ends, who);
+        let ports = self.ports.add_worker(ends, who);
         let tasks = vec![
-            tokio::task::spawn_local(ready::watch_ports(
-                worker,
-                launch.app.ready.clone(),
-                hearing,
-                self.notices.clone(),
-            )),
+            tokio::task::spawn_local(ready::watch_ports(worker, launch.app.ready.clone(), ports, self.notices.clone())),
             tokio::task::spawn_local(watch_exec(worker, exec.clone(), self.notices.clone())),
             tokio::task::spawn_local(watched.run(channels)),
         ];

@@ -137,7 +137,7 @@ impl Slot {
         }
     }
 
-    /// Decides what follows the end of the holder, by the one door that there is.
+    /// Decides what follows the end of the holder, in the one place that does.
     fn next_after(&mut self, end: End, profile: &Profile, context: &mut Context) -> Next {
         let is_wanted = self.desired == Desired::Up && profile.is_wanted();
         let end = if is_wanted { end } else { End::Unwanted };
