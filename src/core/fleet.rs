@@ -9,6 +9,8 @@ use super::*;
 pub struct Fleet {
     apps: Vec<App>,
     stage: Stage,
+    /// Every app has had a ready worker.
+    has_been_ready: bool,
     last_worker: WorkerId,
     jitter: Jitter,
 }
@@ -56,6 +58,7 @@ impl Fleet {
         Fleet {
             apps: (0..).zip(policies).map(|(id, policy)| App::new(AppId(id), policy)).collect(),
             stage: Stage::New,
+            has_been_ready: false,
             last_worker: WorkerId(0),
             jitter: Jitter::new(seed),
         }
@@ -84,7 +87,7 @@ impl Fleet {
     /// Takes an event and says what is to be done. Every event is answered in every state.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         let is_stopping = self.is_stopping();
-        let Fleet { apps, stage, last_worker, jitter } = self;
+        let Fleet { apps, stage, has_been_ready, last_worker, jitter } = self;
         let context = &mut Context { now, last_worker, jitter, effects };
         match event {
             Event::Boot => *stage = Stage::Running,
@@ -168,6 +171,7 @@ impl Fleet {
                     *stage = Stage::Stopping;
                     let drain_delay = apps.iter().map(|app| app.policy().drain_delay).max().unwrap_or_default();
                     context.report(Report::Stop { drain_delay });
+                    context.effects.push(Effect::AnnounceStopping);
                     apps.iter_mut().for_each(|app| app.shut_down(context));
                 }
                 Stage::Stopping | Stage::Killing => *stage = Stage::Killing,
@@ -182,6 +186,11 @@ impl Fleet {
             Stage::New => {}
             Stage::Running | Stage::Stopping => apps.iter_mut().for_each(|app| app.reconcile(context)),
             Stage::Killing => apps.iter_mut().for_each(|app| app.kill(context)),
+        }
+        let is_ready = |app: &App| app.slots.iter().any(Slot::is_ready);
+        if !*has_been_ready && *stage == Stage::Running && apps.iter().all(is_ready) {
+            *has_been_ready = true;
+            context.effects.push(Effect::AnnounceReady);
         }
     }
 

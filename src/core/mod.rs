@@ -210,6 +210,10 @@ pub enum Effect {
     KeepGenerations(AppId, Vec<u32>),
     /// Forget the slot: a later one of that number is another.
     SlotRemoved(SlotId),
+    /// Tell the service manager that every app has a ready worker, for the first time.
+    AnnounceReady,
+    /// Tell the service manager that the container stops.
+    AnnounceStopping,
     /// Tell those who watch.
     Report(Report),
 }

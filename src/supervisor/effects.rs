@@ -68,6 +68,14 @@ impl Supervisor {
                 self.journal.remove_slot(slot);
                 None
             }
+            Effect::AnnounceReady => {
+                self.service_manager.announce_ready();
+                None
+            }
+            Effect::AnnounceStopping => {
+                self.service_manager.announce_stopping();
+                None
+            }
             Effect::Report(report) => {
                 self.report(&report);
                 None

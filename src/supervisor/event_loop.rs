@@ -5,6 +5,7 @@ use super::effects::DeadWorker;
 use super::launch::LaunchSpec;
 use super::linger::linger;
 use super::reporter::{self, Reporter};
+use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::workers::Workers;
 use crate::config::SupervisorConfig;
@@ -64,6 +65,7 @@ pub(super) struct Supervisor {
     pub(super) more_to_reap: bool,
     recorder: VecDeque<(Time, Event)>,
     pub(super) reporter: Reporter,
+    pub(super) service_manager: ServiceManager,
     /// Workers that have ended, until their ends are reported: in the same turn.
     pub(super) dead: Vec<DeadWorker>,
 }
@@ -90,6 +92,7 @@ impl Supervisor {
             workers: Workers::new(logs.clone(), config.container.log, ports, inherited, sender)?,
             notices,
             reporter: Reporter::new(journal.clone()),
+            service_manager: ServiceManager::from_environment(),
             dead: Vec::new(),
             journal,
             calls,
@@ -113,6 +116,7 @@ impl Supervisor {
     pub(super) async fn run(&mut self, signals: Signals, control: (Endpoints, SupervisorHandle)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         self.reporter.start();
+        tokio::task::spawn_local(ServiceManager::from_environment().ping_watchdog());
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
         let (gate, rinit) = control;
         let (socket, clients) = (gate.socket_file().cloned(), rinit.connections.clone());

@@ -19,6 +19,7 @@ mod probe;
 mod ready;
 mod reaping;
 mod reporter;
+mod service_manager;
 mod signals;
 mod status;
 mod workers;

@@ -22,7 +22,8 @@ impl Core {
     fn give(&mut self, ms: u32, event: Event) -> Vec<Effect> {
         let mut effects = vec![];
         self.0.handle(ms * MS, event, &mut effects);
-        effects.retain(|effect| !matches!(effect, Effect::Report(_)));
+        effects
+            .retain(|effect| !matches!(effect, Effect::Report(_) | Effect::AnnounceReady | Effect::AnnounceStopping));
         effects
     }
 }

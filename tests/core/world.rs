@@ -112,6 +112,8 @@ pub struct World {
     ended: BTreeSet<SlotId>,
     /// The last start of each slot's holder, unless somebody has asked for another since.
     last_start: BTreeMap<SlotId, Time>,
+    /// The service manager was told that all apps are ready.
+    is_announced: bool,
     pub spawned: Vec<(Time, SlotId, u32)>,
 }
 
@@ -158,6 +160,7 @@ impl World {
             announced: BTreeMap::new(),
             ended: BTreeSet::new(),
             last_start: BTreeMap::new(),
+            is_announced: false,
             spawned: vec![],
         };
         world.give(Event::Boot);
@@ -414,6 +417,11 @@ impl World {
                 self.ended.remove(&slot);
                 self.last_start.remove(&slot);
             }
+            Effect::AnnounceReady => {
+                assert!(self.fleet.apps().iter().all(|app| app.slots.iter().any(Slot::is_ready)));
+                assert!(!std::mem::replace(&mut self.is_announced, true), "announced twice");
+            }
+            Effect::AnnounceStopping => assert_eq!(self.stops, 1),
             Effect::Report(report) => self.judge(report),
         }
     }
