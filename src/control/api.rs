@@ -93,7 +93,7 @@ impl Api {
     pub(super) fn on_refusal(&self, client: SocketAddr) {
         let refusals = self.refusals.get();
         self.refusals.set(refusals + 1);
-        if refusals % LOGGED_REFUSALS == 0 {
+        if refusals.is_multiple_of(LOGGED_REFUSALS) {
             tracing::warn!(
                 "a request over the web from {client} was refused: its token is wrong ({refusals} before it)"
             );

@@ -39,7 +39,7 @@ impl Jitter {
     }
 
     /// A number from -1 up to 1.
-    pub fn next(&mut self) -> f64 {
+    pub fn sample(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn jitter_stays_within_ten_percent() {
         let mut jitter = Jitter::new(7);
-        let waits: Vec<u128> = (0..1000).map(|_| DEFAULT.delay(20, jitter.next()).as_millis()).collect();
+        let waits: Vec<u128> = (0..1000).map(|_| DEFAULT.delay(20, jitter.sample()).as_millis()).collect();
         assert!(waits.iter().all(|ms| (13_500..=16_500).contains(ms)));
         assert!(waits.iter().max() > waits.iter().min());
     }

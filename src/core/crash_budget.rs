@@ -51,7 +51,7 @@ impl CrashBudget {
         match end {
             End::Unwanted => Next::Gone,
             End::NoRoom => {
-                let wait = policy.backoff.delay(self.refusals, jitter.next());
+                let wait = policy.backoff.delay(self.refusals, jitter.sample());
                 self.refusals = self.refusals.saturating_add(1);
                 Next::Backoff { wait: wait.clamp(MIN_WAIT_FOR_ROOM, MAX_WAIT_FOR_ROOM), crashes: 0 }
             }
@@ -73,7 +73,7 @@ impl CrashBudget {
         if *max_restarts > 0 && self.crashes >= *max_restarts {
             return Next::GiveUp { crashes: self.crashes + 1 };
         }
-        let wait = backoff.delay(self.crashes, jitter.next());
+        let wait = backoff.delay(self.crashes, jitter.sample());
         self.crashes = self.crashes.saturating_add(1);
         Next::Backoff { wait, crashes: self.crashes }
     }

@@ -217,7 +217,7 @@ fn a_setting_that_is_not_utf_8_is_a_fault_and_no_crash() {
 fn a_very_low_limit_on_open_files_is_enough_for_some_workers() {
     let rig = Rig::new(&["-i", "2"])
         .fixture("up notify wait")
-        .through(&["sh", "-c", r#"ulimit -n 32; exec "$0" "$@""#])
+        .through(&["sh", "-c", r#"ulimit -n 36; exec "$0" "$@""#])
         .start();
     assert_works(&rig);
 }

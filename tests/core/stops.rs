@@ -139,8 +139,8 @@ fn an_old_worker_that_cannot_be_killed_fails_the_reload() {
 fn a_refused_signal_is_reported_and_not_counted_as_sent() {
     let mut fleet = Fleet::new(one(policy()), 1);
     let mut effects = vec![];
-    fleet.handle(0 * MS, Event::Boot, &mut effects);
-    fleet.handle(1 * MS, Event::Spawned(WORKER), &mut effects);
+    fleet.handle(Time::ZERO, Event::Boot, &mut effects);
+    fleet.handle(MS, Event::Spawned(WORKER), &mut effects);
     fleet.handle(2 * MS, Event::Shutdown, &mut effects);
     fleet.handle(8002 * MS, Event::Tick, &mut effects);
     fleet.handle(8002 * MS, Event::SignalRefused(WORKER, Signal::KILL, "not permitted".into()), &mut effects);

@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What rinit may have in memory, in kB: a debug binary with its workers' last lines, and no more for any flood.
-const MEMORY: u64 = 16_000;
+/// The memory, in kB, that rinit may have of its own (the pages of a debug binary are the build's): its workers' last
+/// lines, and no more for any flood.
+const MEMORY: u64 = 8_000;
 
 fn memory(rig: &Running) -> u64 {
-    status_field(rig.pid(), "VmRSS").trim_end_matches(" kB").parse().unwrap()
+    status_field(rig.pid(), "RssAnon").trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Supervision as it is seen from outside, without a word in the log: a killed worker is replaced, one more is added.
