@@ -51,7 +51,7 @@ pub fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation 
     }
 }
 
-/// Returns whether a release of the program has that file name: `tini`, `tini-static-arm64`, `dumb-init_1.2.5_x86_64`.
+/// True if a release of the program has that file name: `tini`, `tini-static-arm64`, `dumb-init_1.2.5_x86_64`.
 fn is_release_of(program: &str, file: &str) -> bool {
     file.strip_prefix(program).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }

@@ -6,9 +6,9 @@ pub(super) struct Pm2Option {
     name: &'static str,
     /// Its letter, if it has one that rinit does not use.
     letter: Option<char>,
-    /// Whether it has a value.
+    /// True if it has a value.
     pub(super) has_value: bool,
-    /// What to write instead.
+    /// The option to write instead.
     pub(super) answer: &'static str,
 }
 

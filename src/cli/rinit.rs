@@ -50,7 +50,7 @@ struct Line {
     init_flags: Vec<String>,
     faults: Faults,
     print: Option<String>,
-    /// Whether the option before is unknown, and the next word may be its value.
+    /// True if the option before is unknown, and the next word may be its value.
     after_unknown: bool,
 }
 

@@ -32,7 +32,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 pub struct Client {
     /// The paths that are tried, in this order.
     sockets: Vec<PathBuf>,
-    /// Whether `--socket` or `RINIT_SOCKET` named the path.
+    /// True if `--socket` or `RINIT_SOCKET` named the path.
     is_explicit: bool,
 }
 

@@ -10,7 +10,7 @@ const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 /// Server-sent events, or an answer in one piece where the API had nothing to wait for.
 #[derive(Debug)]
 pub struct Stream {
-    /// Whether events follow, and not one answer.
+    /// True if events follow, and not one answer.
     pub is_stream: bool,
     body: Incoming,
     lines: Lines,
@@ -52,7 +52,7 @@ impl Stream {
         }
     }
 
-    /// Whether the next part has already been received.
+    /// True if the next part has already been received.
     pub fn has_next(&self) -> bool {
         self.lines.has_part()
     }

@@ -107,7 +107,7 @@ fn file_name(word: &OsStr) -> &str {
     Path::new(word).file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
-/// Whether pm2 reads settings from files of that name.
+/// True if pm2 reads settings from files of that name.
 fn is_pm2_file(name: &str) -> bool {
     matches!(name, "pm2.json" | "process.json" | "pm2.yml" | "pm2.yaml")
         || name.starts_with("ecosystem.") && !name.ends_with('.')
@@ -120,7 +120,7 @@ fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Whether execve(2) would find a program of that name.
+/// True if execve(2) would find a program of that name.
 fn can_run(name: &OsStr) -> bool {
     let is_program =
         |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);

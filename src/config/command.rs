@@ -10,7 +10,7 @@ struct Wrapper {
     options: Options,
     /// The number of words between its options and the command: `gosu USER command`.
     operands: usize,
-    /// Whether it becomes the command (execve(2)) or starts it as a child.
+    /// True if it becomes the command (execve(2)) or starts it as a child.
     execs: bool,
 }
 
@@ -229,11 +229,11 @@ const INTERPRETERS: &[Interpreter] = &[
     },
 ];
 
-/// What a command's words say of the program that runs.
+/// The program that a command's words run.
 struct Found {
     /// The place of the program among the words, behind its wrappers.
     program: usize,
-    /// Whether every wrapper becomes the program.
+    /// True if every wrapper becomes the program.
     is_exec: bool,
     interpreter: Option<&'static Interpreter>,
     /// The place of the interpreter's script, if there is one.
@@ -333,7 +333,7 @@ fn wrapped(command: &[OsString], mut at: usize, wrapper: &Wrapper) -> Option<usi
 }
 
 impl Options {
-    /// Whether the option's value is the next word.
+    /// True if the option's value is the next word.
     fn take_next(&self, word: &str) -> bool {
         match word.strip_prefix("--") {
             Some(long) => self.long.contains(&long),

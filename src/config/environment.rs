@@ -20,7 +20,7 @@ pub const HANDED_OVER: [&str; 7] = [
     "NODE_UNIQUE_ID",
 ];
 
-/// Whether a variable is rinit's to set: a user's value for workers would be lost, or would break what rinit hands over.
+/// True if a variable is rinit's to set: a user's value for workers would be lost, or would break what rinit hands over.
 pub fn is_reserved(key: &str) -> bool {
     let is_own = key.starts_with(PREFIX) && !is_kubernetes_variable(key);
     is_own || key == "NODE_APP_INSTANCE" || HANDED_OVER.contains(&key)
@@ -55,7 +55,7 @@ pub fn from_environment(environment: &[(OsString, OsString)], faults: &mut Fault
     (layer, warnings)
 }
 
-/// Whether Kubernetes puts variables of that form into every pod beside a Service called `rinit…`: `RINIT_PORT`,
+/// True if Kubernetes puts variables of that form into every pod beside a Service called `rinit…`: `RINIT_PORT`,
 /// `RINIT_SERVICE_HOST`, `RINIT_SERVICE_PORT_HTTP`, `RINIT_PORT_80_TCP_ADDR`.
 pub fn is_kubernetes_variable(key: &str) -> bool {
     let port_of = |key: &str| {

@@ -27,7 +27,7 @@ pub trait Show {
 pub trait Field: Sized {
     /// The form of a value.
     const FORM: &'static str;
-    /// Whether the setting repeats.
+    /// True if the setting repeats.
     const REPEATS: bool;
     /// Parses the values, of which there is at least one. `refuse` takes a value's index and the reason.
     fn parse(values: &Values, refuse: &mut dyn FnMut(usize, String)) -> Option<Self>;

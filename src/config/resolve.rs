@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the supervisor runs.
+/// The apps that the supervisor runs, and the container's settings.
 #[derive(Clone, Debug)]
 pub struct SupervisorConfig {
     /// The apps; at least one.
@@ -96,7 +96,7 @@ pub(crate) struct ContainerConfig {
 pub(crate) struct LogConfig {
     /// The format of workers' lines.
     pub(crate) format: LogFormat,
-    /// Whether each line begins with the time.
+    /// True if each line begins with the time.
     pub(crate) time: bool,
     /// The least severe of rinit's own lines that is written.
     pub(crate) level: tracing::Level,

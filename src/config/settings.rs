@@ -33,15 +33,15 @@ pub struct Setting {
     pub form: &'static str,
     /// Its default, in the form of its value or in words.
     pub default: fn() -> String,
-    /// Whether it may be given several times (in a variable: separated by commas).
+    /// True if it may be given several times (in a variable: separated by commas).
     pub repeats: bool,
-    /// What it is a setting of.
+    /// The part that it is a setting of.
     pub scope: Scope,
-    /// What it does.
+    /// Its effect, for `--help`.
     pub help: &'static str,
 }
 
-/// What a setting is a setting of.
+/// The part that a setting is a setting of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One app, in supervisor mode.
@@ -272,7 +272,7 @@ pub fn by_flag(flag: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.flag == flag)
 }
 
-/// What one source gives: the command line, the environment, or the general part of a file. Layers are merged in the
+/// The settings of one source: the command line, the environment, or the general part of a file. Layers are merged in the
 /// order of precedence with [`Layer::or`]; each further app of a file is an [`AppSpec`] merged in the same way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
@@ -310,7 +310,7 @@ impl Layer {
         self.app.given().chain(self.container.given()).chain(self.common.given()).chain(self.init.given())
     }
 
-    /// Whether these settings ask for a supervisor.
+    /// True if these settings ask for a supervisor.
     pub fn is_supervisor(&self) -> bool {
         self.app.instances.first().is_some()
     }

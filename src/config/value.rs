@@ -73,7 +73,7 @@ impl AppName {
     /// The longest name, in characters.
     pub(super) const MAX_LENGTH: usize = 64;
 
-    /// Whether a name may have that character.
+    /// True if a name may have that character.
     pub(super) fn allows(character: char) -> bool {
         character.is_alphanumeric() || matches!(character, '-' | '_' | '.' | '@')
     }

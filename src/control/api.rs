@@ -29,7 +29,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 64 * 1024;
 /// Past events at the beginning of a stream.
 const PAST_EVENTS: u64 = 100;
-/// Of this many refused tokens one is logged.
+/// One in this many refused tokens is logged.
 const LOGGED_REFUSALS: u64 = 100;
 
 const PAGE: &str = include_str!("page.html");

@@ -55,9 +55,9 @@ pub enum Action {
 pub struct Accepted {
     /// The number of the first event that may belong to it.
     pub events_from: u64,
-    /// Of a reload: the generation of each app.
+    /// The generation of a reload, for each app.
     pub generations: Vec<(AppId, u32)>,
-    /// Of a scale: the app, its number of slots before, and after.
+    /// A scale's app, its number of slots before, and after.
     pub scaled: Option<(AppId, u32, u32)>,
     /// The result, if it is done already.
     pub message: Option<String>,

@@ -25,7 +25,7 @@ pub(super) struct Baseline {
     id: String,
     /// Its process.
     process: Option<Process>,
-    /// Of a scale: the slots that stay.
+    /// The slots that stay after a scale.
     slots: Vec<u32>,
 }
 

@@ -34,7 +34,7 @@ impl Exit {
         Exit { kind: ExitKind::Signal(signal), core_dumped: false, oom_killed: false }
     }
 
-    /// What a shell would show as `$?`: the code, or 128 plus the signal's number.
+    /// The status that a shell shows as `$?`: the code, or 128 plus the signal's number.
     pub fn status(&self) -> u8 {
         match self.kind {
             ExitKind::Code(code) => code,

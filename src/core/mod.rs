@@ -166,7 +166,7 @@ pub enum SpawnError {
     Program {
         /// 126 or 127.
         status: u8,
-        /// What failed, on what, why.
+        /// The reason: the call that failed, on which file, and why.
         message: String,
     },
 }

@@ -73,7 +73,7 @@ impl Signal {
         (1..=MAX).filter(|n| !matches!(n, 32 | 33)).map(Signal).filter(|s| !matches!(*s, Signal::KILL | Signal::STOP))
     }
 
-    /// Whether the kernel raises it for a fault of the program itself.
+    /// True if the kernel raises it for a fault of the program itself.
     pub fn is_fault(self) -> bool {
         matches!(self.0, 4..=8 | 11 | 31)
     }

@@ -1,4 +1,4 @@
-//! `--linger`: gives what the child leaves behind SIGTERM and time to end, before the kernel kills it with PID 1.
+//! Implements `--linger` in init mode: gives what the child leaves behind SIGTERM and time to end, before the kernel kills it with PID 1.
 
 use crate::core::Signal;
 use crate::sys::process::kill;

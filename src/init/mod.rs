@@ -1,4 +1,4 @@
-//! Init mode: runs one child, whose life is the container's, as tini, dumb-init and Docker's init do.
+//! Runs init mode: one child, whose life is the container's, as tini, dumb-init and Docker's init do.
 //!
 //! A straight line and one loop: block signals, start the child, then take signals, forward them and collect processes
 //! that end, until the child has ended.

@@ -4,7 +4,7 @@ use super::buffer::append;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
-/// What every line of a stream says of itself.
+/// The members that every line of a stream has.
 pub(super) struct Origin<'a> {
     pub(super) time: &'a str,
     /// Keys, and values as JSON.

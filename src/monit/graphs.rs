@@ -18,7 +18,7 @@ impl RowKey {
         RowKey { id: row.id.clone(), role: row.role.clone() }
     }
 
-    /// Whether it is the key of a row.
+    /// True if it is the key of a row.
     pub fn is_of(&self, row: &WorkerStatus) -> bool {
         self.id == row.id && self.role == row.role
     }

@@ -35,9 +35,9 @@ pub struct Model {
     pub notice: Option<Notice>,
     /// The number of the log that is followed. Lines of earlier ones are late, and ignored.
     pub(super) log_number: u64,
-    /// Whether the log is cleared by the next line.
+    /// True if the log is cleared by the next line.
     pub(super) is_log_stale: bool,
-    /// Whether the stream of events has ended, and is to be asked for again.
+    /// True if the stream of events has ended, and is to be asked for again.
     pub(super) have_events_ended: bool,
 }
 
@@ -64,7 +64,7 @@ pub enum Focus {
 pub struct Filter {
     /// The text that shown lines contain; empty: every line is shown.
     pub text: String,
-    /// Whether it is being typed.
+    /// True if it is being typed.
     pub is_edited: bool,
 }
 
@@ -84,7 +84,7 @@ pub enum Dialog {
 pub struct Notice {
     /// In words.
     pub text: String,
-    /// Whether it was done.
+    /// True if it was done.
     pub ok: bool,
     /// The number of further statuses until it is hidden.
     remaining_updates: u32,

@@ -85,7 +85,7 @@ fn take_over() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
     Terminal::new(CrosstermBackend::new(output))
 }
 
-/// Whether the terminal is taken over.
+/// True if the terminal is taken over.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Gives the terminal back, once. Where that fails there is none any more.

@@ -31,7 +31,7 @@ pub(super) enum Delivery {
 pub(super) struct AcceptQueue {
     rinit_end: OwnedFd,
     worker_end: OwnedFd,
-    /// When each waiting connection was put in, oldest first.
+    /// The time at which each waiting connection was put in, oldest first.
     queued_at: VecDeque<Instant>,
     /// All that waits is a wake-up probe: a packet without a connection, which tells when the worker responds again.
     has_probe: bool,

@@ -55,7 +55,7 @@ pub(super) enum Command {
 /// The terms of a graceful stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainRequest {
-    /// How long idle connections stay open, so that no request meets a closed one.
+    /// The time for which idle connections stay open, so that no request meets a closed one.
     pub idle: Duration,
     /// The stop signal. An app that handles it gets it when its connections are closed.
     pub signal: Signal,

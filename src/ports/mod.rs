@@ -48,7 +48,7 @@ pub struct AppPorts {
     pub id: AppId,
     /// Its name.
     pub name: String,
-    /// How connections reach its workers.
+    /// The way in which connections reach its workers.
     pub balance: Balance,
     /// The program and its arguments.
     pub command: Vec<OsString>,

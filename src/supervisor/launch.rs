@@ -22,7 +22,7 @@ pub(super) struct LaunchSpec {
     /// A thread reads the files again. When their file system hangs it may do so for ever, and no second one is started.
     is_being_read: Arc<AtomicBool>,
     listeners: Vec<ListenSocket>,
-    /// What the `--env-file`s held, by generation.
+    /// The variables of the `--env-file`s, by generation.
     variables: BTreeMap<u32, Vec<(String, String)>>,
 }
 

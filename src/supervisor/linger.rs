@@ -1,4 +1,4 @@
-//! `--linger`: gives processes that outlive their workers SIGTERM and time to end, before the container's end.
+//! Implements `--linger` in supervisor mode: gives processes that outlive their workers SIGTERM and time to end, before the container's end.
 //!
 //! A worker's group ends with the worker. A process that has left the group, as a daemon does, lives on.
 

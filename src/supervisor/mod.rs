@@ -1,4 +1,4 @@
-//! Supervisor mode: the shell around the core. It tells the fleet what happened, and does what the fleet says.
+//! Runs supervisor mode, the shell around the core: tells the fleet what happened, and performs its effects.
 //!
 //! ```text
 //! signals ─┐                      ┌─ spawn, signal, kill   (workers)

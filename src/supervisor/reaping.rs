@@ -63,7 +63,7 @@ impl Supervisor {
         self.workers.on_collected(worker);
     }
 
-    /// Whether the out-of-memory killer did it: its counter has moved since it was last looked at.
+    /// True if the out-of-memory killer did it: its counter has moved since it was last looked at.
     fn was_oom_kill(&mut self, exit: Exit) -> bool {
         let now = cgroup::oom_kills(Path::new("/"));
         match (self.oom_kills, now) {

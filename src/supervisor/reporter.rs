@@ -22,7 +22,7 @@ use tracing::Level;
 pub(super) struct Message {
     level: Level,
     text: String,
-    /// Whether the worker's last lines on stderr explain it.
+    /// True if the worker's last lines on stderr explain it.
     explained_by_stderr: bool,
 }
 

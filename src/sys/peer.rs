@@ -18,14 +18,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Returns whether the sender may speak for the worker.
+    /// True if the sender may speak for the worker.
     pub fn is_trusted(&self, sender: &UnixCredentials) -> bool {
         let is_in_group = || getpgid(Some(Pid::from_raw(sender.pid()))) == Ok(self.pid);
         sender.pid() > 0 && (sender.uid() == self.uid || sender.uid() == 0 || is_in_group())
     }
 }
 
-/// Returns whether a process has that socket open (`proc_pid_fd(5)`). `None`: rinit may not look, as at another user's process
+/// True if a process has that socket open (`proc_pid_fd(5)`). `None`: rinit may not look, as at another user's process
 /// without `CAP_SYS_PTRACE`.
 pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
     let name = format!("socket:[{}]", fstat(socket).ok()?.st_ino);
@@ -44,7 +44,7 @@ pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
     Some(false)
 }
 
-/// Returns whether there is a process of that number, be it a zombie.
+/// True if there is a process of that number, be it a zombie.
 pub fn exists(pid: Pid) -> bool {
     nix::sys::signal::kill(pid, None) != Err(Errno::ESRCH)
 }

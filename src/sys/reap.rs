@@ -36,7 +36,7 @@ pub fn take_stop(child: Pid) -> Option<Signal> {
     found.ok().flatten().and_then(|(_, status, _)| Signal::new(status))
 }
 
-/// Returns whether this process has any child, ended or not.
+/// True if this process has any child, ended or not.
 pub fn has_children() -> bool {
     !matches!(wait_for(libc::P_ALL, 0, libc::WEXITED | libc::WNOWAIT), Err(Errno::ECHILD))
 }

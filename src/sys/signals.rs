@@ -98,7 +98,7 @@ impl Inherited {
         Inherited { mask: 0, ignored: 0 }
     }
 
-    /// Returns whether the signal was ignored when rinit started, as by nohup(1).
+    /// True if the signal was ignored when rinit started, as by nohup(1).
     pub fn is_ignored(&self, signal: Signal) -> bool {
         self.ignored & bit(signal) != 0
     }

@@ -4,12 +4,12 @@ use nix::libc;
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// Returns whether standard input is the session's terminal.
+/// True if standard input is the session's terminal.
 pub fn is_controlling() -> bool {
     foreground().is_some()
 }
 
-/// Returns whether this process' group is the foreground of the terminal that standard input is.
+/// True if this process' group is the foreground of the terminal that standard input is.
 pub fn owns_foreground() -> bool {
     foreground() == Some(getpgrp())
 }

@@ -54,7 +54,7 @@ impl Credentials {
         Ok(Credentials { uid, gid, groups, home: entry.map(|entry| entry.dir) })
     }
 
-    /// Returns whether this process has that user and group already.
+    /// True if this process has that user and group already.
     pub fn is_current(&self) -> bool {
         self.uid == getuid() && self.gid == getgid()
     }

@@ -103,7 +103,9 @@ fn connections_wait_while_there_is_no_worker_to_take_them() {
 #[test]
 fn no_connection_is_refused_while_the_only_worker_crashes_and_is_reloaded() {
     let listen = format!("127.0.0.1:{}", free_port());
-    let rig = Rig::new(&["-i", "1", "--listen", &listen, "--min-uptime", "20ms"]).fixture("accept up wait").start();
+    let rig = Rig::new(&["-i", "1", "--ready", "uptime", "--listen", &listen, "--min-uptime", "20ms"])
+        .fixture("accept up wait")
+        .start();
     rig.until("it is stable", |out| out.has("is ready after"));
     let over = AtomicBool::new(false);
     let (refused, served) = std::thread::scope(|scope| {
@@ -140,7 +142,7 @@ fn a_unix_socket_is_there_from_the_start_to_the_end() {
     let path = folder.path().join("app.sock");
     // A killed program has left its socket behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms", "--listen", path.to_str().unwrap()]);
+    let rig = Rig::new(&["-i", "1", "--ready", "uptime", "--min-uptime", "20ms", "--listen", path.to_str().unwrap()]);
     let rig = rig.fixture("accept up wait").start();
     rig.until("it is stable", |out| out.has("is ready after"));
     assert_eq!(answer(UnixStream::connect(&path).unwrap()), "worker 0\n");

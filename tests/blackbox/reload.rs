@@ -135,7 +135,7 @@ fn restart_stops_each_worker_before_its_successor_starts() {
 
 #[test]
 fn restart_is_for_apps_that_need_a_port_of_their_own() {
-    let rig = Rig::new(&["-i", "1", "--reload", "restart", "--min-uptime", "20ms"]);
+    let rig = Rig::new(&["-i", "1", "--ready", "uptime", "--reload", "restart", "--min-uptime", "20ms"]);
     let rig = rig.fixture(&format!("listen={} up wait", free_port())).start();
     for life in 1..=3 {
         rig.until("it has its port", |out| out.count("| up ") == life && out.count("is ready after") == life);
@@ -497,7 +497,7 @@ fn a_reload_does_not_wait_for_a_backoff() {
 
 #[test]
 fn an_old_worker_that_is_deaf_is_killed_with_its_group_and_the_reload_goes_on() {
-    let rig = Rig::new(&["-i", "2", "--min-uptime", "20ms", "--stop-timeout", "50ms"]);
+    let rig = Rig::new(&["-i", "2", "--ready", "uptime", "--min-uptime", "20ms", "--stop-timeout", "50ms"]);
     let rig = rig.fixture("deaf=TERM child=deaf=TERM,wait up wait").start();
     rig.until("both are ready", |out| out.count("is ready after") == 2 && out.count("| up ") == 2);
     rig.signal("HUP");

@@ -245,7 +245,9 @@ fn a_stop_exit_code_is_the_end_of_a_worker_and_others_are_not() {
 
 #[test]
 fn what_a_dead_worker_leaves_behind_in_its_group_is_killed() {
-    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms"]).fixture("child=deaf=TERM,up,wait up wait").start();
+    let rig = Rig::new(&["-i", "1", "--ready", "uptime", "--min-uptime", "20ms"])
+        .fixture("child=deaf=TERM,up,wait up wait")
+        .start();
     rig.until("it is stable, and its child is up", |out| out.has("is ready after") && out.count("| up ") == 2);
     let worker = rig.workers()[0];
     let child = children(worker)[0];
@@ -261,7 +263,19 @@ fn a_program_that_is_missing_for_a_while_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
     symlink(fixture(), &program).unwrap();
-    let rig = Rig::new(&["-i", "1", "--min-uptime", "20ms", "--backoff", "10ms..10ms", "--max-restarts", "0", "--"]);
+    let rig = Rig::new(&[
+        "-i",
+        "1",
+        "--ready",
+        "uptime",
+        "--min-uptime",
+        "20ms",
+        "--backoff",
+        "10ms..10ms",
+        "--max-restarts",
+        "0",
+        "--",
+    ]);
     let rig = rig.arg(&program).arg("up").arg("wait").start();
     rig.until("it is stable", |out| out.has("is ready after") && out.has("| up "));
     std::fs::rename(&program, folder.path().join("away")).unwrap();

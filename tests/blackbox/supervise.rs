@@ -218,7 +218,9 @@ fn after_the_drain_delay_workers_are_stopped() {
 
 #[test]
 fn a_worker_that_crashes_during_the_drain_delay_is_replaced() {
-    let rig = Rig::new(&["-i", "2", "--drain-delay", "1h", "--min-uptime", "10ms"]).fixture("up wait").start();
+    let rig = Rig::new(&["-i", "2", "--ready", "uptime", "--drain-delay", "1h", "--min-uptime", "10ms"])
+        .fixture("up wait")
+        .start();
     rig.until("both are ready", |out| out.count("is ready") == 2 && out.count("| up ") == 2);
     rig.signal("TERM");
     rig.until("the stop is known", |out| out.has("asked to stop"));

@@ -17,7 +17,7 @@ pub fn start(options: &[&str], words: &str) -> Started {
     let socket = folder.path().join("rinit.sock");
     let path = socket.to_str().unwrap();
     let words = words.replace("DIR", folder.path().to_str().unwrap());
-    let rig = Rig::new(&["-i", "2", "--socket", path, "--name", "web", "--min-uptime", "100ms"])
+    let rig = Rig::new(&["-i", "2", "--socket", path, "--name", "web", "--ready", "uptime", "--min-uptime", "100ms"])
         .args(options)
         .fixture(&words)
         .start();

@@ -17,7 +17,7 @@ impl Real {
         let socket = folder.path().join("rinit.sock");
         let app = r#"echo "hello from $RINIT_WORKER, pid $$"; trap 'exit 0' TERM; while :; do sleep 0.05; done"#;
         let rinit = Command::new(env!("CARGO_BIN_EXE_rinit"))
-            .args(["-i", "2", "--name", "web", "--min-uptime", "100ms", "--", "sh", "-c", app])
+            .args(["-i", "2", "--name", "web", "--ready", "uptime", "--min-uptime", "100ms", "--", "sh", "-c", app])
             .env("RINIT_SOCKET", &socket)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

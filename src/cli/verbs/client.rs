@@ -66,7 +66,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Whether events follow, and not one answer.
+    /// True if events follow, and not one answer.
     pub fn is_stream(&self) -> bool {
         self.stream.is_stream
     }
@@ -76,7 +76,7 @@ impl Stream {
         Ok(self.runtime.block_on(self.stream.next())?)
     }
 
-    /// Whether the next part has already been received.
+    /// True if the next part has already been received.
     pub fn has_next(&self) -> bool {
         self.stream.has_next()
     }

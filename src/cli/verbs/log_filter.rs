@@ -21,7 +21,7 @@ impl Since {
         Ok(Since(SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)))
     }
 
-    /// Whether the moment is before a time of the API's, or the same.
+    /// True if the moment is before a time of the API's, or the same.
     pub fn is_before(&self, time: &str) -> bool {
         humantime::parse_rfc3339(time).is_ok_and(|time| self.0 <= time)
     }
@@ -57,12 +57,12 @@ impl LogFilter {
         Ok(LogFilter { until, level: level.transpose()?, pattern: pattern.transpose()? })
     }
 
-    /// Whether every line passes.
+    /// True if every line passes.
     pub fn is_empty(&self) -> bool {
         self.until.is_none() && self.level.is_none() && self.pattern.is_none()
     }
 
-    /// Whether no later line can pass.
+    /// True if no later line can pass.
     pub fn has_end(&self) -> bool {
         self.until.is_some()
     }

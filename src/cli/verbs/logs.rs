@@ -131,7 +131,7 @@ struct Printer<'a> {
     /// The width of the column of IDs.
     id_width: usize,
     buffer: String,
-    /// Whether the buffer is for stderr.
+    /// True if the buffer is for stderr.
     is_stderr: bool,
 }
 

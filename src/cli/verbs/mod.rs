@@ -1,4 +1,4 @@
-//! The verbs: `rinit VERB` asks the rinit that runs the container, over its control socket. One file each.
+//! Implements the verbs: `rinit VERB` asks the rinit that runs the container, over its control socket. One file each.
 //!
 //! Exit codes are for scripts: 0 done; 1 failed, or not ready; 2 no rinit answers; 64 wrong usage.
 
@@ -74,7 +74,7 @@ struct Verb {
     names: &'static [&'static str],
     /// Its arguments as usage shows them: `[ID|all]`.
     arguments: &'static str,
-    /// How many arguments it takes.
+    /// The number of arguments that it takes.
     takes: RangeInclusive<usize>,
     /// One line for the table of verbs.
     summary: &'static str,

@@ -15,11 +15,11 @@ pub struct Output {
     pub json: bool,
     /// The number of columns of the terminal that stdout is; none for a pipe or a file.
     pub width: Option<usize>,
-    /// Whether text on stdout has colours.
+    /// True if text on stdout has colours.
     pub colour: bool,
-    /// Whether stdout is a terminal.
+    /// True if stdout is a terminal.
     pub stdout_is_terminal: bool,
-    /// Whether stderr is a terminal.
+    /// True if stderr is a terminal.
     pub stderr_is_terminal: bool,
 }
 
@@ -114,7 +114,7 @@ pub fn colour_of_level(level: &str) -> Colour {
     }
 }
 
-/// Returns whether stdout is a pipe without a reader. Docker leaves a process that was started with `exec` behind when its
+/// True if stdout is a pipe without a reader. Docker leaves a process that was started with `exec` behind when its
 /// client ends: one that follows something has to find out without writing.
 pub fn is_unread() -> bool {
     let mut stdout = [PollFd::new(sys::stdout(), PollFlags::empty())];

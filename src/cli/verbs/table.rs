@@ -7,11 +7,11 @@ use unicode_width::UnicodeWidthChar;
 pub struct Column {
     /// Its title.
     pub head: &'static str,
-    /// Whether its cells are numbers, which are aligned to the right.
+    /// True if its cells are numbers, which are aligned to the right.
     pub is_right: bool,
     /// Its place in the order in which columns are left out on a narrow terminal, the highest first; 0: never.
     pub rank: u8,
-    /// Whether its text may be cut instead.
+    /// True if its text may be cut instead.
     pub is_cut: bool,
 }
 
