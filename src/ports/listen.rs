@@ -2,7 +2,7 @@
 //! default: a program that wants them otherwise sets that itself.
 
 use super::sockets::{self, SocketOptions};
-use crate::sys::socket::{MOST, listen};
+use crate::sys::socket::{MOST, listen, take_listen_fds};
 use nix::sys::socket::UnixAddr;
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,6 +23,8 @@ enum Target {
     Port(u16),
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// A socket that rinit's own service manager has opened.
+    Inherited,
 }
 
 /// An open socket of `--listen`. Connections wait in its queue while no worker accepts them.
@@ -65,6 +67,7 @@ impl ListenAddress {
             Target::Port(port) => port.to_string(),
             Target::Tcp(address) => address.port().to_string(),
             Target::Unix(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().replace(':', "_"),
+            Target::Inherited => "unknown".into(),
         };
         Ok(ListenAddress { name: name.map_or(default, str::to_owned), target })
     }
@@ -78,6 +81,7 @@ impl ListenAddress {
             Target::Port(port) => sockets::any(*port, SocketOptions::default()),
             Target::Tcp(address) => sockets::tcp(*address, SocketOptions::default()),
             Target::Unix(path) => sockets::unix(path),
+            Target::Inherited => Err(nix::errno::Errno::EADDRNOTAVAIL),
         };
         let socket = socket.and_then(|socket| listen(socket.as_fd(), MOST).map(|()| socket));
         let socket = socket.map_err(|errno| format!("cannot listen on {self}: {}", errno.desc()))?;
@@ -91,11 +95,24 @@ impl fmt::Display for ListenAddress {
             Target::Port(port) => write!(f, "port {port}"),
             Target::Tcp(address) => write!(f, "{address}"),
             Target::Unix(path) => write!(f, "{}", path.display()),
+            Target::Inherited => write!(f, "socket {} of the service manager", self.name),
         }
     }
 }
 
 impl ListenSocket {
+    /// The sockets that rinit's own service manager handed to it (`sd_listen_fds(3)`): its workers get them as they are.
+    /// To be called once, at start.
+    pub fn inherited() -> Vec<ListenSocket> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let names = names.split(':').filter(|name| !name.is_empty()).map(str::to_owned);
+        let names = names.chain(std::iter::repeat("unknown".to_owned()));
+        let sockets = take_listen_fds().into_iter().zip(names);
+        let with_name =
+            |(socket, name)| ListenSocket { socket, address: ListenAddress { name, target: Target::Inherited } };
+        sockets.map(with_name).collect()
+    }
+
     /// Its address and name.
     pub fn address(&self) -> &ListenAddress {
         &self.address

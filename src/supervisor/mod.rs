@@ -28,7 +28,7 @@ use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig};
 use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
 use crate::core::{AppId, Event, WorkerId};
 use crate::logs::{self, Format};
-use crate::ports::{Injected, Ports};
+use crate::ports::{Injected, ListenSocket, Ports};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
 use event_loop::Supervisor;
@@ -115,12 +115,14 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
 fn open_everything(config: &SupervisorConfig) -> Result<(BTreeMap<AppId, LaunchSpec>, Endpoints), Refusal> {
     let mut faults = Faults::default();
     let mut launches = BTreeMap::new();
+    // The first app's, as if rinit were not there.
+    let mut inherited = ListenSocket::inherited();
     for ((id, app), variables) in (0..).zip(&config.apps).zip(env_files::read_all(config)?) {
         let variables = variables.unwrap_or_else(|unread| {
             unread.into_iter().for_each(|(what, why)| faults.note(what, why));
             Vec::new()
         });
-        let mut listeners = Vec::new();
+        let mut listeners = std::mem::take(&mut inherited);
         for address in &app.listen {
             match address.open() {
                 Ok(listener) => listeners.push(listener),

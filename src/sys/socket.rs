@@ -11,6 +11,21 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// The maximum number of descriptors in one message (`SCM_MAX_FD`, unix(7)).
 const MAX_SENT_DESCRIPTORS: usize = 253;
 
+/// Takes the descriptors that `LISTEN_PID` and `LISTEN_FDS` say this process was handed, from 3 on (`sd_listen_fds(3)`), and
+/// keeps them from being inherited. To be called once, before other descriptors of these numbers are opened and closed.
+pub fn take_listen_fds() -> Vec<OwnedFd> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
+    let is_meant = number("LISTEN_PID").is_some_and(|pid| pid == std::process::id() as i32);
+    let count = number("LISTEN_FDS").filter(|_| is_meant).unwrap_or(0).clamp(0, MAX_SENT_DESCRIPTORS as i32);
+    let take = |fd: RawFd| {
+        // SAFETY: no memory is passed; a number that is no descriptor is refused.
+        let is_open = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
+        // SAFETY: the descriptor was handed to this process by its number, and nothing else in it has it.
+        is_open.then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    (3..3 + count).filter_map(take).collect()
+}
+
 /// Accepts the next connection of a listening socket. Never blocks; children do not inherit the connection.
 ///
 /// # Errors
