@@ -9,6 +9,7 @@ mod jobs;
 mod limits;
 mod linger;
 mod listen;
+mod liveness;
 mod logs;
 mod ready;
 mod reaping;
