@@ -74,6 +74,8 @@ pub struct WorkerEndpoints {
 
 /// The reports of a worker through its ports.
 pub struct WorkerPorts {
+    /// It has bound a port, and listens there before anybody waits for connections.
+    pub bound: oneshot::Receiver<()>,
     /// The addresses where it listens, in the order in which it began to; not all of them if they are many.
     pub listens: mpsc::Receiver<String>,
     /// It has sent `'ready'`.
@@ -160,8 +162,10 @@ impl Ports {
     /// Adds a worker that runs as that process.
     pub fn add_worker(&self, mut endpoints: WorkerEndpoints, process: Identity) -> WorkerPorts {
         let ((listening, listens), (ready, says_ready)) = (mpsc::channel(MAX_UNREAD_ADDRESSES), oneshot::channel());
+        let (bind, bound) = oneshot::channel();
         let ((signal, signalled), (finish, finished)) = (oneshot::channel(), oneshot::channel());
         endpoints.worker.notifiers = Notifiers {
+            bound: Some(bind),
             listening: Some(listening),
             ready: Some(ready),
             signalled: Some(signal),
@@ -173,7 +177,7 @@ impl Ports {
         if endpoints.worker.broker.is_some() || endpoints.worker.channel.is_some() {
             self.send(Command::AddWorker(Box::new(endpoints.worker)));
         }
-        WorkerPorts { listens, says_ready, signalled, finished }
+        WorkerPorts { bound, listens, says_ready, signalled, finished }
     }
 
     /// The addresses where a worker listens.

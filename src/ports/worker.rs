@@ -92,6 +92,8 @@ pub(super) enum SentDescriptor {
 /// Tells the event loop of a worker's progress, of each step once.
 #[derive(Default)]
 pub struct Notifiers {
+    /// It has bound a port, and nobody waits for connections there yet.
+    pub(super) bound: Option<oneshot::Sender<()>>,
     /// It listens at an address.
     pub(super) listening: Option<mpsc::Sender<String>>,
     /// It has sent `'ready'`.
@@ -242,6 +244,10 @@ impl PortWorker {
 }
 
 impl Notifiers {
+    pub(super) fn on_bound(&mut self) {
+        notify(&mut self.bound);
+    }
+
     /// The event loop is told of a bounded number of addresses; more say nothing new.
     pub(super) fn on_listening(&mut self, address: String) {
         let _ = self.listening.as_ref().map(|listening| listening.try_send(address));

@@ -165,7 +165,7 @@ pub(super) async fn watch_ports(
     ports: WorkerPorts,
     notices: mpsc::Sender<Notice>,
 ) {
-    let WorkerPorts { mut listens, says_ready, signalled, finished } = ports;
+    let WorkerPorts { bound, mut listens, says_ready, signalled, finished } = ports;
     let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
         if what.await.is_ok() && counts {
             let _ = notices.send(Notice::Event(event)).await;
@@ -178,6 +178,7 @@ pub(super) async fn watch_ports(
             }
         }
     };
+    let bound = tell(bound, ready == ReadyCheck::Auto, Event::Bound(worker));
     let message = tell(
         says_ready,
         matches!(ready, ReadyCheck::Auto | ReadyCheck::Message),
@@ -185,7 +186,7 @@ pub(super) async fn watch_ports(
     );
     let signalled = tell(signalled, true, Event::Signalled(worker));
     let finished = tell(finished, true, Event::Drained(worker));
-    tokio::join!(listening, message, signalled, finished);
+    tokio::join!(bound, listening, message, signalled, finished);
 }
 
 async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {
