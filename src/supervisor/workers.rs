@@ -158,16 +158,17 @@ impl Workers {
             last_answer: last_answer.clone(),
         };
         let report = WorkerReport::default();
+        let hearing = self.ports.add_worker(ends, who);
         let watched = Watched {
             worker,
             who,
             ready: launch.app.ready.clone(),
+            bound: hearing.bound.clone(),
             live: launch.app.live.clone(),
             report: report.clone(),
             probe,
             notices: self.notices.clone(),
         };
-        let hearing = self.ports.add_worker(ends, who);
         let tasks = vec![
             tokio::task::spawn_local(ready::watch_ports(
                 worker,
