@@ -3,7 +3,7 @@
 use crate::apps::{all_listen, reloaded, served_by, stop, times_ready, workers};
 use crate::harness::{Rig, Running, eventually, free_port, status_field};
 use crate::load::{MIX, get, under_load};
-use crate::setup::{app, node, program, runtime, static_program, venv};
+use crate::setup::{app, lacking, node, program, runtime, static_program, venv};
 
 /// Starts two copies of a command and waits until both have answered. `{port}` in a word is the port.
 fn two_serve(words: &[&str], settings: &[&str]) -> (Running, u16) {
@@ -217,6 +217,9 @@ fn is_ready_when_it_waits(settings: &[&str], socket: &str, wait: &str) {
 /// Code that binds a socket of its own.
 const OWN: &str = "s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))";
 
+/// Code that opens an io_uring: how a program waits for connections by one of these cannot be seen.
+const IO_URING: &str = "import ctypes; ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120))";
+
 /// Code that takes the one of `--listen`.
 const HANDED: &str = "s = socket.socket(fileno=3)";
 
@@ -248,6 +251,18 @@ fn a_worker_serves_when_it_accepts_or_polls_in_any_way() {
     ] {
         is_ready_when_it_waits(&[], OWN, wait);
     }
+}
+
+#[test]
+fn a_worker_with_an_io_uring_serves_when_it_listens() {
+    // -1: the kernel or a container's filter allows none.
+    let is_allowed = format!("{IO_URING}; assert ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120)) >= 0");
+    let Some(python) = program("python3") else { return };
+    if !std::process::Command::new(python).args(["-c", &is_allowed]).status().unwrap().success() {
+        return lacking("there is no io_uring");
+    }
+    is_ready_when_it_waits(&[], &format!("{IO_URING}; {OWN}"), "pass");
+    is_ready_when_it_waits(&[], OWN, IO_URING);
 }
 
 #[test]
@@ -313,6 +328,34 @@ fn every_worker_has_a_port_of_its_own_where_ports_are_not_shared() {
         rig.until("the second has no port", |out| out.has("Address already in use"));
         assert_eq!(served_by(port, 1).len(), 1);
     }
+}
+
+#[test]
+fn a_program_that_clears_its_environment_shares_its_port() {
+    let Some(_) = program("python3") else { return };
+    let script = "import os, runpy, sys\n\
+                  port, worker = os.environ['PORT'], os.environ['RINIT_WORKER']\n\
+                  os.environ.clear(); os.environ.update(PORT=port, RINIT_WORKER=worker)\n\
+                  runpy.run_path(sys.argv[1], run_name='__main__')";
+    two_serve(&["python3", "-c", script, &app("python/graceful.py")], &[]);
+}
+
+#[test]
+fn a_program_opens_its_port_again_where_the_kernel_allows_it() {
+    let Some(_) = program("python3") else { return };
+    let script = "import os, socket\n\
+                  def bound(option):\n\
+                  \x20   s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, option, 1)\n\
+                  \x20   s.bind(('127.0.0.1', int(os.environ['PORT']))); return s\n\
+                  first = bound(socket.SO_REUSEPORT); first.listen()\n\
+                  second = bound(socket.SO_REUSEPORT); second.listen(); print('twice', flush=True)\n\
+                  try: bound(socket.SO_REUSEADDR)\n\
+                  except OSError as error: print('else', error, flush=True)\n\
+                  second.accept()";
+    let (rig, _) = two(&["python3", "-c", script], &[]);
+    let rig = rig.start();
+    rig.until("each has it twice", |out| out.count("| twice") == 2);
+    rig.until("else it is in use", |out| out.count("| else [Errno 98]") == 2);
 }
 
 #[test]

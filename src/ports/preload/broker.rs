@@ -190,13 +190,20 @@ impl SharedSockets {
         address: Address,
         socket: OwnedFd,
     ) -> nix::Result<Reply> {
-        let is_it = |one: &SharedSocket| one.app == app && one.slot == slot && one.address == address;
+        // The kernel allows the same address once for each interface (`SO_BINDTODEVICE`, socket(7)).
+        let device = |socket: &OwnedFd| getsockopt(socket, sockopt::BindToDevice).unwrap_or_default();
+        let own_device = device(&socket);
+        let is_it = |one: &SharedSocket| {
+            one.app == app && one.slot == slot && one.address == address && device(&one.socket) == own_device
+        };
         if let Some(at) = self.0.iter().position(is_it)
             && let Some(shared) = self.0.get_mut(at)
         {
-            // A worker that has the socket open already gets the error that it would get without rinit.
+            // A worker that has the socket open already gets the error that it would get without rinit: none with
+            // SO_REUSEPORT, as nginx, Netty and granian bind it for each of their threads or processes.
+            let is_again = getsockopt(&socket, sockopt::ReusePort).unwrap_or_default();
             let mut own = shared.holders.iter().filter(|(worker, _)| *worker == client.worker);
-            if own.any(|(_, pid)| holds(*pid, &shared.socket) == Some(true)) {
+            if !is_again && own.any(|(_, pid)| holds(*pid, &shared.socket) == Some(true)) {
                 return Err(Errno::EADDRINUSE);
             }
             if !shared.holders.contains(&(client.worker, client.pid)) {

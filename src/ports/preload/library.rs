@@ -41,7 +41,7 @@ use syscalls::*;
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
-    if client::has_broker() {
+    if client::find_broker() {
         registry::inherit();
         accept_queue::announce();
     }
@@ -142,7 +142,8 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
         AF_INET6 if length >= 28 => 28,
         _ => return None,
     };
-    let stream = option::<c_int>(fd, SOL_SOCKET, SO_TYPE)? == SOCK_STREAM;
+    let stream = option::<c_int>(fd, SOL_SOCKET, SO_TYPE)? == SOCK_STREAM
+        && option::<c_int>(fd, SOL_SOCKET, SO_PROTOCOL)? != IPPROTO_SCTP;
     let fits = option::<c_int>(fd, SOL_SOCKET, SO_DOMAIN)? == c_int::from(family);
     // A socket that is bound already goes to the kernel, which reports that.
     if port == 0 || !stream || !fits || known(fd).is_some() {
