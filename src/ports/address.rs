@@ -14,11 +14,21 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads the address in these bytes; `None` if it is no internet address, or has no port.
+    /// Reads the address in these bytes; `None` if it is no internet address, or has no port. What `bind` ignores counts as
+    /// zero, for programs that leave it as it was in memory: `sin_zero`, `sin6_flowinfo`, and the scope of an address that has
+    /// none.
     pub fn read(bytes: &[u8], v6_only: bool) -> Option<Address> {
         let family = i32::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
         let fits = matches!((family, bytes.len()), (AF_INET, 16) | (AF_INET6, 28));
-        let address = Address { bytes: bytes.to_vec(), v6_only };
+        let mut address = Address { bytes: bytes.to_vec(), v6_only };
+        let is_scoped = matches!(address.ip(), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() || ip.is_multicast());
+        let ignored = match bytes.len() {
+            16 => [8..16, 16..16],
+            _ => [4..8, if is_scoped { 28..28 } else { 24..28 }],
+        };
+        for range in ignored {
+            address.bytes.get_mut(range).unwrap_or_default().fill(0);
+        }
         (fits && address.port() != 0).then_some(address)
     }
 
@@ -89,6 +99,20 @@ mod tests {
             assert_eq!(Address::read(address.bytes(), false), Some(address));
         }
         assert_eq!(Address::from(SocketAddr::from(([0, 0, 0, 0], 80))).to_string(), "port 80");
+    }
+
+    #[test]
+    fn what_bind_ignores_makes_no_other_address() {
+        for (text, ignored) in [("127.0.0.1:80", 8..16), ("[::1]:80", 4..8), ("[::1]:80", 24..28)] {
+            let address = Address::from(text.parse::<SocketAddr>().unwrap());
+            let mut bytes = address.bytes().to_vec();
+            bytes[ignored].fill(7);
+            assert_eq!(Address::read(&bytes, false), Some(address));
+        }
+        let local = Address::from(SocketAddr::from(([0xfe80, 0, 0, 0, 0, 0, 0, 1], 80)));
+        let mut bytes = local.bytes().to_vec();
+        bytes[24..28].fill(7);
+        assert_ne!(Address::read(&bytes, false), Some(local), "on another interface");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::worker::{Notifiers, PortWorker};
 use super::{AppPorts, Sharing};
 use crate::core::{AppId, Signal, SlotId, WorkerId};
 use crate::sys::peer::Identity;
-use crate::sys::{spawn_thread, watch};
+use crate::sys::spawn_thread;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
 /// The pause before the kernel is asked again for the hub's thread, when it had no room for one.
@@ -74,6 +74,8 @@ pub struct WorkerEndpoints {
 
 /// The reports of a worker through its ports.
 pub struct WorkerPorts {
+    /// It has bound a port, and listens there before anybody waits for connections.
+    pub bound: watch::Receiver<bool>,
     /// The addresses where it listens, in the order in which it began to; not all of them if they are many.
     pub listens: mpsc::Receiver<String>,
     /// It has sent `'ready'`.
@@ -104,7 +106,7 @@ impl Ports {
     /// Starts the hub's thread when the first worker connects. Runs beside the event loop.
     pub async fn start_when_needed(self) {
         let Some(poller) = self.shared.idle_hub().as_ref().map(Hub::poller) else { return };
-        let has_event = match watch(poller) {
+        let has_event = match crate::sys::watch(poller) {
             Ok(poller) => poller.readable().await.map(drop),
             Err(error) => Err(error),
         };
@@ -160,8 +162,10 @@ impl Ports {
     /// Adds a worker that runs as that process.
     pub fn add_worker(&self, mut endpoints: WorkerEndpoints, process: Identity) -> WorkerPorts {
         let ((listening, listens), (ready, says_ready)) = (mpsc::channel(MAX_UNREAD_ADDRESSES), oneshot::channel());
+        let (bind, bound) = watch::channel(false);
         let ((signal, signalled), (finish, finished)) = (oneshot::channel(), oneshot::channel());
         endpoints.worker.notifiers = Notifiers {
+            bound: Some(bind),
             listening: Some(listening),
             ready: Some(ready),
             signalled: Some(signal),
@@ -173,7 +177,7 @@ impl Ports {
         if endpoints.worker.broker.is_some() || endpoints.worker.channel.is_some() {
             self.send(Command::AddWorker(Box::new(endpoints.worker)));
         }
-        WorkerPorts { listens, says_ready, signalled, finished }
+        WorkerPorts { bound, listens, says_ready, signalled, finished }
     }
 
     /// The addresses where a worker listens.

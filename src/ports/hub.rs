@@ -14,7 +14,7 @@ use super::handle::{Command, DrainRequest, Shared};
 use super::listener::Listener;
 use super::node::Line;
 use super::poller::{Poller, Token, now};
-use super::preload::{Client, SharedSockets};
+use super::preload::{Client, IdleListener, SharedSockets};
 use super::worker::PortWorker;
 use super::{AppPorts, ListenerId};
 use crate::core::{AppId, WorkerId};
@@ -68,6 +68,10 @@ pub struct Hub {
     pub(super) spare_descriptor: Option<OwnedFd>,
     /// The time at which a worker that delays the others counts as blocked.
     pub(super) recheck_at: Option<Instant>,
+    /// Processes that listen by the library, until they serve.
+    pub(super) idle_listeners: Vec<IdleListener>,
+    /// The time at which these are checked again.
+    pub(super) check_idle_at: Option<Instant>,
     buffer: Vec<u8>,
     pub(super) batching: Batching,
 }
@@ -94,6 +98,8 @@ impl Hub {
             warned_at: None,
             spare_descriptor: epoll.as_fd().try_clone_to_owned().ok(),
             recheck_at: None,
+            idle_listeners: Vec::new(),
+            check_idle_at: None,
             buffer: Vec::new(),
             batching: Batching::default(),
             epoll,
@@ -120,7 +126,7 @@ impl Hub {
 
     fn run_once(&mut self) {
         let mut events = [EpollEvent::empty(); MAX_EVENTS];
-        let timeout = match self.retry_at.into_iter().chain(self.recheck_at).min() {
+        let timeout = match [self.retry_at, self.recheck_at, self.check_idle_at].into_iter().flatten().min() {
             Some(then) => {
                 // epoll counts whole milliseconds, and would return too early.
                 let wait = then.saturating_duration_since(self.now) + Duration::from_millis(1);
@@ -148,6 +154,9 @@ impl Hub {
                     }
                 }
             }
+        }
+        if self.check_idle_at.is_some_and(|then| then <= self.now) {
+            self.check_idle_listeners();
         }
         if self.recheck_at.is_some_and(|then| then <= self.now) {
             (self.recheck_at, self.is_dispatch_due) = (None, true);

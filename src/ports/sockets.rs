@@ -97,3 +97,14 @@ pub(super) fn address_of(socket: &OwnedFd) -> Option<SocketAddr> {
         _ => None,
     }
 }
+
+/// The address that a socket is bound to, as the log shows it: `port 8080`, `127.0.0.1:8080`, `/run/app.sock`.
+pub(super) fn shown_address(socket: &OwnedFd) -> Option<String> {
+    match address_of(socket) {
+        Some(address) => Some(Address::from(address).to_string()),
+        None => {
+            let address: UnixAddr = getsockname(socket.as_raw_fd()).ok()?;
+            Some(address.path()?.display().to_string())
+        }
+    }
+}

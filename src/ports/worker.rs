@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The maximum number of descriptors on their way to a worker.
 const MAX_UNCONFIRMED: usize = 2048;
@@ -92,6 +92,8 @@ pub(super) enum SentDescriptor {
 /// Tells the event loop of a worker's progress, of each step once.
 #[derive(Default)]
 pub struct Notifiers {
+    /// It has bound a port, and nobody waits for connections there yet.
+    pub(super) bound: Option<watch::Sender<bool>>,
     /// It listens at an address.
     pub(super) listening: Option<mpsc::Sender<String>>,
     /// It has sent `'ready'`.
@@ -242,6 +244,10 @@ impl PortWorker {
 }
 
 impl Notifiers {
+    pub(super) fn on_bound(&mut self) {
+        let _ = self.bound.as_ref().map(|bound| bound.send_replace(true));
+    }
+
     /// The event loop is told of a bounded number of addresses; more say nothing new.
     pub(super) fn on_listening(&mut self, address: String) {
         let _ = self.listening.as_ref().map(|listening| listening.try_send(address));

@@ -73,6 +73,8 @@ pub(super) struct Watched {
     pub(super) worker: WorkerId,
     pub(super) who: Identity,
     pub(super) ready: ReadyCheck,
+    /// It has bound a port: what it says then counts only when somebody waits for connections there.
+    pub(super) bound: watch::Receiver<bool>,
     pub(super) live: Liveness,
     pub(super) report: WorkerReport,
     pub(super) probe: ProbeSetup,
@@ -115,6 +117,10 @@ impl Watched {
     async fn on_message(&self, message: Message, watchdog: &watch::Sender<()>) {
         match message {
             Message::Ready if matches!(self.ready, ReadyCheck::Auto | ReadyCheck::Notify) => {
+                // `watch_ports` reports that too, and may come later than a word that the worker said later.
+                if self.ready == ReadyCheck::Auto && *self.bound.borrow() {
+                    self.send(Event::Bound(self.worker)).await;
+                }
                 self.send(Event::Ready(self.worker, ReadySignal::Notify)).await;
             }
             Message::Ready => {}
@@ -165,7 +171,7 @@ pub(super) async fn watch_ports(
     ports: WorkerPorts,
     notices: mpsc::Sender<Notice>,
 ) {
-    let WorkerPorts { mut listens, says_ready, signalled, finished } = ports;
+    let WorkerPorts { mut bound, mut listens, says_ready, signalled, finished } = ports;
     let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
         if what.await.is_ok() && counts {
             let _ = notices.send(Notice::Event(event)).await;
@@ -178,6 +184,11 @@ pub(super) async fn watch_ports(
             }
         }
     };
+    let bound = async {
+        if bound.wait_for(|is_bound| *is_bound).await.is_ok() && ready == ReadyCheck::Auto {
+            let _ = notices.send(Notice::Event(Event::Bound(worker))).await;
+        }
+    };
     let message = tell(
         says_ready,
         matches!(ready, ReadyCheck::Auto | ReadyCheck::Message),
@@ -185,7 +196,7 @@ pub(super) async fn watch_ports(
     );
     let signalled = tell(signalled, true, Event::Signalled(worker));
     let finished = tell(finished, true, Event::Drained(worker));
-    tokio::join!(listening, message, signalled, finished);
+    tokio::join!(bound, listening, message, signalled, finished);
 }
 
 async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {

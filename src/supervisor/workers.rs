@@ -158,16 +158,17 @@ impl Workers {
             last_answer: last_answer.clone(),
         };
         let report = WorkerReport::default();
+        let ports = self.ports.add_worker(ends, who);
         let watched = Watched {
             worker,
             who,
             ready: launch.app.ready.clone(),
+            bound: ports.bound.clone(),
             live: launch.app.live.clone(),
             report: report.clone(),
             probe,
             notices: self.notices.clone(),
         };
-        let ports = self.ports.add_worker(ends, who);
         let tasks = vec![
             tokio::task::spawn_local(ready::watch_ports(worker, launch.app.ready.clone(), ports, self.notices.clone())),
             tokio::task::spawn_local(watch_exec(worker, exec.clone(), self.notices.clone())),

@@ -28,14 +28,24 @@ impl Identity {
 /// True if a process has that socket open (`proc_pid_fd(5)`). `None`: rinit may not look, as at another user's process
 /// without `CAP_SYS_PTRACE`.
 pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
-    let name = format!("socket:[{}]", fstat(socket).ok()?.st_ino);
+    has_file(pid, &format!("socket:[{}]", fstat(socket).ok()?.st_ino))
+}
+
+/// True if a process has an io_uring open: it may wait for connections without a call that anybody sees. `None` as for
+/// [`holds`].
+pub fn has_io_uring(pid: Pid) -> Option<bool> {
+    has_file(pid, "anon_inode:[io_uring]")
+}
+
+/// True if a process has a file open that `proc_pid_fd(5)` shows so.
+fn has_file(pid: Pid, name: &str) -> Option<bool> {
     let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
         files => files.ok()?,
     };
     for file in files.flatten() {
         match std::fs::read_link(file.path()) {
-            Ok(link) if link.as_os_str() == name.as_str() => return Some(true),
+            Ok(link) if link.as_os_str() == name => return Some(true),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
             // Another file, or one that was closed meanwhile.
             _ => {}

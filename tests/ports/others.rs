@@ -3,7 +3,7 @@
 use crate::apps::{all_listen, reloaded, served_by, stop, times_ready, workers};
 use crate::harness::{Rig, Running, eventually, free_port, status_field};
 use crate::load::{MIX, get, under_load};
-use crate::setup::{app, node, program, runtime, static_program, venv};
+use crate::setup::{app, lacking, node, program, runtime, static_program, venv};
 
 /// Starts two copies of a command and waits until both have answered. `{port}` in a word is the port.
 fn two_serve(words: &[&str], settings: &[&str]) -> (Running, u16) {
@@ -102,6 +102,177 @@ fn uvicorn_takes_the_socket_that_listen_hands_over() {
     stop(&rig);
 }
 
+/// An app in a folder of its own, where a version that fails while it loads can take its place.
+struct PythonApp {
+    folder: tempfile::TempDir,
+}
+
+impl PythonApp {
+    fn new(module: &str) -> PythonApp {
+        let deployed = PythonApp { folder: tempfile::tempdir().unwrap() };
+        deployed.put(&std::fs::read_to_string(app(&format!("python/{module}.py"))).unwrap());
+        deployed
+    }
+
+    fn folder(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    /// Each version needs a moment to load: a master listens, and its workers do not serve yet.
+    fn put(&self, text: &str) {
+        let file = self.folder.path().join("app.py");
+        std::fs::write(file, format!("import time\ntime.sleep(1.5)\n{text}")).unwrap();
+        let _ = std::fs::remove_dir_all(self.folder.path().join("__pycache__"));
+    }
+
+    fn break_it(&self) {
+        self.put("raise RuntimeError('a broken version')\n");
+    }
+}
+
+/// A good version is ready when it serves, and replaces the one before. A broken one replaces nothing.
+fn only_a_version_that_serves_replaces(rig: Rig, deployed: &PythonApp, port: u16) {
+    let rig = rig.start();
+    rig.until("both are ready", |out| times_ready(out) == 2);
+    served_by(port, 2);
+    rig.signal("HUP");
+    reloaded(&rig, 1);
+    deployed.break_it();
+    rig.signal("HUP");
+    rig.until("the reload to a broken version fails", |out| out.has("reload to generation 3 stopped"));
+    // The broken version answers nothing: these are the workers before.
+    served_by(port, 2);
+}
+
+/// Masters: each listens, and gunicorn says READY=1, before any of its workers has loaded the app.
+fn master(program: &str, options: &[&str], module: &str) {
+    let Some(venv) = venv() else { return };
+    let (deployed, port) = (PythonApp::new(module), free_port());
+    let address = format!("127.0.0.1:{port}");
+    let rig = workers(2, &["--ready", "auto", "--ready-timeout", "8s"]).arg(venv.join(program).display().to_string());
+    let rig = options.iter().fold(rig, |rig, word| match *word {
+        "{address}" => rig.arg(&address),
+        "{port}" => rig.arg(port.to_string()),
+        word => rig.arg(word),
+    });
+    let rig = rig.arg("app:app").env("PYTHONPATH", &deployed.folder()).env("PYTHONDONTWRITEBYTECODE", "1");
+    only_a_version_that_serves_replaces(rig, &deployed, port);
+}
+
+#[test]
+fn a_gunicorn_whose_workers_cannot_load_the_app_is_not_ready() {
+    master("gunicorn", &["--workers", "2", "--bind", "{address}"], "flask_app");
+}
+
+#[test]
+fn a_gunicorn_with_threads_whose_workers_cannot_load_the_app_is_not_ready() {
+    master("gunicorn", &["--workers", "2", "--threads", "2", "--bind", "{address}"], "flask_app");
+}
+
+#[test]
+fn a_uvicorn_whose_workers_cannot_load_the_app_is_not_ready() {
+    master("uvicorn", &["--workers", "2", "--log-level", "warning", "--port", "{port}"], "asgi");
+}
+
+#[test]
+fn a_hypercorn_whose_workers_cannot_load_the_app_is_not_ready() {
+    master("hypercorn", &["--workers", "2", "--bind", "{address}"], "asgi");
+}
+
+#[test]
+fn a_gunicorn_on_a_socket_of_listen_whose_workers_cannot_load_the_app_is_not_ready() {
+    let Some(venv) = venv() else { return };
+    let (deployed, port) = (PythonApp::new("flask_app"), free_port());
+    let listen = format!("127.0.0.1:{port}");
+    let rig = workers(2, &["--listen", &listen, "--ready", "auto", "--ready-timeout", "8s"]);
+    let rig = rig.arg(venv.join("gunicorn").display().to_string()).args(&["--workers", "2", "app:app"]);
+    let rig = rig.env("PYTHONPATH", &deployed.folder()).env("PYTHONDONTWRITEBYTECODE", "1");
+    only_a_version_that_serves_replaces(rig, &deployed, port);
+}
+
+/// A program that listens, says READY=1, and then runs `rest`. It finds `s`, a socket that `socket` makes.
+fn listens_and_says_so(settings: &[&str], socket: &str, rest: &str) -> Option<Running> {
+    program("python3")?;
+    let port = free_port().to_string();
+    let script = format!(
+        "import os, select, socket, sys, time\n\
+         {socket}\n\
+         s.listen(16)\n\
+         n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+         n.connect(os.environ['NOTIFY_SOCKET'].replace('@', chr(0)))\n\
+         n.send(b'READY=1')\n\
+         {rest}\n\
+         time.sleep(1000)\n"
+    );
+    let settings: Vec<&str> = settings.iter().map(|word| if *word == "{port}" { &port } else { *word }).collect();
+    let rig = workers(1, &[&["--ready", "auto", "--min-uptime", "10ms"], &settings[..]].concat());
+    Some(rig.args(&["python3", "-c", &script]).env("PORT", &port).start())
+}
+
+fn is_ready_when_it_waits(settings: &[&str], socket: &str, wait: &str) {
+    let Some(rig) = listens_and_says_so(settings, socket, wait) else { return };
+    rig.until(&format!("{wait}: it is ready"), |out| times_ready(out) == 1);
+}
+
+/// Code that binds a socket of its own.
+const OWN: &str = "s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))";
+
+/// Code that opens an io_uring: how a program waits for connections by one of these cannot be seen.
+const IO_URING: &str = "import ctypes; ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120))";
+
+/// Code that takes the one of `--listen`.
+const HANDED: &str = "s = socket.socket(fileno=3)";
+
+#[test]
+fn a_worker_that_says_it_is_ready_and_does_not_wait_for_connections_is_not() {
+    for (settings, socket) in [(&[][..], OWN), (&["--listen", "{port}"], HANDED)] {
+        let settings = [settings, &["--ready-timeout", "3s"]].concat();
+        let Some(rig) = listens_and_says_so(&settings, socket, "select.select([n], [], [])") else { return };
+        rig.until("it is not ready in time", |out| out.has("was not ready within"));
+        assert_eq!(times_ready(&rig.output()), 0, "{:#?}", rig.output().stderr);
+    }
+}
+
+#[test]
+fn a_worker_serves_when_it_accepts_or_polls_in_any_way() {
+    for wait in [
+        "s.accept()",
+        "s.setblocking(False); select.select([s], [], [], 1000)",
+        "p = select.poll(); p.register(s); p.poll()",
+        "e = select.epoll(); e.register(s, select.EPOLLIN)",
+        "d = s.dup(); s.close(); d.accept()",
+        "d = os.dup(s.fileno()); select.select([d], [], [])",
+        "pipes = [os.pipe() for _ in range(40)]; select.select([r for r, w in pipes] + [s], [], [])",
+        "if os.fork() == 0: s.accept()",
+        "os.set_inheritable(s.fileno(), True); os.execvp('python3', ['python3', '-c', 'import socket, sys; \
+         socket.socket(fileno=int(sys.argv[1])).accept()', str(s.fileno())])",
+        "s.setblocking(False); os.set_inheritable(s.fileno(), True); os.execvp('python3', ['python3', '-c', 'import select, \
+         sys; select.select([int(sys.argv[1])], [], [])', str(s.fileno())])",
+    ] {
+        is_ready_when_it_waits(&[], OWN, wait);
+    }
+}
+
+#[test]
+fn a_worker_with_an_io_uring_serves_when_it_listens() {
+    // -1: the kernel or a container's filter allows none.
+    let is_allowed =
+        format!("{IO_URING}; assert ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120)) >= 0");
+    let Some(python) = program("python3") else { return };
+    if !std::process::Command::new(python).args(["-c", &is_allowed]).status().unwrap().success() {
+        return lacking("there is no io_uring");
+    }
+    is_ready_when_it_waits(&[], &format!("{IO_URING}; {OWN}"), "pass");
+    is_ready_when_it_waits(&[], OWN, IO_URING);
+}
+
+#[test]
+fn a_worker_serves_a_socket_of_listen_when_it_accepts_or_polls() {
+    for wait in ["s.accept()", "select.select([s], [], [])", "if os.fork() == 0: s.accept()"] {
+        is_ready_when_it_waits(&["--listen", "{port}"], HANDED, wait);
+    }
+}
+
 #[test]
 fn java_is_served_by_every_worker() {
     let Some(_) = program("java") else { return };
@@ -158,6 +329,34 @@ fn every_worker_has_a_port_of_its_own_where_ports_are_not_shared() {
         rig.until("the second has no port", |out| out.has("Address already in use"));
         assert_eq!(served_by(port, 1).len(), 1);
     }
+}
+
+#[test]
+fn a_program_that_clears_its_environment_shares_its_port() {
+    let Some(_) = program("python3") else { return };
+    let script = "import os, runpy, sys\n\
+                  port, worker = os.environ['PORT'], os.environ['RINIT_WORKER']\n\
+                  os.environ.clear(); os.environ.update(PORT=port, RINIT_WORKER=worker)\n\
+                  runpy.run_path(sys.argv[1], run_name='__main__')";
+    two_serve(&["python3", "-c", script, &app("python/graceful.py")], &[]);
+}
+
+#[test]
+fn a_program_opens_its_port_again_where_the_kernel_allows_it() {
+    let Some(_) = program("python3") else { return };
+    let script = "import os, socket\n\
+                  def bound(option):\n\
+                  \x20   s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, option, 1)\n\
+                  \x20   s.bind(('127.0.0.1', int(os.environ['PORT']))); return s\n\
+                  first = bound(socket.SO_REUSEPORT); first.listen()\n\
+                  second = bound(socket.SO_REUSEPORT); second.listen(); print('twice', flush=True)\n\
+                  try: bound(socket.SO_REUSEADDR)\n\
+                  except OSError as error: print('else', error, flush=True)\n\
+                  second.accept()";
+    let (rig, _) = two(&["python3", "-c", script], &[]);
+    let rig = rig.start();
+    rig.until("each has it twice", |out| out.count("| twice") == 2);
+    rig.until("else it is in use", |out| out.count("| else [Errno 98]") == 2);
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub fn npm() -> Option<PathBuf> {
         .clone()
 }
 
-/// The folder of programs of a Python with gunicorn, uvicorn and Flask.
+/// The folder of programs of a Python with gunicorn, hypercorn, uvicorn and Flask.
 pub fn venv() -> Option<PathBuf> {
     static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let make = |folder: &Path| {

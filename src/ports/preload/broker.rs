@@ -4,9 +4,10 @@
 //! client belongs to. `protocol.rs` lists the requests. A connection of the worker's own process also says that the library
 //! is in it. The first worker's own socket becomes the shared one, with all of its options.
 
-use super::protocol::{BEHIND, BIND, FORGET, LISTENING, QUEUE};
+use super::protocol::{BEHIND, BIND, FORGET, LISTENING, QUEUE, SERVING};
 use crate::core::{AppId, SlotId, WorkerId};
-use crate::ports::{Address, Balance};
+use crate::ports::sockets::shown_address;
+use crate::ports::{Address, AppPorts, Balance};
 use crate::sys::peer::{Identity, holds};
 use crate::sys::socket::{accept, bind, cookie, receive, send};
 use nix::errno::Errno;
@@ -65,8 +66,10 @@ pub enum Outcome {
     Pending,
     /// It is answered.
     Answered,
-    /// The worker listens at that address.
-    Listening { address: String },
+    /// That process of the worker listens at that address.
+    Listening { address: String, pid: Pid },
+    /// The worker waits for connections at that address.
+    Serving { address: String },
     /// It requests its accept queue for the listening socket with that cookie.
     QueueRequested { socket: u64 },
     /// It requests the listening socket behind the accept queue with that cookie.
@@ -125,7 +128,7 @@ impl SharedSockets {
         &mut self,
         client: &Client,
         slot: SlotId,
-        balance: Balance,
+        app: &AppPorts,
         private_port: Option<u16>,
     ) -> Outcome {
         let mut request = [0; MAX_REQUEST_BYTES];
@@ -143,7 +146,7 @@ impl SharedSockets {
             (BIND, [v6_only, address @ ..]) => {
                 let reply = match Address::read(address, *v6_only != 0) {
                     Some(address) if private_port != Some(address.port()) => {
-                        let own_slot = (balance == Balance::Reuseport).then_some(slot.index);
+                        let own_slot = (app.balance == Balance::Reuseport).then_some(slot.index);
                         self.bind(client, slot.app, own_slot, address, socket)
                     }
                     Some(_) | None => Ok(Reply::Errno(NOT_SHARED)),
@@ -155,8 +158,15 @@ impl SharedSockets {
                 }
                 Outcome::Answered
             }
-            (LISTENING, _) => match self.find(&socket).and_then(|at| self.0.get(at)) {
-                Some(shared) => Outcome::Listening { address: shared.address.to_string() },
+            (LISTENING, _) => match self.address(&socket, app) {
+                Some(address) => Outcome::Listening { address, pid: client.pid },
+                None => {
+                    client.reply(0, None);
+                    Outcome::Answered
+                }
+            },
+            (SERVING, _) => match self.address(&socket, app) {
+                Some(address) => Outcome::Serving { address },
                 None => Outcome::Answered,
             },
             (FORGET, _) => {
@@ -180,13 +190,20 @@ impl SharedSockets {
         address: Address,
         socket: OwnedFd,
     ) -> nix::Result<Reply> {
-        let is_it = |one: &SharedSocket| one.app == app && one.slot == slot && one.address == address;
+        // The kernel allows the same address once for each interface (`SO_BINDTODEVICE`, socket(7)).
+        let device = |socket: &OwnedFd| getsockopt(socket, sockopt::BindToDevice).unwrap_or_default();
+        let own_device = device(&socket);
+        let is_it = |one: &SharedSocket| {
+            one.app == app && one.slot == slot && one.address == address && device(&one.socket) == own_device
+        };
         if let Some(at) = self.0.iter().position(is_it)
             && let Some(shared) = self.0.get_mut(at)
         {
-            // A worker that has the socket open already gets the error that it would get without rinit.
+            // A worker that has the socket open already gets the error that it would get without rinit: none with
+            // SO_REUSEPORT, as nginx, Netty and granian bind it for each of their threads or processes.
+            let is_again = getsockopt(&socket, sockopt::ReusePort).unwrap_or_default();
             let mut own = shared.holders.iter().filter(|(worker, _)| *worker == client.worker);
-            if own.any(|(_, pid)| holds(*pid, &shared.socket) == Some(true)) {
+            if !is_again && own.any(|(_, pid)| holds(*pid, &shared.socket) == Some(true)) {
                 return Err(Errno::EADDRINUSE);
             }
             if !shared.holders.contains(&(client.worker, client.pid)) {
@@ -222,6 +239,16 @@ impl SharedSockets {
             !occupies || holders.any(|(_, pid)| holds(*pid, &one.socket) != Some(false))
         });
         self.0.len() < before
+    }
+
+    /// The address of a shared socket, or of one of `--listen`; `None`: it is another socket.
+    fn address(&self, socket: &OwnedFd, app: &AppPorts) -> Option<String> {
+        if let Some(shared) = self.find(socket).and_then(|at| self.0.get(at)) {
+            return Some(shared.address.to_string());
+        }
+        let wanted = cookie(socket.as_fd()).ok()?;
+        let inherited = app.inherited.iter().find(|one| cookie(one.as_fd()) == Ok(wanted))?;
+        shown_address(inherited)
     }
 
     fn find(&self, socket: &OwnedFd) -> Option<usize> {
@@ -263,7 +290,7 @@ impl Client {
     }
 
     /// A client that does not wait for its reply gets none.
-    fn reply(&self, errno: i32, socket: Option<BorrowedFd>) {
+    pub(super) fn reply(&self, errno: i32, socket: Option<BorrowedFd>) {
         let _ = send(self.socket.as_fd(), &errno.to_ne_bytes(), socket);
     }
 }

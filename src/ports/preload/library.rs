@@ -19,6 +19,8 @@
 mod accept_queue;
 #[path = "library/client.rs"]
 mod client;
+#[path = "library/io_uring.rs"]
+mod io_uring;
 mod protocol;
 #[path = "library/registry.rs"]
 mod registry;
@@ -29,7 +31,7 @@ mod wait;
 
 use core::ffi::{c_int, c_uint};
 use client::{Descriptor, reply, request};
-use protocol::{BIND, FORGET, LISTENING};
+use protocol::{BIND, FORGET};
 use registry::known;
 use syscalls::*;
 
@@ -39,7 +41,7 @@ use syscalls::*;
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
-    if client::has_broker() {
+    if client::find_broker() {
         registry::inherit();
         accept_queue::announce();
     }
@@ -57,7 +59,7 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const u8, length: c_uint) -> 
     returned(unsafe { share(fd, address, length) }.unwrap_or_else(plain))
 }
 
-/// Tells rinit that this worker now takes connections from the shared socket.
+/// Makes a socket listen, and tells rinit.
 #[unsafe(no_mangle)]
 pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     if accept_queue::install(fd) {
@@ -65,12 +67,8 @@ pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     }
     // SAFETY: no pointers.
     let result = unsafe { call(SYS_LISTEN, [word(fd), word(backlog)]) };
-    if result == 0
-        && let Some(entry) = known(fd)
-    {
-        entry.set_listening();
-        // The program goes on if this fails: it only tells rinit.
-        let _ = request(&[LISTENING], &[], fd);
+    if result == 0 {
+        registry::on_listen(fd);
     }
     returned(result)
 }
@@ -144,7 +142,8 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
         AF_INET6 if length >= 28 => 28,
         _ => return None,
     };
-    let stream = option::<c_int>(fd, SOL_SOCKET, SO_TYPE)? == SOCK_STREAM;
+    let stream = option::<c_int>(fd, SOL_SOCKET, SO_TYPE)? == SOCK_STREAM
+        && option::<c_int>(fd, SOL_SOCKET, SO_PROTOCOL)? != IPPROTO_SCTP;
     let fits = option::<c_int>(fd, SOL_SOCKET, SO_DOMAIN)? == c_int::from(family);
     // A socket that is bound already goes to the kernel, which reports that.
     if port == 0 || !stream || !fits || known(fd).is_some() {

@@ -5,6 +5,7 @@ mod protocol;
 mod requests;
 
 pub(super) use broker::{Broker, Client, SharedSockets};
+pub(super) use requests::IdleListener;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};

@@ -8,7 +8,7 @@
 /// Reply: 0: the socket is bound; 0 and a descriptor: use that socket instead; an errno; -1: the library acts as if it were
 /// not there.
 pub const BIND: u8 = 1;
-/// The attached socket listens now. There is no reply.
+/// The attached socket listens now; nobody waits for its connections yet. Reply: 0.
 pub const LISTENING: u8 = 2;
 /// The attached socket is not to be shared: the program connects it. Reply: 0.
 pub const FORGET: u8 = 3;
@@ -16,3 +16,5 @@ pub const FORGET: u8 = 3;
 pub const QUEUE: u8 = 4;
 /// The attached socket is an accept queue. Reply: 0 and the listening socket behind it, or -1.
 pub const BEHIND: u8 = 5;
+/// The program waits for connections at the attached socket, or has an io_uring by which it may. There is no reply.
+pub const SERVING: u8 = 6;

@@ -8,13 +8,27 @@ use crate::ports::listener::Listener;
 use crate::ports::node::inspector_port;
 use crate::ports::poller::Token;
 use crate::ports::worker::Server;
+use crate::sys::peer::has_io_uring;
 use crate::sys::socket::cookie;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 /// The maximum number of clients of all brokers. Beyond it the oldest is disconnected.
 const MAX_CLIENTS: usize = 256;
+/// The maximum number of processes that are checked for an io_uring.
+const MAX_IDLE_LISTENERS: usize = 256;
+/// The interval of these checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A process that listens, and has not been seen to wait for connections.
+pub(in crate::ports) struct IdleListener {
+    worker: WorkerId,
+    pid: Pid,
+    address: String,
+}
 
 impl Hub {
     /// Accepts the clients that wait at a worker's broker.
@@ -59,7 +73,7 @@ impl Hub {
         let Some(app) = apps.get(&worker.slot.app) else { return };
         // Each worker has an inspector of its own.
         let private_port = worker.channel.is_some().then(|| inspector_port(&app.command, worker.slot.index));
-        let outcome = shared_sockets.serve(client, worker.slot, app.balance, private_port);
+        let outcome = shared_sockets.serve(client, worker.slot, app, private_port);
         if outcome == Outcome::Pending {
             return;
         }
@@ -67,14 +81,48 @@ impl Hub {
         let worker = client.worker;
         match outcome {
             Outcome::Pending | Outcome::Answered => {}
-            Outcome::Listening { address } => self.on_library_listening(worker, address),
+            Outcome::Listening { address, pid } => {
+                self.on_library_listening(IdleListener { worker, pid, address });
+                client.reply(0, None);
+            }
+            Outcome::Serving { address } => self.on_library_serving(worker, address),
             Outcome::QueueRequested { socket } => client.reply_with(self.create_queue(worker, socket)),
             Outcome::ListenerRequested { queue } => client.reply_with(self.listener_behind(worker, queue)),
         }
     }
 
-    /// A worker listens by the library.
-    fn on_library_listening(&mut self, id: WorkerId, address: String) {
+    /// A process of a worker listens. Until one of the worker's waits for connections there, it may be a master whose children
+    /// have not loaded the app.
+    fn on_library_listening(&mut self, process: IdleListener) {
+        let Some(worker) = self.workers.get_mut(&process.worker) else { return };
+        if worker.library_addresses.contains(&process.address) {
+            return;
+        }
+        worker.notifiers.on_bound();
+        if self.idle_listeners.len() < MAX_IDLE_LISTENERS {
+            self.idle_listeners.push(process);
+            self.check_idle_at.get_or_insert(self.now + CHECK_INTERVAL);
+        }
+    }
+
+    /// Lets those serve that have opened an io_uring since they listen: how they wait for connections cannot be seen.
+    pub(in crate::ports) fn check_idle_listeners(&mut self) {
+        for process in std::mem::take(&mut self.idle_listeners) {
+            let Some(worker) = self.workers.get(&process.worker) else { continue };
+            if worker.library_addresses.contains(&process.address) {
+                continue;
+            }
+            if has_io_uring(process.pid) == Some(true) {
+                self.on_library_serving(process.worker, process.address);
+            } else {
+                self.idle_listeners.push(process);
+            }
+        }
+        self.check_idle_at = (!self.idle_listeners.is_empty()).then(|| self.now + CHECK_INTERVAL);
+    }
+
+    /// A worker waits for connections at an address of the library's.
+    fn on_library_serving(&mut self, id: WorkerId, address: String) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let app = worker.slot.app;
         if !worker.library_addresses.contains(&address) {

@@ -2,6 +2,7 @@
 
 use crate::syscalls::*;
 use core::ffi::{c_int, c_uint, c_void};
+use core::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
 /// The timeout in seconds of each step: connect, send, receive.
 const STEP_TIMEOUT: i64 = 5;
@@ -90,28 +91,38 @@ pub fn connect() -> Option<Descriptor> {
     (connected == 0).then_some(socket)
 }
 
-/// Returns true if rinit has given this process a broker.
-pub fn has_broker() -> bool {
-    variable(b"RINIT_PORTS=@").is_some()
+/// The broker's name as it was when the program started, and a NUL: a program may clear its environment.
+static BROKER_NAME: [AtomicU8; 108] = [const { AtomicU8::new(0) }; 108];
+
+/// Reads the broker's name from the environment. Returns true if rinit has given this process a broker.
+pub fn find_broker() -> bool {
+    let Some(mut name) = variable(b"RINIT_PORTS=@") else { return false };
+    for place in &BROKER_NAME {
+        // SAFETY: a string, read byte by byte and not beyond its NUL.
+        let byte = unsafe { *name };
+        place.store(byte, SeqCst);
+        if byte == 0 {
+            return true;
+        }
+        // SAFETY: as above.
+        name = unsafe { name.add(1) };
+    }
+    // Too long for an address.
+    BROKER_NAME[0].store(0, SeqCst);
+    false
 }
 
 /// Writes the broker's address over NULs, and returns its length (`unix(7)`): the family, a NUL, and the name, as far as the
 /// length says.
 fn broker_address(address: &mut [u8; 110]) -> Option<usize> {
     [address[0], address[1]] = AF_UNIX.to_ne_bytes();
-    let mut name = variable(b"RINIT_PORTS=@")?;
-    for (place, length) in address.iter_mut().zip(0..).skip(3) {
-        // SAFETY: a string, read byte by byte and not beyond its NUL.
-        unsafe {
-            if *name == 0 {
-                return Some(length);
-            }
-            *place = *name;
-            name = name.add(1);
-        }
+    let name = BROKER_NAME.iter().map(|byte| byte.load(SeqCst)).take_while(|byte| *byte != 0);
+    let mut length = 3;
+    for (place, byte) in address.iter_mut().skip(3).zip(name) {
+        *place = byte;
+        length += 1;
     }
-    // Too long for an address.
-    None
+    (length > 3).then_some(length)
 }
 
 /// The rest of the environment's entry that begins so.

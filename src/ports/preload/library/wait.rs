@@ -5,7 +5,7 @@
 
 use crate::syscalls::*;
 use crate::accept_queue;
-use crate::registry::{known, on_poll};
+use crate::registry::{known, on_accept, on_poll};
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -91,6 +91,7 @@ pub unsafe extern "C" fn accept4(fd: c_int, address: *mut u8, length: *mut c_uin
 
 /// Accepts a connection, and blocks if the program expects that.
 fn accept_with(fd: c_int, attempt: impl Fn() -> c_int) -> c_int {
+    on_accept(fd);
     let before = errno();
     let mut has_waited = false;
     loop {
@@ -147,8 +148,8 @@ fn is_interrupted() -> bool {
 unsafe fn note_polled(all: *const Poll, count: usize) {
     let is_read = |one: &&Poll| one.0 >= 0 && one.1 & (POLLIN | POLLRDNORM) != 0;
     // SAFETY: the caller's promise; a null has no entries.
-    let all = || if all.is_null() { &[] } else { unsafe { core::slice::from_raw_parts(all, count) } };
-    on_poll(|| all().iter().filter(is_read).map(|one| one.0).collect());
+    let all = if all.is_null() { &[] } else { unsafe { core::slice::from_raw_parts(all, count) } };
+    on_poll(all.iter().filter(is_read).map(|one| one.0));
 }
 
 /// # Safety
@@ -225,7 +226,7 @@ pub unsafe extern "C" fn __ppoll_chk(
 unsafe fn note_selected(end: c_int, read: *const u64) {
     // SAFETY: the caller's promise: a set has a bit for each number below `end`.
     let is_in = |fd: &c_int| unsafe { *read.add(*fd as usize / 64) } >> (fd % 64) & 1 == 1;
-    on_poll(|| if read.is_null() { 0..0 } else { 0..end }.filter(is_in).collect());
+    on_poll(if read.is_null() { 0..0 } else { 0..end }.filter(is_in));
 }
 
 /// # Safety
@@ -294,7 +295,7 @@ pub unsafe extern "C" fn pselect(
 pub unsafe extern "C" fn epoll_ctl(epoll: c_int, command: c_int, fd: c_int, event: *mut c_uint) -> c_int {
     // SAFETY: the caller's promise: an event begins with what is waited for.
     if command != EPOLL_CTL_DEL && !event.is_null() && unsafe { event.read_unaligned() } & POLLIN as c_uint != 0 {
-        on_poll(|| [fd].into_iter().collect());
+        on_poll([fd].into_iter());
     }
     // SAFETY: as `epoll_ctl(2)`, by the caller's promise.
     returned(unsafe { call(SYS_EPOLL_CTL, [word(epoll), word(command), word(fd), event as usize]) })
