@@ -1,15 +1,17 @@
 //! Parses `node` command lines.
 
-use crate::config::NodeCommand;
+use crate::config::{NodeCommand, exec_target};
 use std::ffi::OsString;
 
 /// The default port of the inspector.
 const DEFAULT_INSPECTOR_PORT: u16 = 9229;
 
-/// Returns true if Node runs that command's script itself, which can then be a worker of Node's cluster. `node -e`, `node
-/// inspect`, a shell or npm are none: their children would not find the channel, or would never end because of it.
+/// True if Node runs that command's script itself, which can then be a worker of Node's cluster: also behind
+/// `sh -c 'exec node …'` or the first line of a script. `node -e`, `node inspect`, another shell or npm are none: their
+/// children would not find the channel, or would never end because of it.
 pub fn has_cluster_worker(command: &[OsString]) -> bool {
-    let script = NodeCommand::find(command).and_then(|node| command.get(node.script?));
+    let command = exec_target(command);
+    let script = NodeCommand::find(&command).and_then(|node| command.get(node.script?));
     script.is_some_and(|script| script != "inspect")
 }
 
