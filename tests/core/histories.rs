@@ -87,7 +87,10 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Judges that many histories, times `RINIT_HISTORIES` where that is set.
 fn check(cases: u32, judge: impl Fn(&[Policy], &[Step])) {
+    let factor = std::env::var("RINIT_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let cases = cases * factor;
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
