@@ -29,8 +29,8 @@ mod syscalls;
 #[path = "library/wait.rs"]
 mod wait;
 
-use core::ffi::{c_int, c_uint};
 use client::{Descriptor, reply, request};
+use core::ffi::{c_int, c_uint};
 use protocol::{BIND, FORGET};
 use registry::known;
 use syscalls::*;
@@ -91,7 +91,10 @@ pub unsafe extern "C" fn getsockopt(
     let arguments = [word(fd), word(level), word(name), value as usize, length as usize];
     // SAFETY: as `getsockopt(2)`, by the caller's promise.
     let result = unsafe { call(SYS_GETSOCKOPT, arguments) };
-    if result == 0 && (level, name) == (SOL_SOCKET, SO_ACCEPTCONN) && known(fd).is_some_and(|entry| !entry.is_listening()) {
+    if result == 0
+        && (level, name) == (SOL_SOCKET, SO_ACCEPTCONN)
+        && known(fd).is_some_and(|entry| !entry.is_listening())
+    {
         // SAFETY: the kernel has written as many bytes as `length` then says.
         unsafe {
             if *length as usize == size_of::<c_int>() {

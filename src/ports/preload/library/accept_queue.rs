@@ -41,7 +41,10 @@ pub fn announce() {
 
 /// Replaces a listening socket that came from rinit by its accept queue. True if it is a queue now.
 pub fn install(fd: c_int) -> bool {
-    if !IS_CLUSTER_WORKER.load(SeqCst) || known(fd).is_some() || option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != Some(1) {
+    if !IS_CLUSTER_WORKER.load(SeqCst)
+        || known(fd).is_some()
+        || option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != Some(1)
+    {
         return is_queue(fd);
     }
     let Some((0, Some(queue))) = request(&[QUEUE], &[], fd).and_then(|broker| reply(&broker)) else { return false };

@@ -3,9 +3,9 @@
 //! Each calls the C library's own function: these are cancellation points (`pthreads(7)`), and another preloaded library may
 //! interpose them too. Where that function is not found (a program of glibc before 2.34 without libdl) it is the system call.
 
-use crate::syscalls::*;
 use crate::accept_queue;
 use crate::registry::{known, on_accept, on_poll};
+use crate::syscalls::*;
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
