@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod cgroup;
+mod exec_error;
 pub mod fd_limit;
 pub mod peer;
 pub mod poll;

@@ -4,6 +4,8 @@
 //! allows, with every signal blocked until its handlers are gone, and reports a failure through a pipe. A pipe that closes
 //! without a report means that the program runs. The parent never waits for that: it reads the pipe when it is readable.
 
+use super::exec_error::Stage;
+pub use super::exec_error::{ExecError, why_not_now};
 use super::signals::{Inherited, block_all, set_mask};
 use super::tty;
 use super::user::Credentials;
@@ -64,22 +66,6 @@ pub struct Child {
     pub pid: Pid,
     /// Becomes readable when the program runs or could not be run: see [`exec_result`].
     pub outcome: OwnedFd,
-}
-
-/// The reason why the child could not become the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExecError {
-    stage: Stage,
-    errno: Errno,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Stage {
-    Descriptors = 1,
-    Session,
-    User,
-    Exec,
 }
 
 impl Program {
@@ -192,56 +178,6 @@ pub fn exec_result(outcome: &OwnedFd) -> Option<Result<(), ExecError>> {
 pub fn kill(target: Pid, signal: Signal) -> nix::Result<()> {
     // SAFETY: no memory is passed. Not nix's kill, which knows no real-time signals.
     Errno::result(unsafe { libc::kill(target.as_raw(), signal.number()) }).map(drop)
-}
-
-/// The limit of the container or the user that keeps a process from starting now, but perhaps not later; `None`: the
-/// error is of another kind.
-pub fn why_not_now(errno: Errno) -> Option<&'static str> {
-    match errno {
-        Errno::EAGAIN => Some("the limit on processes is reached (docker run --pids-limit, ulimit -u)"),
-        Errno::EMFILE | Errno::ENFILE => Some("the limit on open files is reached (ulimit -n)"),
-        Errno::ENOMEM => Some("there is no memory left for a process (docker run --memory)"),
-        Errno::ETXTBSY => Some("the program's file is still being written"),
-        _ => None,
-    }
-}
-
-impl ExecError {
-    /// The limit that was reached, if that is what failed.
-    pub fn not_now(&self) -> Option<&'static str> {
-        why_not_now(self.errno)
-    }
-
-    /// The exit status that a shell would give: 127 when there is no such program, else 126.
-    pub fn status(&self) -> u8 {
-        if self.is_missing() { 127 } else { 126 }
-    }
-
-    fn is_missing(&self) -> bool {
-        self.stage == Stage::Exec && matches!(self.errno, Errno::ENOENT | Errno::ENOTDIR)
-    }
-
-    /// A message: what failed, on what, why, and what to do.
-    pub fn explain(&self, program: &str) -> String {
-        let why = self.errno.desc();
-        match self.stage {
-            Stage::Exec if self.is_missing() && program.contains('/') => {
-                format!(
-                    "cannot run {program}: no such file, or the interpreter or loader that it names is not in this image"
-                )
-            }
-            Stage::Exec if self.is_missing() => format!("cannot run {program}: not found in PATH"),
-            Stage::Exec if self.errno == Errno::EACCES => {
-                format!(
-                    "cannot run {program}: not executable, or not permitted for this user: chmod +x, or see the mount's noexec"
-                )
-            }
-            Stage::Exec => format!("cannot run {program}: {why}"),
-            Stage::Descriptors => format!("cannot hand {program} its files and sockets: {why}"),
-            Stage::Session => format!("cannot give {program} a session of its own: {why}"),
-            Stage::User => format!("cannot run {program} as another user: {why}: it needs CAP_SETUID and CAP_SETGID"),
-        }
-    }
 }
 
 /// Everything that the child needs and must not allocate.

@@ -10,7 +10,7 @@ if (left) process.env.NODE_OPTIONS = left;
 else delete process.env.NODE_OPTIONS;
 
 // The time in milliseconds that an HTTP/2 client has for its answers to PINGs before the session is closed without them.
-const PING_TIMEOUT = 800;
+const PING_TIMEOUT = 3000;
 // The time in milliseconds between two checks for open connections.
 const CHECK_INTERVAL = 20;
 // The time in milliseconds for which the process stays alive after it has sent itself the stop signal: the handler runs in a
