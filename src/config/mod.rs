@@ -19,6 +19,7 @@ mod given;
 mod instances;
 mod policy;
 mod probe;
+mod programs;
 mod reader;
 mod ready;
 mod resolve;
