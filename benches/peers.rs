@@ -85,7 +85,8 @@ impl Bench {
 
     /// From kill -9 of a worker that has been stable to the first instruction of the next.
     fn restart(&self) {
-        let mut child = self.supervisor(&["-i", "1", "--min-uptime", "20ms", "--log", "raw"], &["wait"]);
+        let times = ["--ready", "uptime", "--min-uptime", "20ms", "--stable-after", "20ms", "--backoff", "10ms..15s"];
+        let mut child = self.supervisor(&[&["-i", "1", "--log", "raw"], &times[..]].concat(), &["wait"]);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         lines.next();
         let mut times = Vec::new();
