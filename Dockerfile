@@ -5,17 +5,18 @@
 FROM rust:1-slim-bookworm AS build
 WORKDIR /source
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY src/logs/text/Cargo.toml src/logs/text/
 # Builds the dependencies alone, so that a change of the source builds only rinit again. Cargo needs a file for every
 # target that Cargo.toml names.
 RUN set -eu; target="$(uname -m)-unknown-linux-musl"; \
     mkdir benches; : >benches/peers.rs; : >benches/ports.rs; \
     rustup target list --installed | grep -qx "$target" || rustup target add "$target"; \
-    mkdir src; echo 'fn main() {}' >src/main.rs; : >src/lib.rs; \
+    echo 'fn main() {}' >src/main.rs; : >src/lib.rs; : >src/logs/text/lib.rs; \
     cargo build --locked --release --bin rinit --target "$target"
 COPY src src
 # Cargo compares the files' times, and these may be older than the empty ones that were built above.
 RUN set -eu; target="$(uname -m)-unknown-linux-musl"; \
-    touch src/main.rs src/lib.rs; \
+    touch src/main.rs src/lib.rs src/logs/text/lib.rs; \
     cargo build --locked --release --bin rinit --target "$target"; \
     cp "target/$target/release/rinit" /
 

@@ -26,6 +26,7 @@ mod resolve;
 mod settings;
 mod value;
 
+pub use crate::logs::LogFormat;
 pub use advice::warnings;
 pub use command::NodeCommand;
 pub use duration::duration;
@@ -44,4 +45,4 @@ pub use settings::{
     APP_SETTINGS, AppSpec, COMMON_SETTINGS, CONTAINER_SETTINGS, CommonSpec, ContainerSpec, INIT_SETTINGS, InitSpec,
     Layer, NO_DEFAULT, PREFIX, Scope, Setting, all, by_flag,
 };
-pub use value::{LogFormat, Rewrite, exit_code};
+pub use value::{Rewrite, exit_code};

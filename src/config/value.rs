@@ -6,6 +6,7 @@ use super::instances::MAX_INSTANCES;
 use super::reader::{Show, Value};
 use crate::control::{EndpointSetting, SOCKET_PATHS, SocketGroup, SocketMode};
 use crate::core::{Backoff, Reload, Restart, Signal};
+use crate::logs::LogFormat;
 use crate::ports::{Balance, ListenAddress, Share};
 use crate::sys::user::Credentials;
 use std::net::SocketAddr;
@@ -32,17 +33,6 @@ macro_rules! words {
             }
         }
     };
-}
-
-/// The format of workers' lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `app-0 | ` in front.
-    Prefix,
-    /// As they are.
-    Raw,
-    /// A JSON object a line.
-    Json,
 }
 
 words!(LogFormat: "prefix" => LogFormat::Prefix, "raw" => LogFormat::Raw, "json" => LogFormat::Json);

@@ -10,25 +10,21 @@
 //! rinit's own lines (tracing) → diagnostics ─────────────────────────┘
 //! ```
 
-mod buffer;
 mod diagnostics;
-mod format;
 mod handle;
 mod history;
 mod hub;
-mod json;
-mod last_lines;
-mod limits;
-mod lines;
 mod output;
 mod sink;
 mod source;
 
 pub use diagnostics::install;
-pub use format::{Format, Labels};
 pub use handle::{Logs, Patience, Pipes};
 pub use history::{Line, LogHistory, NewLines, Slot, SlotTotals};
 pub use hub::start;
+pub use rinit_log_text::format::{Format, Labels};
+pub use rinit_log_text::{LogFormat, Stream};
+use rinit_log_text::{format, last_lines, limits, lines};
 
 use crate::core::WorkerId;
 
@@ -37,23 +33,4 @@ use crate::core::WorkerId;
 struct StreamId {
     worker: WorkerId,
     stream: Stream,
-}
-
-/// The two streams of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Descriptor 1.
-    Stdout,
-    /// Descriptor 2.
-    Stderr,
-}
-
-impl Stream {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        }
-    }
 }

@@ -5,17 +5,17 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
 /// The members that every line of a stream has.
-pub(super) struct Origin<'a> {
-    pub(super) time: &'a str,
+pub struct Origin<'a> {
+    pub time: &'a str,
     /// Keys, and values as JSON.
-    pub(super) members: &'a [(&'static str, Vec<u8>); 4],
+    pub members: &'a [(&'static str, Vec<u8>); 4],
     /// The beginning of an object that has all of it: `{"time":"…","app":"web",…`, without a comma at its end.
-    pub(super) start: &'a [u8],
+    pub start: &'a [u8],
 }
 
 /// Tells which of rinit's keys an object has already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OwnKeys {
+pub struct OwnKeys {
     time: bool,
     app: bool,
     worker: bool,
@@ -25,7 +25,7 @@ pub(super) struct OwnKeys {
 
 /// Writes a whole line. One that is an object keeps its own keys, and gets those of rinit's that it lacks.
 #[inline]
-pub(super) fn write_line(out: &mut Vec<u8>, origin: &Origin, line: &[u8]) {
+pub fn write_line(out: &mut Vec<u8>, origin: &Origin, line: &[u8]) {
     match object_members(line) {
         Some((members, keys)) => write_merged(out, origin, members, keys),
         None => write_message(out, origin, line, false),
@@ -34,7 +34,7 @@ pub(super) fn write_line(out: &mut Vec<u8>, origin: &Origin, line: &[u8]) {
 
 /// Writes text, or with `is_partial` a part of a line other than its last.
 #[inline]
-pub(super) fn write_message(out: &mut Vec<u8>, origin: &Origin, text: &[u8], is_partial: bool) {
+pub fn write_message(out: &mut Vec<u8>, origin: &Origin, text: &[u8], is_partial: bool) {
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     append(out, origin.start);
     append(out, b",\"message\":\"");
@@ -67,7 +67,7 @@ fn write_merged(out: &mut Vec<u8>, origin: &Origin, members: &[u8], keys: OwnKey
 }
 
 /// Begins an object with the time and the members that it does not have already.
-pub(super) fn begin_object(out: &mut Vec<u8>, time: &str, members: &[(&str, Vec<u8>); 4], present: OwnKeys) {
+pub fn begin_object(out: &mut Vec<u8>, time: &str, members: &[(&str, Vec<u8>); 4], present: OwnKeys) {
     let mut separator = b'{';
     let mut key = |out: &mut Vec<u8>, name: &str| {
         out.push(std::mem::replace(&mut separator, b','));
@@ -92,7 +92,7 @@ pub(super) fn begin_object(out: &mut Vec<u8>, time: &str, members: &[(&str, Vec<
 }
 
 /// A text as a JSON string.
-pub(super) fn string(text: &str) -> Vec<u8> {
+pub fn string(text: &str) -> Vec<u8> {
     let mut out = vec![b'"'];
     escape(&mut out, text);
     out.push(b'"');

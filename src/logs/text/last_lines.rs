@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// The last lines of a stream, without empty ones.
 #[derive(Debug, Default)]
-pub(super) struct LastLines {
+pub struct LastLines {
     lines: VecDeque<Vec<u8>>,
     /// The last line has not ended.
     is_unfinished: bool,
@@ -13,7 +13,7 @@ pub(super) struct LastLines {
 
 impl LastLines {
     /// Takes bytes as they were read. The cost does not grow with the number of lines.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         let end = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let newlines = memchr::memrchr_iter(b'\n', end).map(|at| at + 1).chain([0]);
         let start = newlines.take(LAST_LINES).last().unwrap_or(0);
@@ -40,7 +40,7 @@ impl LastLines {
     }
 
     /// The lines, oldest first.
-    pub(super) fn text(&self) -> Vec<String> {
+    pub fn text(&self) -> Vec<String> {
         self.lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
     }
 }

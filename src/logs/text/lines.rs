@@ -4,7 +4,7 @@ use super::limits::{MAX_JSON_OBJECT, MAX_PART, RETAINED_LINE_BUFFER};
 
 /// A piece of a stream that can be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fragment<'a> {
+pub enum Fragment<'a> {
     /// Whole lines, each with its newline.
     Lines(&'a [u8]),
     /// A line or a part of one, without its newline.
@@ -19,7 +19,7 @@ pub(super) enum Fragment<'a> {
 
 /// The unfinished line of a stream.
 #[derive(Debug, Default)]
-pub(super) struct LineSplitter {
+pub struct LineSplitter {
     unfinished: Vec<u8>,
     /// Part of the line is passed on already.
     is_midway: bool,
@@ -28,12 +28,12 @@ pub(super) struct LineSplitter {
 }
 
 impl LineSplitter {
-    pub(super) fn new(keeps_objects: bool) -> LineSplitter {
+    pub fn new(keeps_objects: bool) -> LineSplitter {
         LineSplitter { unfinished: Vec::new(), is_midway: false, keeps_objects }
     }
 
     /// Takes the next bytes of the stream. Emits every line that ends in them, and parts of one that grows too long.
-    pub(super) fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(Fragment)) {
+    pub fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(Fragment)) {
         let mut rest = bytes;
         if (self.is_midway || !self.unfinished.is_empty())
             && let Some(end) = memchr::memchr(b'\n', bytes)
@@ -59,7 +59,7 @@ impl LineSplitter {
     }
 
     /// Ends the unfinished line, if there is one: the stream has ended, or others have waited long enough.
-    pub(super) fn end(&mut self, mut emit: impl FnMut(Fragment)) {
+    pub fn end(&mut self, mut emit: impl FnMut(Fragment)) {
         let is_midway = std::mem::take(&mut self.is_midway);
         if is_midway || !self.unfinished.is_empty() {
             emit(Fragment::Part { bytes: &self.unfinished, is_first: !is_midway, is_last: true });
@@ -68,7 +68,7 @@ impl LineSplitter {
     }
 
     /// True between the first and the last part of a line.
-    pub(super) fn is_midway(&self) -> bool {
+    pub fn is_midway(&self) -> bool {
         self.is_midway
     }
 

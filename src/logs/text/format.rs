@@ -1,10 +1,10 @@
 //! Formats lines: a fragment of a stream in, bytes out. Pure.
 
+use super::LogFormat;
 use super::Stream;
 use super::buffer::append;
 use super::json;
 use super::lines::Fragment;
-use crate::config::LogFormat;
 use std::fmt;
 use std::io::Write;
 use std::time::SystemTime;
@@ -33,15 +33,15 @@ pub struct Labels {
 
 /// A moment and, where the format shows it, its text: made once for all lines that are read together.
 #[derive(Debug)]
-pub(super) struct Timestamp {
-    pub(super) at: SystemTime,
+pub struct Timestamp {
+    pub at: SystemTime,
     text: String,
     is_shown: bool,
 }
 
 impl Timestamp {
     /// Changes the moment, and keeps the memory of its text.
-    pub(super) fn set(&mut self, at: SystemTime) {
+    pub fn set(&mut self, at: SystemTime) {
         self.at = at;
         self.text.clear();
         if self.is_shown {
@@ -52,7 +52,7 @@ impl Timestamp {
 
 /// The bytes before each line of one stream.
 #[derive(Debug)]
-pub(super) struct LineStart {
+pub struct LineStart {
     /// The worker's name in its column.
     prefix: Vec<u8>,
     /// The members that a JSON line gets, but for its time: keys, and values as JSON.
@@ -63,7 +63,7 @@ pub(super) struct LineStart {
 
 impl Format {
     /// The text of a moment is made only if this format shows it.
-    pub(super) fn timestamp(&self, at: SystemTime) -> Timestamp {
+    pub fn timestamp(&self, at: SystemTime) -> Timestamp {
         let is_shown = self.time || self.format == LogFormat::Json;
         let mut time = Timestamp { at, text: String::new(), is_shown };
         time.set(at);
@@ -71,7 +71,7 @@ impl Format {
     }
 
     /// Makes what stands before each line of a stream.
-    pub(super) fn line_start(&self, labels: &Labels, stream: Stream) -> LineStart {
+    pub fn line_start(&self, labels: &Labels, stream: Stream) -> LineStart {
         let Labels { app, index, pid } = labels;
         let members = [
             ("app", json::string(app)),
@@ -90,7 +90,7 @@ impl Format {
     }
 
     /// Updates the time before the lines that follow.
-    pub(super) fn refresh(&self, start: &mut LineStart, time: &Timestamp) {
+    pub fn refresh(&self, start: &mut LineStart, time: &Timestamp) {
         start.bytes.clear();
         if self.format == LogFormat::Json {
             let keys = json::OwnKeys::default();
@@ -105,7 +105,7 @@ impl Format {
     }
 
     /// Writes a fragment of a worker's stream. `start` was refreshed for this time.
-    pub(super) fn write(&self, out: &mut Vec<u8>, start: &LineStart, time: &Timestamp, fragment: Fragment) {
+    pub fn write(&self, out: &mut Vec<u8>, start: &LineStart, time: &Timestamp, fragment: Fragment) {
         let origin = json::Origin { time: &time.text, members: &start.members, start: &start.bytes };
         match (self.format, fragment) {
             (LogFormat::Raw, Fragment::Lines(text)) if start.bytes.is_empty() => out.extend_from_slice(text),
@@ -138,7 +138,7 @@ impl Format {
     }
 
     /// Formats one of rinit's own events: a line, or in text more when the message has more.
-    pub(super) fn diagnostic(&self, level: tracing::Level, message: &str, time: SystemTime) -> Vec<u8> {
+    pub fn diagnostic(&self, level: tracing::Level, message: &str, time: SystemTime) -> Vec<u8> {
         let mut out = Vec::new();
         let time = self.timestamp(time);
         if self.format == LogFormat::Json {

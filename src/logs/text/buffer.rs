@@ -7,7 +7,7 @@ const LONG: usize = 1024;
 
 /// Appends bytes. A call of musl's `memcpy` costs more than a copy of a whole line in blocks of a fixed size.
 #[inline]
-pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
+pub fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.len() > LONG {
         return buffer.extend_from_slice(bytes);
     }
