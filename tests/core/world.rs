@@ -110,6 +110,8 @@ pub struct World {
     announced: BTreeMap<SlotId, Announced>,
     /// Slots whose worker is not to be started again, unless somebody asks for it.
     ended: BTreeSet<SlotId>,
+    /// Workers that were started as replacements, and have not taken over.
+    replacements: BTreeSet<WorkerId>,
     /// The last start of each slot's holder, unless somebody has asked for another since.
     last_start: BTreeMap<SlotId, Time>,
     /// The service manager was told that all apps are ready.
@@ -159,6 +161,7 @@ impl World {
             closed: BTreeSet::new(),
             announced: BTreeMap::new(),
             ended: BTreeSet::new(),
+            replacements: BTreeSet::new(),
             last_start: BTreeMap::new(),
             is_announced: false,
             spawned: vec![],
@@ -346,6 +349,14 @@ impl World {
             let holder = self.fleet.slot(*id).and_then(Slot::holder).map(|worker| worker.id);
             announced.is_overruled |= holder.is_some() && holder == announced.replacement;
         }
+        // A replacement has a life of its own: it began before the last start of the worker whose place it takes.
+        let holders: Vec<(SlotId, WorkerId)> =
+            self.all_slots().filter_map(|slot| Some((slot.id, slot.holder()?.id))).collect();
+        for (slot, holder) in holders {
+            if self.replacements.remove(&holder) {
+                self.last_start.remove(&slot);
+            }
+        }
         self.ended.retain(|id| self.fleet.slot(*id).is_none_or(|slot| slot.holder().is_none()));
     }
 
@@ -430,6 +441,7 @@ impl World {
         // The fleet has handled the whole event by now: the worker is in its part of the slot.
         let is_replacement = self.fleet.slot(slot).is_some_and(|slot| slot.incoming.iter().any(|one| one.id == worker));
         if is_replacement {
+            self.replacements.insert(worker);
             self.overrule(slot);
         } else {
             assert!(!self.ended.contains(&slot), "{slot:?} is started again, and nobody has asked for it");
