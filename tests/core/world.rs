@@ -101,6 +101,8 @@ pub struct World {
     heeds: bool,
     leaves: bool,
     kill_takes: Duration,
+    /// The longest that a kill has taken so far.
+    slowest_kill: Duration,
     reads: bool,
     /// New workers give every signal of readiness at once.
     pub eager: bool,
@@ -154,6 +156,7 @@ impl World {
             heeds: true,
             leaves: false,
             kill_takes: Duration::ZERO,
+            slowest_kill: Duration::ZERO,
             reads: true,
             eager: false,
             stop_asked: None,
@@ -210,7 +213,10 @@ impl World {
             Program(program) => self.program = program,
             Heeds(heeds) => self.heeds = heeds,
             Leaves(leaves) => self.leaves = leaves,
-            KillTakes(ms) => self.kill_takes = ms as u32 * MS,
+            KillTakes(ms) => {
+                self.kill_takes = ms as u32 * MS;
+                self.slowest_kill = self.slowest_kill.max(self.kill_takes);
+            }
             Reads(reads) => self.reads = reads,
             Hup => self.give(Event::Reload(Target::All)),
             Scale(by) => self.give(Event::Scale(Target::All, Count::By(by))),
@@ -592,7 +598,7 @@ impl World {
         let Some(asked) = self.stop_asked else { return };
         for app in self.fleet.apps() {
             // A kill that does not take effect is given up after 5 s.
-            let patience = app.policy().drain_delay + app.policy().stop.timeout + self.kill_takes.min(5000 * MS);
+            let patience = app.policy().drain_delay + app.policy().stop.timeout + self.slowest_kill.min(5000 * MS);
             let is_over = self.now <= asked + patience || app.slots.iter().all(|slot| slot.workers().next().is_none());
             assert!(is_over, "{:?} still runs {patience:?} after the stop", app.id);
         }
