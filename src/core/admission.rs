@@ -21,17 +21,7 @@ impl Fleet {
     /// # Errors
     /// The reason for which it cannot come about.
     pub fn admit(&self, event: &Event) -> Result<(), Refused> {
-        let is_request = matches!(
-            event,
-            Event::Reload(_)
-                | Event::Scale(..)
-                | Event::Start(_)
-                | Event::Stop(_)
-                | Event::Restart(_)
-                | Event::Remove(_)
-                | Event::Shutdown
-        );
-        if is_request && self.is_stopping() {
+        if (event.is_change() || *event == Event::Shutdown) && self.is_stopping() {
             return Err(Refused::Stopping);
         }
         match event {

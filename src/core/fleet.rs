@@ -144,13 +144,7 @@ impl Fleet {
                     app.on_prepared(generation, result, context);
                 }
             }
-            Event::Reload(_)
-            | Event::Scale(..)
-            | Event::Start(_)
-            | Event::Stop(_)
-            | Event::Restart(_)
-            | Event::Remove(_)
-                if is_stopping => {}
+            event if is_stopping && event.is_change() => {}
             Event::Reload(Target::Slot(id)) => for_each_slot(apps, Target::Slot(id), |app, at| {
                 if let Some(worker) = app.slots.get(at).and_then(Slot::holder).map(|worker| worker.id) {
                     app.replace(id.index, worker, RolloutReason::Requested);

@@ -156,6 +156,21 @@ pub enum Event {
     Forward(Signal),
 }
 
+impl Event {
+    /// True if it asks for a change of what is to run: nothing that a container which stops still does.
+    fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Event::Reload(_)
+                | Event::Scale(..)
+                | Event::Start(_)
+                | Event::Stop(_)
+                | Event::Restart(_)
+                | Event::Remove(_)
+        )
+    }
+}
+
 /// The reason for which a worker could not be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpawnError {

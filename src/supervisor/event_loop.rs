@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -65,7 +66,7 @@ pub(super) struct Supervisor {
     pub(super) more_to_reap: bool,
     recorder: VecDeque<(Time, Event)>,
     pub(super) reporter: Reporter,
-    pub(super) service_manager: ServiceManager,
+    pub(super) service_manager: Rc<ServiceManager>,
     /// Workers that have ended, until their ends are reported: in the same turn.
     pub(super) dead: Vec<DeadWorker>,
 }
@@ -92,7 +93,7 @@ impl Supervisor {
             workers: Workers::new(logs.clone(), config.container.log, ports, inherited, sender)?,
             notices,
             reporter: Reporter::new(journal.clone()),
-            service_manager: ServiceManager::from_environment(),
+            service_manager: Rc::new(ServiceManager::from_environment()),
             dead: Vec::new(),
             journal,
             calls,
@@ -116,7 +117,7 @@ impl Supervisor {
     pub(super) async fn run(&mut self, signals: Signals, control: (Endpoints, SupervisorHandle)) -> io::Result<u8> {
         let signals = crate::sys::watch(signals)?;
         self.reporter.start();
-        tokio::task::spawn_local(ServiceManager::from_environment().ping_watchdog());
+        tokio::task::spawn_local(self.service_manager.clone().ping_watchdog());
         tokio::task::spawn_local(self.workers.ports.clone().start_when_needed());
         let (gate, rinit) = control;
         let (socket, clients) = (gate.socket_file().cloned(), rinit.connections.clone());

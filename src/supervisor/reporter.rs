@@ -114,7 +114,7 @@ impl Message {
         Message { level, text, explained_by_stderr: false }
     }
 
-    /// How grave it is, as the log has it.
+    /// Its level, as the log has it.
     pub(super) fn level(&self) -> &'static str {
         match self.level {
             Level::ERROR => "error",

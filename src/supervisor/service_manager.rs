@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -36,7 +37,7 @@ impl ServiceManager {
     }
 
     /// Pings the watchdog from the event loop's own thread: when the loop hangs, the pings end.
-    pub(super) async fn ping_watchdog(self) {
+    pub(super) async fn ping_watchdog(self: Rc<ServiceManager>) {
         let Some(interval) = self.watchdog.filter(|_| self.socket.is_some()) else { return };
         loop {
             self.send("WATCHDOG=1");

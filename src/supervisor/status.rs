@@ -225,7 +225,7 @@ impl Supervisor {
         }
     }
 
-    /// What of a description the loop knows; the rest is in /proc.
+    /// The part of a description that the loop knows; the rest is in /proc.
     fn describe(&self, id: SlotId) -> Option<Description> {
         let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(&id.app)?);
         let journal = self.journal.lock();

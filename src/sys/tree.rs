@@ -42,7 +42,7 @@ pub fn signal_all(processes: &[Descendant], signal: Signal) {
     }
 }
 
-/// What is read of `/proc/PID/stat` (`proc_pid_stat(5)`).
+/// The fields that are read of `/proc/PID/stat` (`proc_pid_stat(5)`).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     name: String,

@@ -37,9 +37,8 @@ impl Slot {
         if self.find(id).is_some_and(|worker| worker.is_ready_by_uptime(rule, context.now)) {
             self.become_ready(id, ReadySignal::Uptime, profile, context);
         }
-        let (Some(part), role) = (self.part_of(id), self.role(id)) else { return Outcome::Nothing };
-        let Some(worker) = self.remove(part) else { return Outcome::Nothing };
-        context.effects.push(Effect::Release(id));
+        let role = self.role(id);
+        let Some((part, worker)) = self.release(id, context) else { return Outcome::Nothing };
         let slot = self.id;
         let lived = context.now - worker.started;
         let stop_took = worker.stop_since().map(|since| context.now - since);
@@ -80,9 +79,7 @@ impl Slot {
         profile: &Profile,
         context: &mut Context,
     ) -> Outcome {
-        let Some(part) = self.part_of(id) else { return Outcome::Nothing };
-        let Some(worker) = self.remove(part) else { return Outcome::Nothing };
-        context.effects.push(Effect::Release(id));
+        let Some((part, worker)) = self.release(id, context) else { return Outcome::Nothing };
         let slot = self.id;
         let (SpawnError::NotNow(message) | SpawnError::Program { message, .. }) = &error;
         let error_text = message.clone();
@@ -117,9 +114,7 @@ impl Slot {
 
     /// The worker is still there long after SIGKILL, and is waited for no longer.
     pub(super) fn on_given_up(&mut self, id: WorkerId, profile: &Profile, context: &mut Context) -> Outcome {
-        let Some(part) = self.part_of(id) else { return Outcome::Nothing };
-        let Some(worker) = self.remove(part) else { return Outcome::Nothing };
-        context.effects.push(Effect::Release(id));
+        let Some((part, worker)) = self.release(id, context) else { return Outcome::Nothing };
         let slot = self.id;
         context.report(Report::GivenUp { slot, worker: id });
         match part {
@@ -144,6 +139,14 @@ impl Slot {
         let next = self.budget.next(&end, &profile.policy, context.jitter);
         self.state = SlotState::after(next, context.now);
         next
+    }
+
+    /// Takes an ended process out of the slot, and has the shell forget it.
+    fn release(&mut self, id: WorkerId, context: &mut Context) -> Option<(Part, Worker)> {
+        let part = self.part_of(id)?;
+        let worker = self.remove(part)?;
+        context.effects.push(Effect::Release(id));
+        Some((part, worker))
     }
 
     /// Takes a process out of its part of the slot.
