@@ -99,11 +99,23 @@ pub fn string(text: &str) -> Vec<u8> {
     out
 }
 
-/// True for printable ASCII without quote and backslash, which JSON holds as it is. Reads all bytes without an early end,
-/// so that many are checked at once.
+/// True for ASCII without quote, backslash and control characters below the space, which JSON holds as it is.
+///
+/// Eight bytes are checked at once, without an early end: in a word whose bytes are all below 0x80, a subtraction sets
+/// the high bit of the lowest byte that is less than what is taken from it.
 #[inline]
 fn is_plain(text: &[u8]) -> bool {
-    text.iter().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x5F) & (*byte != b'"') & (*byte != b'\\'))
+    const fn every(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let special = |word: u64| {
+        let quote = (word ^ every(b'"')).wrapping_sub(every(1));
+        let backslash = (word ^ every(b'\\')).wrapping_sub(every(1));
+        word | word.wrapping_sub(every(b' ')) | quote | backslash
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let found = words.iter().fold(0, |found, word| found | special(u64::from_ne_bytes(*word)));
+    found & every(0x80) == 0 && rest.iter().all(|byte| !matches!(byte, ..b' ' | b'"' | b'\\' | 0x80..))
 }
 
 /// Writes the inside of a JSON string (RFC 8259, section 7).
