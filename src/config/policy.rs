@@ -2,13 +2,16 @@
 
 use super::probe::LiveCheck;
 use super::settings::AppSettings;
-use crate::core::{DrainKind, Policy, StopPolicy};
+use crate::core::{DrainKind, Kind, OnExit, Policy, StopPolicy};
 use crate::ports::Sharing;
 
 /// The policy by which the core runs that many workers of an app whose workers share ports by those mechanisms.
 /// `sees_listening`: rinit can see whether they listen.
 pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing, sees_listening: bool) -> Policy {
     Policy {
+        kind: Kind::Service,
+        after: Vec::new(),
+        on_exit: OnExit::EndOnFailure,
         instances,
         restart: settings.restart,
         stop_exit_codes: settings.stop_exit_codes.iter().flat_map(|codes| &codes.0).copied().collect(),

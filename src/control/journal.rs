@@ -204,6 +204,11 @@ impl JournalState {
             | Report::Replacing { .. }
             | Report::Replaced { .. }
             | Report::ReplaceFailed { .. }
+            | Report::Held { .. }
+            | Report::Added { .. }
+            | Report::Removing { .. }
+            | Report::Removed { .. }
+            | Report::Ending { .. }
             | Report::Scaled { .. }
             | Report::Stop { .. } => {}
         }
@@ -273,6 +278,11 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
         Report::Replacing { slot, .. } => ("replacing", Some(*slot)),
         Report::Replaced { .. } => ("replaced", None),
         Report::ReplaceFailed { .. } => ("replace_failed", None),
+        Report::Held { .. } => ("held", None),
+        Report::Added { .. } => ("added", None),
+        Report::Removing { .. } => ("removing", None),
+        Report::Removed { .. } => ("removed", None),
+        Report::Ending { .. } => ("ending", None),
         Report::Scaled { .. } => ("scaled", None),
         Report::Stop { .. } => ("stop", None),
     }

@@ -1,6 +1,6 @@
 //! Judges what an operator asks for, before it becomes an event: what cannot come about is refused with the reason.
 
-use super::{Desired, Event, Fleet, SlotId, Target};
+use super::{App, Desired, Event, Fleet, SlotId, Target};
 
 /// The reason for which a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum Refused {
     Stopping,
     /// Nothing of that kind is there.
     NoSuchTarget,
+    /// The configuration has the app no more: it is being removed.
+    AppRemoved,
     /// The slot is being removed: it was deleted, or scaled down.
     BeingRemoved(SlotId),
     /// The app's last slot cannot be removed.
@@ -53,6 +55,9 @@ impl Fleet {
             | Event::Killed(_)
             | Event::SignalRefused(..)
             | Event::Prepared(..)
+            | Event::AddApp(..)
+            | Event::ConfigureApp(..)
+            | Event::RemoveApp(_)
             | Event::Shutdown
             | Event::Forward(_) => Ok(()),
         }
@@ -61,6 +66,9 @@ impl Fleet {
     fn is_there(&self, target: Target) -> Result<(), Refused> {
         match target {
             Target::All => Ok(()),
+            Target::App(id) | Target::Slot(SlotId { app: id, .. }) if self.app(id).is_some_and(App::is_removed) => {
+                Err(Refused::AppRemoved)
+            }
             Target::App(id) => self.app(id).map(drop).ok_or(Refused::NoSuchTarget),
             Target::Slot(id) if self.is_being_removed(id) => Err(Refused::BeingRemoved(id)),
             Target::Slot(id) => self.slot(id).map(drop).ok_or(Refused::NoSuchTarget),

@@ -1,11 +1,15 @@
 //! Runs one app: its slots, the number of them that is wanted, and the rollout in progress.
 
+mod lifecycle;
+mod result;
 mod rollouts;
 mod scaling;
 
 use super::*;
-use rollout::Replacements;
+pub use result::AppResult;
+use rollout::{Progress, Replacements};
 use slot::Outcome;
+use std::sync::Arc;
 
 /// One program and the slots in which it runs.
 #[derive(Clone, Debug)]
@@ -17,8 +21,18 @@ pub struct App {
     /// The rollout in progress.
     pub rollout: Option<Rollout>,
     profile: Profile,
-    /// The end of the drain delay, once the container was asked to stop.
+    /// The end of the drain delay, once the app was asked to stop.
     drain_until: Option<Time>,
+    /// The configuration has it no more: it is forgotten when its last worker has ended.
+    is_removed: bool,
+    /// Apps that come after it still run: it stops after them.
+    is_needed: bool,
+    /// It has had a ready worker; of a task: it has succeeded.
+    has_been_up: bool,
+    /// The settings that the next reload brings.
+    next_policy: Option<Arc<Policy>>,
+    /// The last reload failed.
+    has_reload_failed: bool,
     /// A reload was asked for during the rollout in progress.
     is_reload_queued: bool,
     /// Workers that are to be replaced after the rollout in progress.
@@ -36,8 +50,10 @@ pub struct App {
 /// The facts that an app's slots share.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
-    /// The settings.
-    pub(super) policy: Policy,
+    /// The settings of the generation that last reached every slot.
+    pub(super) policy: Arc<Policy>,
+    /// It waits for other apps, and has started nothing.
+    pub(super) is_held: bool,
     /// The state that was asked for.
     pub(super) desired: Desired,
     /// The number of slots that are wanted.
@@ -46,15 +62,6 @@ pub(super) struct Profile {
     pub(super) has_run: bool,
     /// A worker has turned out to give no signal of readiness, and no other has given one since.
     pub(super) is_silent: bool,
-}
-
-/// The result of an app in which nothing will happen any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppResult {
-    /// Every worker finished: the highest exit status.
-    Finished(u8),
-    /// Workers failed for good: the time and the exit status of the last one.
-    Failed(Time, u8),
 }
 
 /// A number of workers, absolute or relative.
@@ -90,19 +97,26 @@ impl Profile {
 
 impl App {
     pub(super) fn new(id: AppId, policy: Policy) -> App {
-        let slots = (0..policy.instances).map(|index| Slot::new(SlotId { app: id, index }, 1, None)).collect();
+        let policy = Arc::new(policy);
+        let slot = |index| Slot::new(SlotId { app: id, index }, 1, policy.clone(), None);
         App {
             id,
-            slots,
+            slots: (0..policy.instances).map(slot).collect(),
             rollout: None,
             profile: Profile {
                 workers: policy.instances,
+                is_held: !policy.after.is_empty(),
                 policy,
                 desired: Desired::Up,
                 has_run: false,
                 is_silent: false,
             },
             drain_until: None,
+            is_removed: false,
+            is_needed: false,
+            has_been_up: false,
+            next_policy: None,
+            has_reload_failed: false,
             is_reload_queued: false,
             replacements: Replacements::new(),
             settled: 1,
@@ -127,23 +141,6 @@ impl App {
         self.newest
     }
 
-    /// Its result, once nothing will happen in it by itself any more. An app of which every slot was stopped by an operator
-    /// has none: it waits for the operator.
-    pub fn result(&self) -> Option<AppResult> {
-        let is_at_rest = self.rollout.is_none() && self.slots.iter().all(Slot::is_at_rest);
-        let ended = || self.slots.iter().filter(|slot| slot.desired == Desired::Up);
-        if !is_at_rest || ended().next().is_none() {
-            return None;
-        }
-        Some(match self.last_failure.filter(|_| ended().any(|slot| slot.state == SlotState::Failed)) {
-            Some((time, status)) => AppResult::Failed(time, status),
-            None => {
-                let statuses = ended().filter_map(|slot| slot.last_exit).map(|exit| exit.status());
-                AppResult::Finished(statuses.max().unwrap_or(0))
-            }
-        })
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.slots.iter().all(Slot::is_empty)
     }
@@ -153,7 +150,7 @@ impl App {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let drain = self.drain_until.filter(|_| self.profile.is_wanted());
+        let drain = self.drain_until.filter(|_| self.profile.is_wanted() && !self.is_needed);
         self.slots.iter().filter_map(|slot| slot.deadline(&self.profile)).chain(drain).min()
     }
 
@@ -198,8 +195,8 @@ impl App {
 
     pub(super) fn on_spawned(&mut self, at: usize, id: WorkerId, context: &mut Context) {
         self.profile.has_run = true;
-        self.in_slot(at, context, |slot, profile, context| {
-            slot.on_spawned(id, profile, context);
+        self.in_slot(at, context, |slot, _, context| {
+            slot.on_spawned(id, context);
             Outcome::Nothing
         });
     }
@@ -207,7 +204,7 @@ impl App {
     pub(super) fn on_probed(&mut self, at: usize, id: WorkerId, answer: Result<(), String>, context: &mut Context) {
         let Some(slot) = self.slots.get_mut(at) else { return };
         let slot_id = slot.id;
-        if slot.on_probed(id, answer.is_ok(), &self.profile.policy)
+        if slot.on_probed(id, answer.is_ok())
             && let Err(answer) = answer
         {
             context.report(Report::Unhealthy { slot: slot_id, worker: id, answer });
@@ -240,7 +237,7 @@ impl App {
 
     /// Closes the gap between what is wanted and what is.
     pub(super) fn reconcile(&mut self, context: &mut Context) {
-        if self.profile.is_wanted() && self.drain_until.is_some_and(|time| time <= context.now) {
+        if self.profile.is_wanted() && !self.is_needed && self.drain_until.is_some_and(|time| time <= context.now) {
             self.go_down(context);
         }
         self.had_to_kill |= self.drain_until.is_some() && self.is_killing();
@@ -264,46 +261,21 @@ impl App {
             self.in_slot(at, context, Slot::take_over_if_due);
         }
         let App { rollout, slots, profile, .. } = self;
-        if rollout.as_mut().is_some_and(|rollout| rollout.advance(slots, profile, context)) {
-            self.finish_rollout(context);
+        match rollout.as_mut().map(|rollout| rollout.advance(slots, profile, context)) {
+            Some(Progress::Done) => self.finish_rollout(context),
+            Some(Progress::Failed(error)) => self.fail_rollout(error, context),
+            Some(Progress::UnderWay) | None => {}
         }
+        // New settings may have come with another number.
+        self.profile.workers = self.wanted();
         self.begin_queued(context);
         let App { rollout, slots, profile, .. } = self;
         // A replacement of one worker needs no preparation.
         if let Some(rollout) = rollout.as_mut().filter(|rollout| rollout.reason != RolloutReason::Reload) {
             rollout.advance(slots, profile, context);
         }
-        let up = slots.iter_mut().filter(|slot| slot.desired == Desired::Up);
+        let up = slots.iter_mut().filter(|slot| slot.desired == Desired::Up && !profile.is_held);
         up.for_each(|slot| slot.start_if_due(profile, context));
-    }
-
-    /// Begins its end: the rollout stops at once, and the workers after the drain delay.
-    pub(super) fn shut_down(&mut self, context: &mut Context) {
-        self.is_reload_queued = false;
-        self.replacements.clear();
-        self.fail_rollout(RolloutError::Stopped, context);
-        self.drain_until = Some(context.now + self.profile.policy.drain_delay);
-    }
-
-    /// Kills all of its processes.
-    pub(super) fn kill(&mut self, context: &mut Context) {
-        self.go_down(context);
-        self.slots.iter_mut().for_each(|slot| slot.kill(context));
-        self.had_to_kill |= self.is_killing();
-    }
-
-    /// The end of the drain delay: what waits is handed out, and new connections are refused.
-    fn go_down(&mut self, context: &mut Context) {
-        if self.profile.is_wanted() {
-            self.profile.desired = Desired::Down;
-            context.effects.push(Effect::ClosePorts(self.id));
-        }
-    }
-
-    /// True if a worker was sent SIGKILL and has not ended.
-    fn is_killing(&self) -> bool {
-        let mut workers = self.slots.iter().flat_map(Slot::workers);
-        workers.any(|worker| matches!(worker.phase, Phase::Killing { .. }))
     }
 }
 
@@ -313,10 +285,10 @@ impl Context<'_> {
     }
 
     /// Starts a process for that slot.
-    pub(super) fn spawn(&mut self, slot: SlotId, generation: u32, profile: &Profile) -> Worker {
+    pub(super) fn spawn(&mut self, slot: SlotId, generation: u32, policy: &Arc<Policy>, profile: &Profile) -> Worker {
         self.last_worker.0 += 1;
         let worker = *self.last_worker;
         self.effects.push(Effect::Spawn { worker, slot, generation, workers: profile.workers });
-        Worker::new(worker, generation, self.now, &profile.policy)
+        Worker::new(worker, generation, policy.clone(), self.now)
     }
 }

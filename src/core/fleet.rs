@@ -13,6 +13,8 @@ pub struct Fleet {
     has_been_ready: bool,
     last_worker: WorkerId,
     jitter: Jitter,
+    /// The result of the app because of which the container stops.
+    cause: Option<AppResult>,
 }
 
 /// The stage of the container's life.
@@ -21,36 +23,13 @@ enum Stage {
     /// Nothing has been started.
     New,
     Running,
+    /// Stops because of an app's end.
+    Ending,
+    /// Was asked to stop.
     Stopping,
     /// Asked to stop a second time: at once.
     Killing,
 }
-
-/// The end of the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContainerEnd {
-    /// Its exit code.
-    pub code: u8,
-    /// Its reason.
-    pub reason: EndReason,
-}
-
-/// The reason for the container's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndReason {
-    /// It was asked to stop.
-    Stopped,
-    /// Every worker has finished.
-    Finished,
-    /// Workers have failed for good.
-    Failed {
-        /// The exit status of the last one.
-        status: u8,
-    },
-}
-
-/// The exit code of a program that was killed: 128 + SIGKILL.
-const KILLED: u8 = 137;
 
 impl Fleet {
     /// A fleet of these apps. `seed` decides the jitter of backoff.
@@ -61,6 +40,7 @@ impl Fleet {
             has_been_ready: false,
             last_worker: WorkerId(0),
             jitter: Jitter::new(seed),
+            cause: None,
         }
     }
 
@@ -81,16 +61,19 @@ impl Fleet {
 
     /// True if the container was asked to stop.
     pub fn is_stopping(&self) -> bool {
-        matches!(self.stage, Stage::Stopping | Stage::Killing)
+        matches!(self.stage, Stage::Ending | Stage::Stopping | Stage::Killing)
     }
 
     /// Takes an event and says what is to be done. Every event is answered in every state.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         let is_stopping = self.is_stopping();
-        let Fleet { apps, stage, has_been_ready, last_worker, jitter } = self;
+        let Fleet { apps, stage, has_been_ready, last_worker, jitter, cause } = self;
         let context = &mut Context { now, last_worker, jitter, effects };
         match event {
-            Event::Boot => *stage = Stage::Running,
+            Event::Boot => {
+                *stage = Stage::Running;
+                apps.iter().for_each(|app| app.report_held(context));
+            }
             Event::Tick => apps.iter_mut().for_each(|app| app.on_tick(context)),
             Event::Spawned(id) => {
                 if let Some((app, at)) = find(apps, id) {
@@ -100,14 +83,14 @@ impl Fleet {
             Event::SpawnFailed(id, error) => in_slot_of(apps, id, context, |slot, profile, context| {
                 slot.on_spawn_failed(id, error, profile, context)
             }),
-            Event::Bound(id) => in_slot_of(apps, id, context, |slot, profile, context| {
-                slot.on_evidence(id, Evidence::add_bound, profile, context)
+            Event::Bound(id) => {
+                in_slot_of(apps, id, context, |slot, _, context| slot.on_evidence(id, Evidence::add_bound, context))
+            }
+            Event::Listens(id, address) => in_slot_of(apps, id, context, |slot, _, context| {
+                slot.on_evidence(id, |evidence| evidence.add_address(address), context)
             }),
-            Event::Listens(id, address) => in_slot_of(apps, id, context, |slot, profile, context| {
-                slot.on_evidence(id, |evidence| evidence.add_address(address), profile, context)
-            }),
-            Event::Ready(id, signal) => in_slot_of(apps, id, context, |slot, profile, context| {
-                slot.on_evidence(id, |evidence| evidence.add(signal), profile, context)
+            Event::Ready(id, signal) => in_slot_of(apps, id, context, |slot, _, context| {
+                slot.on_evidence(id, |evidence| evidence.add(signal), context)
             }),
             Event::Probed(id, answer) => {
                 if let Some((app, at)) = find(apps, id) {
@@ -118,8 +101,8 @@ impl Fleet {
                 slot.on_drained(id, context.now);
                 Outcome::Nothing
             }),
-            Event::Signalled(id) => in_slot_of(apps, id, context, |slot, profile, _| {
-                slot.on_signalled(id, &profile.policy);
+            Event::Signalled(id) => in_slot_of(apps, id, context, |slot, _, _| {
+                slot.on_signalled(id);
                 Outcome::Nothing
             }),
             Event::Exited(id, exit) => {
@@ -150,7 +133,21 @@ impl Fleet {
                     app.replace(id.index, worker, RolloutReason::Requested);
                 }
             }),
-            Event::Reload(target) => for_each_app(apps, target, |app| app.reload(context)),
+            Event::Reload(target) => {
+                for_each_app(apps, target, |app| app.reload(context));
+                order::chain_reloads(apps);
+            }
+            Event::AddApp(id, policy) => {
+                let app = App::new(id, policy);
+                context.report(Report::Added { app: id });
+                app.report_held(context);
+                apps.push(app);
+            }
+            Event::ConfigureApp(id, policy) => {
+                for_each_app(apps, Target::App(id), |app| app.configure(policy.clone(), context));
+                order::chain_reloads(apps);
+            }
+            Event::RemoveApp(id) => for_each_app(apps, Target::App(id), |app| app.remove(context)),
             Event::Scale(target, count) => for_each_app(apps, target, |app| app.scale(count, context)),
             Event::Start(target) => for_each_slot(apps, target, App::start_slot),
             Event::Stop(target) => for_each_slot(apps, target, |app, at| app.want(at, Desired::Down)),
@@ -163,11 +160,11 @@ impl Fleet {
             Event::Shutdown => match stage {
                 Stage::New | Stage::Running => {
                     *stage = Stage::Stopping;
-                    let drain_delay = apps.iter().map(|app| app.policy().drain_delay).max().unwrap_or_default();
-                    context.report(Report::Stop { drain_delay });
-                    context.effects.push(Effect::AnnounceStopping);
-                    apps.iter_mut().for_each(|app| app.shut_down(context));
+                    context.report(Report::Stop { drain_delay: longest_drain_delay(apps) });
+                    begin_stop(apps, context);
                 }
+                // It stops already, and nobody has lost patience.
+                Stage::Ending => *stage = Stage::Stopping,
                 Stage::Stopping | Stage::Killing => *stage = Stage::Killing,
             },
             Event::Forward(signal) => {
@@ -178,11 +175,26 @@ impl Fleet {
         }
         match stage {
             Stage::New => {}
-            Stage::Running | Stage::Stopping => apps.iter_mut().for_each(|app| app.reconcile(context)),
+            Stage::Running | Stage::Ending | Stage::Stopping => order::reconcile(apps, context),
             Stage::Killing => apps.iter_mut().for_each(|app| app.kill(context)),
         }
-        let is_ready = |app: &App| app.slots.iter().any(Slot::is_ready);
-        if !*has_been_ready && *stage == Stage::Running && apps.iter().all(is_ready) {
+        apps.retain(|app| {
+            let is_gone = app.is_removed() && app.is_empty();
+            if is_gone {
+                context.report(Report::Removed { app: app.id });
+                context.effects.push(Effect::ForgetApp(app.id));
+            }
+            !is_gone
+        });
+        let decisive = apps.iter().find_map(|app| Some((app.id, app.decisive_result()?)));
+        if *stage == Stage::Running
+            && let Some((app, result)) = decisive.filter(|_| apps.iter().any(|app| app.result().is_none()))
+        {
+            (*stage, *cause) = (Stage::Ending, Some(result));
+            context.report(Report::Ending { app, result, drain_delay: longest_drain_delay(apps) });
+            begin_stop(apps, context);
+        }
+        if !*has_been_ready && *stage == Stage::Running && apps.iter().all(App::is_up) {
             *has_been_ready = true;
             context.effects.push(Effect::AnnounceReady);
         }
@@ -199,35 +211,28 @@ impl Fleet {
     }
 
     /// The container's end, once nothing runs and nothing will.
-    ///
-    /// Asked to stop: 137 if a worker of any app had to be killed, else 0. Otherwise the container ends when every app has a
-    /// result: with the status of the app that failed last, or, if none has failed, with the highest status. A failure is
-    /// one whatever status it came with: 0 becomes 1.
     pub fn end(&self) -> Option<ContainerEnd> {
         match self.stage {
             Stage::New => None,
-            Stage::Stopping | Stage::Killing => {
-                let code = if self.apps.iter().any(App::had_to_kill) { KILLED } else { 0 };
-                let end = ContainerEnd { code, reason: EndReason::Stopped };
-                self.apps.iter().all(App::is_empty).then_some(end)
-            }
-            Stage::Running => {
-                let results: Vec<AppResult> = self.apps.iter().map(App::result).collect::<Option<_>>()?;
-                let last_failure = results.iter().filter_map(|result| match result {
-                    AppResult::Failed(time, status) => Some((*time, *status)),
-                    AppResult::Finished(_) => None,
-                });
-                let highest = results.iter().filter_map(|result| match result {
-                    AppResult::Finished(status) => Some(*status),
-                    AppResult::Failed(..) => None,
-                });
-                Some(match last_failure.max() {
-                    Some((_, status)) => ContainerEnd { code: status.max(1), reason: EndReason::Failed { status } },
-                    None => ContainerEnd { code: highest.max().unwrap_or(0), reason: EndReason::Finished },
-                })
-            }
+            Stage::Running => ContainerEnd::when_all_have_ended(&self.apps),
+            Stage::Ending | Stage::Stopping | Stage::Killing if !self.apps.iter().all(App::is_empty) => None,
+            Stage::Ending | Stage::Stopping | Stage::Killing => Some(match self.cause {
+                Some(result) => ContainerEnd::because_of(result),
+                None => ContainerEnd::after_stop(&self.apps),
+            }),
         }
     }
+}
+
+fn longest_drain_delay(apps: &[App]) -> Time {
+    apps.iter().map(|app| app.policy().drain_delay).max().unwrap_or_default()
+}
+
+/// Asks every app to stop.
+fn begin_stop(apps: &mut [App], context: &mut Context) {
+    context.effects.push(Effect::AnnounceStopping);
+    apps.iter_mut().filter(|app| !app.is_removed()).for_each(|app| app.shut_down(context));
+    order::reconcile(apps, context);
 }
 
 /// Lets something happen in the slot of that worker, if it still has one.
@@ -243,12 +248,12 @@ fn in_slot_of(
 }
 
 fn for_each_app(apps: &mut [App], target: Target, act: impl FnMut(&mut App)) {
-    apps.iter_mut().filter(|app| target.has_app(app.id)).for_each(act);
+    apps.iter_mut().filter(|app| target.has_app(app.id) && !app.is_removed()).for_each(act);
 }
 
 /// Acts on each slot of the target that is not being removed.
 fn for_each_slot(apps: &mut [App], target: Target, mut act: impl FnMut(&mut App, usize)) {
-    for app in apps.iter_mut().filter(|app| target.has_app(app.id)) {
+    for app in apps.iter_mut().filter(|app| target.has_app(app.id) && !app.is_removed()) {
         for at in 0..app.slots.len() {
             let is_meant = |slot: &Slot| target.has_slot(slot.id) && slot.desired != Desired::Removed;
             if app.slots.get(at).is_some_and(is_meant) {

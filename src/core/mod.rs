@@ -22,9 +22,11 @@
 mod admission;
 mod app;
 mod backoff;
+mod container_end;
 mod crash_budget;
 mod exit;
 mod fleet;
+mod order;
 mod policy;
 mod readiness;
 mod report;
@@ -38,10 +40,11 @@ pub use admission::Refused;
 pub use app::{App, AppResult, Count};
 use app::{Context, Profile};
 pub use backoff::{Backoff, Jitter};
+pub use container_end::{ContainerEnd, EndReason};
 use crash_budget::CrashBudget;
 pub use exit::{Exit, ExitKind};
-pub use fleet::{ContainerEnd, EndReason, Fleet};
-pub use policy::{DrainKind, Policy, Readiness, Reload, Restart, StopPolicy};
+pub use fleet::Fleet;
+pub use policy::{DrainKind, Kind, OnExit, Policy, Readiness, Reload, Restart, StopPolicy};
 use readiness::UptimeRule;
 pub use readiness::{Evidence, Expectation, ReadySignal};
 pub use report::{Missing, Next, Report, Role, RolloutError};
@@ -150,6 +153,12 @@ pub enum Event {
     Restart(Target),
     /// Stop the slots' workers, and forget the slots. The last one of an app stays.
     Remove(Target),
+    /// The configuration has a new app.
+    AddApp(AppId, Policy),
+    /// The configuration has other settings for an app: a reload brings them.
+    ConfigureApp(AppId, Policy),
+    /// The configuration has the app no more: stop its workers, and forget it.
+    RemoveApp(AppId),
     /// Stop the container; the second time, kill (SIGTERM, SIGINT, SIGQUIT).
     Shutdown,
     /// Pass a signal on to every worker.
@@ -167,6 +176,9 @@ impl Event {
                 | Event::Stop(_)
                 | Event::Restart(_)
                 | Event::Remove(_)
+                | Event::AddApp(..)
+                | Event::ConfigureApp(..)
+                | Event::RemoveApp(_)
         )
     }
 }
@@ -225,6 +237,8 @@ pub enum Effect {
     KeepGenerations(AppId, Vec<u32>),
     /// Forget the slot: a later one of that number is another.
     SlotRemoved(SlotId),
+    /// Forget the app: its last worker has ended, and the configuration has it no more.
+    ForgetApp(AppId),
     /// Tell the service manager that every app has a ready worker, for the first time.
     AnnounceReady,
     /// Tell the service manager that the container stops.

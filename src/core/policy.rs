@@ -1,12 +1,17 @@
 //! Defines an app's policy: the settings that the machine decides by.
 
-use super::{Backoff, ReadySignal, Signal};
+use super::{AppId, Backoff, ReadySignal, Signal};
 use std::time::Duration;
 
 /// The settings of an app that the machine decides by. Their meaning is the README's settings table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // each is the setting of the same name
 pub struct Policy {
+    /// The app runs on, or once.
+    pub kind: Kind,
+    /// Apps that have to be up before this one starts, and that stop after it.
+    pub after: Vec<AppId>,
+    pub on_exit: OnExit,
     pub instances: u32,
     pub restart: Restart,
     pub stop_exit_codes: Vec<u8>,
@@ -43,6 +48,26 @@ pub enum DrainKind {
     Cluster,
     /// By the message `'shutdown'` (`--stop-message`).
     Message,
+}
+
+/// The kind of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is to run as long as the container does. It is up when a worker is ready.
+    Service,
+    /// It is to run once. It is up when it has succeeded.
+    Task,
+}
+
+/// The consequence of an app's end for the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExit {
+    /// The container ends when the app has failed for good.
+    EndOnFailure,
+    /// The container ends when the app has ended, whatever its status.
+    End,
+    /// The other apps go on.
+    Ignore,
 }
 
 /// The choice of exits after which a worker is started again.

@@ -1,6 +1,6 @@
 //! Defines the reports: the one stream of facts that feeds log lines, events, metrics and the journal.
 
-use super::{AppId, Exit, Expectation, ReadySignal, RolloutReason, Signal, SlotId, Time, WorkerId};
+use super::{AppId, AppResult, Exit, Expectation, ReadySignal, RolloutReason, Signal, SlotId, Time, WorkerId};
 
 /// A fact that operators want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,16 @@ pub enum Report {
     Replaced { app: AppId, reason: RolloutReason, took: Time },
     /// The replacement failed; the old worker stays.
     ReplaceFailed { app: AppId, reason: RolloutReason, error: RolloutError, took: Time },
+    /// The app starts when these are up.
+    Held { app: AppId, after: Vec<AppId> },
+    /// The configuration has a new app.
+    Added { app: AppId },
+    /// The configuration has the app no more: its workers are asked to stop, after this delay.
+    Removing { app: AppId, drain_delay: Time },
+    /// The last worker of an app that the configuration has no more has ended.
+    Removed { app: AppId },
+    /// The container ends, because this app has: all workers are asked to stop, after this delay.
+    Ending { app: AppId, result: AppResult, drain_delay: Time },
     /// Another number of workers is wanted.
     Scaled { app: AppId, from: u32, to: u32 },
     /// All workers are asked to stop, after this delay.
@@ -70,6 +80,11 @@ impl Report {
             | Report::ReloadFailed { app, .. }
             | Report::Replaced { app, .. }
             | Report::ReplaceFailed { app, .. }
+            | Report::Held { app, .. }
+            | Report::Added { app }
+            | Report::Removing { app, .. }
+            | Report::Removed { app }
+            | Report::Ending { app, .. }
             | Report::Scaled { app, .. } => Some(*app),
             Report::Stop { .. } => None,
         }
@@ -96,6 +111,11 @@ impl Report {
             | Report::ReloadFailed { .. }
             | Report::Replaced { .. }
             | Report::ReplaceFailed { .. }
+            | Report::Held { .. }
+            | Report::Added { .. }
+            | Report::Removing { .. }
+            | Report::Removed { .. }
+            | Report::Ending { .. }
             | Report::Scaled { .. }
             | Report::Stop { .. } => None,
         }
@@ -166,6 +186,10 @@ pub enum RolloutError {
     NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Missing },
     /// The replaced worker is still there, long after SIGKILL: it may serve on.
     OldRemains { slot: SlotId, worker: WorkerId },
-    /// The container is asked to stop.
+    /// The task failed: its worker ended so.
+    Task { slot: SlotId, exit: Option<Exit> },
+    /// The reload of an app that this one comes after has failed.
+    Dependency(AppId),
+    /// The app is asked to stop.
     Stopped,
 }

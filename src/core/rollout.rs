@@ -2,6 +2,7 @@
 
 use super::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A rollout in progress.
 #[derive(Clone, Debug)]
@@ -10,10 +11,14 @@ pub struct Rollout {
     pub reason: RolloutReason,
     /// The generation that the replacements run.
     pub generation: u32,
+    /// The settings of that generation.
+    pub policy: Arc<Policy>,
     /// The time at which it began.
     pub since: Time,
-    /// True once what the generation needs is read, and replacing can begin.
+    /// True once what the generation needs is read.
     pub is_prepared: bool,
+    /// The apps whose own reloads come first.
+    pub waits_for: Vec<AppId>,
     /// The slots that still have the worker which is to be replaced; of a new generation, those that are outdated.
     pending: BTreeMap<u32, Option<WorkerId>>,
 }
@@ -29,26 +34,45 @@ pub enum RolloutReason {
     Liveness,
 }
 
+/// The progress of a rollout.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Some of it is pending or under way.
+    UnderWay,
+    /// Nothing is left to do.
+    Done,
+    /// It cannot go on.
+    Failed(RolloutError),
+}
+
 /// Workers that wait to be replaced, each for a reason, while a rollout is in progress.
 pub(super) type Replacements = BTreeMap<u32, (WorkerId, RolloutReason)>;
 
 impl Rollout {
     /// A rollout of a new generation to every slot.
-    pub(super) fn reload(generation: u32, now: Time) -> Rollout {
-        let reason = RolloutReason::Reload;
-        Rollout { reason, generation, since: now, is_prepared: false, pending: BTreeMap::new() }
+    pub(super) fn reload(generation: u32, policy: Arc<Policy>, now: Time) -> Rollout {
+        Rollout {
+            reason: RolloutReason::Reload,
+            generation,
+            policy,
+            since: now,
+            is_prepared: false,
+            waits_for: Vec::new(),
+            pending: BTreeMap::new(),
+        }
     }
 
     /// A replacement of one worker by another of the same generation.
-    pub(super) fn replacement(
-        slot: u32,
-        worker: WorkerId,
-        reason: RolloutReason,
-        generation: u32,
-        now: Time,
-    ) -> Rollout {
-        let pending = BTreeMap::from([(slot, Some(worker))]);
-        Rollout { reason, generation, since: now, is_prepared: true, pending }
+    pub(super) fn replacement(slot: &Slot, worker: WorkerId, reason: RolloutReason, now: Time) -> Rollout {
+        Rollout {
+            reason,
+            generation: slot.generation,
+            policy: slot.policy.clone(),
+            since: now,
+            is_prepared: true,
+            waits_for: Vec::new(),
+            pending: BTreeMap::from([(slot.id.index, Some(worker))]),
+        }
     }
 
     /// The slots that are still to be replaced.
@@ -61,13 +85,42 @@ impl Rollout {
         self.pending.remove(&slot);
     }
 
-    /// Starts as many replacements as may be under way. Returns true when none is pending or under way.
-    pub(super) fn advance(&mut self, slots: &mut [Slot], profile: &Profile, context: &mut Context) -> bool {
-        if !self.is_prepared {
-            return false;
+    /// Starts as many replacements as may be under way.
+    pub(super) fn advance(&mut self, slots: &mut [Slot], profile: &Profile, context: &mut Context) -> Progress {
+        if !self.is_prepared || !self.waits_for.is_empty() {
+            return Progress::UnderWay;
         }
+        if profile.is_held {
+            slots.iter_mut().for_each(|slot| slot.adopt(self));
+            return Progress::Done;
+        }
+        match self.policy.kind {
+            Kind::Service => self.replace(slots, profile, context),
+            Kind::Task => self.run_again(slots),
+        }
+    }
+
+    /// Runs a task again, once it has ended.
+    fn run_again(&mut self, slots: &mut [Slot]) -> Progress {
+        for slot in slots.iter_mut().filter(|slot| slot.generation < self.generation && slot.is_at_rest()) {
+            slot.adopt(self);
+            if slot.desired == Desired::Up {
+                slot.start_afresh();
+            }
+        }
+        let mut wanted = slots.iter().filter(|slot| slot.desired == Desired::Up);
+        if wanted.clone().any(|slot| !slot.is_at_rest()) {
+            return Progress::UnderWay;
+        }
+        match wanted.find(|slot| !slot.has_succeeded()) {
+            Some(slot) => Progress::Failed(RolloutError::Task { slot: slot.id, exit: slot.last_exit }),
+            None => Progress::Done,
+        }
+    }
+
+    fn replace(&mut self, slots: &mut [Slot], profile: &Profile, context: &mut Context) -> Progress {
         self.refresh(slots);
-        let reload = profile.policy.reload;
+        let reload = self.policy.reload;
         let width = match reload {
             Reload::Rolling(width) => width as usize,
             Reload::Restart => 1,
@@ -88,16 +141,16 @@ impl Rollout {
             emptied.into_iter().chain(held).filter(|slot| slot.incoming.is_none() && slot.outgoing.is_none());
         for slot in may_begin.take(width.saturating_sub(under_way)) {
             match reload {
-                Reload::Rolling(_) => slot.start_replacement(self.generation, profile, context),
+                Reload::Rolling(_) => slot.start_replacement(self, profile, context),
                 Reload::Restart => {
                     slot.vacate(profile, context);
                     if slot.state == SlotState::Vacant {
-                        slot.start_replacement(self.generation, profile, context);
+                        slot.start_replacement(self, profile, context);
                     }
                 }
             }
         }
-        is_done
+        if is_done { Progress::Done } else { Progress::UnderWay }
     }
 
     /// Brings the set of pending slots up to date: slots come and go, and workers end by themselves.

@@ -15,6 +15,7 @@ mod readiness;
 
 use super::*;
 use crash_budget::End;
+use std::sync::Arc;
 
 /// A numbered place for a worker.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Slot {
     pub desired: Desired,
     /// The generation that its holder runs, or will run when it is started again.
     pub generation: u32,
+    /// The settings of that generation.
+    pub policy: Arc<Policy>,
     /// The holder, or what stands in its place.
     pub state: SlotState,
     /// The replacement on its way in.
@@ -100,11 +103,12 @@ impl SlotState {
 }
 
 impl Slot {
-    pub(super) fn new(id: SlotId, generation: u32, expectation: Option<Expectation>) -> Slot {
+    pub(super) fn new(id: SlotId, generation: u32, policy: Arc<Policy>, expectation: Option<Expectation>) -> Slot {
         Slot {
             id,
             desired: Desired::Up,
             generation,
+            policy,
             state: SlotState::Vacant,
             incoming: None,
             outgoing: None,
@@ -152,7 +156,7 @@ impl Slot {
 
     /// The next time at which something is due here.
     pub(super) fn deadline(&self, profile: &Profile) -> Option<Time> {
-        let rule = self.uptime_rule(profile);
+        let due = |worker: &Worker| worker.deadline(self.uptime_rule(worker, profile));
         let takes_over = self.incoming.iter().filter_map(|worker| match worker.phase {
             Phase::Ready { stays_from } if self.outgoing.is_none() => Some(stays_from),
             _ => None,
@@ -161,7 +165,7 @@ impl Slot {
             SlotState::Backoff(until) => Some(until),
             SlotState::Vacant | SlotState::Held(_) | SlotState::Stopped | SlotState::Failed => None,
         };
-        self.workers().filter_map(|worker| worker.deadline(rule)).chain(takes_over).chain(start).min()
+        self.workers().filter_map(due).chain(takes_over).chain(start).min()
     }
 
     /// Starts a worker if one is due.
@@ -173,13 +177,30 @@ impl Slot {
             SlotState::Held(_) | SlotState::Stopped | SlotState::Failed => false,
         };
         if is_due {
-            self.state = SlotState::Held(context.spawn(self.id, self.generation, profile));
+            self.state = SlotState::Held(context.spawn(self.id, self.generation, &self.policy, profile));
         }
     }
 
     /// Starts a replacement. The place is vacant, or its holder goes on serving.
-    pub(super) fn start_replacement(&mut self, generation: u32, profile: &Profile, context: &mut Context) {
-        self.incoming = Some(context.spawn(self.id, generation, profile));
+    pub(super) fn start_replacement(&mut self, rollout: &Rollout, profile: &Profile, context: &mut Context) {
+        self.incoming = Some(context.spawn(self.id, rollout.generation, &rollout.policy, profile));
+    }
+
+    /// Takes the generation of a rollout without a replacement: nothing runs here.
+    pub(super) fn adopt(&mut self, rollout: &Rollout) {
+        (self.generation, self.policy) = (rollout.generation, rollout.policy.clone());
+    }
+
+    /// True if its worker has finished, with success.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.state == SlotState::Stopped && self.last_exit.is_some_and(|exit| exit.status() == 0)
+    }
+
+    /// Forgets the address at which its workers listen: the next ones may listen at another.
+    pub(super) fn forget_address(&mut self) {
+        if let Some(Expectation::Signal(_, address)) = &mut self.expectation {
+            *address = None;
+        }
     }
 
     /// Asks the holder to make room, or ends a wait that has no process.
@@ -263,9 +284,9 @@ impl Slot {
     }
 
     /// The worker has sent itself the stop signal.
-    pub(super) fn on_signalled(&mut self, id: WorkerId, policy: &Policy) {
+    pub(super) fn on_signalled(&mut self, id: WorkerId) {
         if let Some(worker) = self.find(id) {
-            worker.on_signalled(policy);
+            worker.on_signalled();
         }
     }
 
@@ -279,11 +300,12 @@ impl Slot {
 
     /// A liveness probe of the worker was answered, or not. Returns true if the holder has failed so many in a row that it
     /// is to be replaced.
-    pub(super) fn on_probed(&mut self, id: WorkerId, has_passed: bool, policy: &Policy) -> bool {
+    pub(super) fn on_probed(&mut self, id: WorkerId, has_passed: bool) -> bool {
         let is_holder = self.part_of(id) == Some(Part::Holder);
         let Some(worker) = self.find(id).filter(|worker| worker.is_ready()) else { return false };
         worker.failed_probes = if has_passed { 0 } else { worker.failed_probes.saturating_add(1) };
-        let has_failed = is_holder && policy.live_failures > 0 && worker.failed_probes >= policy.live_failures;
+        let limit = worker.policy.live_failures;
+        let has_failed = is_holder && limit > 0 && worker.failed_probes >= limit;
         if has_failed {
             worker.failed_probes = 0;
         }
@@ -292,8 +314,8 @@ impl Slot {
 
     /// Handles each deadline that has come.
     pub(super) fn on_tick(&mut self, profile: &Profile, context: &mut Context) -> Outcome {
-        let rule = self.uptime_rule(profile);
-        let is_due = |worker: &&Worker| worker.deadline(rule).is_some_and(|time| time <= context.now);
+        let deadline = |worker: &Worker| worker.deadline(self.uptime_rule(worker, profile));
+        let is_due = |worker: &&Worker| deadline(worker).is_some_and(|time| time <= context.now);
         let due: Vec<WorkerId> = self.workers().filter(is_due).map(|worker| worker.id).collect();
         let mut outcome = Outcome::Nothing;
         for id in due {
@@ -307,17 +329,19 @@ impl Slot {
 
     /// The deadline of the worker's phase has come.
     fn on_deadline(&mut self, id: WorkerId, profile: &Profile, context: &mut Context) -> Outcome {
-        let (slot, part, rule) = (self.id, self.part_of(id), self.uptime_rule(profile));
-        let expected = self.expectation.clone();
+        let (slot, part, expected) = (self.id, self.part_of(id), self.expectation.clone());
+        let worker = self.workers().find(|worker| worker.id == id);
+        let Some(rule) = worker.map(|worker| self.uptime_rule(worker, profile)) else { return Outcome::Nothing };
         let Some(worker) = self.find(id) else { return Outcome::Nothing };
         match worker.phase {
             Phase::Starting { .. } if worker.is_ready_by_uptime(rule, context.now) => {
-                self.become_ready(id, ReadySignal::Uptime, profile, context);
+                let after = worker.policy.ready_timeout;
+                self.become_ready(id, ReadySignal::Uptime, context);
                 if rule != UptimeRule::AfterReadyTimeout {
                     return Outcome::Nothing;
                 }
                 self.expectation = Some(Expectation::Silent);
-                context.report(Report::Silent { slot, worker: id, after: profile.policy.ready_timeout });
+                context.report(Report::Silent { slot, worker: id, after });
                 Outcome::Silent
             }
             Phase::Forked { .. } | Phase::Starting { .. } => {
@@ -333,7 +357,7 @@ impl Slot {
                 }
             }
             Phase::Draining { kill_at, .. } => {
-                if !worker.signal_if_due(&profile.policy, context) || kill_at <= context.now {
+                if !worker.signal_if_due(context) || kill_at <= context.now {
                     worker.kill(true, context);
                 }
                 Outcome::Nothing
@@ -351,7 +375,7 @@ impl Slot {
             return Outcome::Nothing;
         }
         let Some(worker) = self.incoming.take_if(stays) else { return Outcome::Nothing };
-        self.generation = worker.generation;
+        (self.generation, self.policy) = (worker.generation, worker.policy.clone());
         self.budget.on_stable();
         match std::mem::replace(&mut self.state, SlotState::Held(worker)) {
             SlotState::Held(mut old) => {
@@ -360,7 +384,7 @@ impl Slot {
             }
             SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => {}
         }
-        self.learn_from_holder(profile);
+        self.learn_from_holder();
         Outcome::Replaced
     }
 }

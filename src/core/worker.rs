@@ -1,6 +1,7 @@
 //! Tracks one process from its fork to its end.
 
 use super::*;
+use std::sync::Arc;
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Worker {
     pub evidence: Evidence,
     /// Liveness probes in a row that have failed.
     pub(super) failed_probes: u32,
+    /// The settings of its generation.
+    pub(super) policy: Arc<Policy>,
 }
 
 /// The phase of a process's life. Each deadline is part of the phase that waits for it.
@@ -83,9 +86,9 @@ const GIVE_UP_AFTER: Time = Time::from_secs(5);
 
 impl Worker {
     /// A process that is forked now.
-    pub(super) fn new(id: WorkerId, generation: u32, now: Time, policy: &Policy) -> Worker {
+    pub(super) fn new(id: WorkerId, generation: u32, policy: Arc<Policy>, now: Time) -> Worker {
         let phase = Phase::Forked { fail_at: now + policy.ready_timeout };
-        Worker { id, generation, started: now, phase, evidence: Evidence::default(), failed_probes: 0 }
+        Worker { id, generation, started: now, phase, evidence: Evidence::default(), failed_probes: 0, policy }
     }
 
     /// True if it is on its way out.
@@ -148,9 +151,9 @@ impl Worker {
     }
 
     /// Its program runs.
-    pub(super) fn on_spawned(&mut self, now: Time, policy: &Policy) {
+    pub(super) fn on_spawned(&mut self, now: Time) {
         if let Phase::Forked { fail_at } = self.phase {
-            self.phase = Phase::Starting { min_uptime_at: now + policy.min_uptime, fail_at };
+            self.phase = Phase::Starting { min_uptime_at: now + self.policy.min_uptime, fail_at };
         }
     }
 
@@ -160,7 +163,7 @@ impl Worker {
             return;
         }
         let now = context.now;
-        let plan = StopPlan::new(&profile.policy.stop, self, profile.stop_context());
+        let plan = StopPlan::new(&self.policy.stop, self, profile.stop_context());
         let signal_at = plan.request.map(|_| now + plan.signal_after);
         let kill_at = now + plan.kill_after;
         self.phase = Phase::Draining { reason, since: now, signal_at, kill_at, leader: None };
@@ -181,20 +184,20 @@ impl Worker {
 
     /// It has sent itself the stop signal, and gets no second one: programs take that for an order to end at once. With `-g`
     /// the rest of its group still has to get it.
-    pub(super) fn on_signalled(&mut self, policy: &Policy) {
+    pub(super) fn on_signalled(&mut self) {
         if let Phase::Draining { signal_at, .. } = &mut self.phase
-            && !policy.stop.to_group
+            && !self.policy.stop.to_group
         {
             *signal_at = None;
         }
     }
 
     /// Sends the stop signal that was put off, if it is due.
-    pub(super) fn signal_if_due(&mut self, policy: &Policy, context: &mut Context) -> bool {
+    pub(super) fn signal_if_due(&mut self, context: &mut Context) -> bool {
         match &mut self.phase {
             Phase::Draining { signal_at, .. } if signal_at.is_some_and(|due| due <= context.now) => {
                 *signal_at = None;
-                let StopPolicy { signal, to_group, .. } = policy.stop;
+                let StopPolicy { signal, to_group, .. } = self.policy.stop;
                 context.effects.push(Effect::Signal { worker: self.id, signal, to_group });
                 true
             }
@@ -204,11 +207,11 @@ impl Worker {
 
     /// Its first process has ended. After a requested stop, those that remain in its process group get the stop signal and
     /// the rest of its time: the worker ends with the last of them. Returns false where they get none: it has ended.
-    pub(super) fn waits_for_group(&mut self, exit: Exit, policy: &Policy, context: &mut Context) -> bool {
+    pub(super) fn waits_for_group(&mut self, exit: Exit, context: &mut Context) -> bool {
         match &mut self.phase {
             Phase::Forked { .. } | Phase::Starting { .. } | Phase::Ready { .. } => false,
             Phase::Draining { signal_at, leader, .. } => {
-                let StopPolicy { signal, to_group, .. } = policy.stop;
+                let StopPolicy { signal, to_group, .. } = self.policy.stop;
                 // With `-g` they have it already, unless the worker ended before its own.
                 if !to_group || signal_at.is_some() {
                     context.effects.push(Effect::Signal { worker: self.id, signal, to_group: true });

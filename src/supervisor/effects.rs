@@ -68,6 +68,12 @@ impl Supervisor {
                 self.journal.remove_slot(slot);
                 None
             }
+            Effect::ForgetApp(app) => {
+                self.launches.remove(&app);
+                self.workers.ports.close(app);
+                self.journal.remove_apps(|gone| gone == app);
+                None
+            }
             Effect::AnnounceReady => {
                 self.service_manager.announce_ready();
                 None

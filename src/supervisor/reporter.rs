@@ -3,7 +3,7 @@
 use super::launch::LaunchSpec;
 use crate::control::Journal;
 use crate::core::{
-    AppId, ContainerEnd, EndReason, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role,
+    AppId, AppResult, ContainerEnd, EndReason, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role,
     RolloutError, RolloutReason, SlotId, Time, WorkerId,
 };
 use crate::units::time as short;
@@ -174,7 +174,11 @@ impl Message {
             RolloutError::OldRemains { slot: at, worker } => {
                 format!("the old {} cannot be stopped and may still serve", name(at, worker))
             }
-            RolloutError::Stopped => "the container stops".into(),
+            RolloutError::Task { slot: at, exit } => {
+                format!("{} failed: {}", slot(at), exit.map_or("it could not be run".into(), |exit| exit.to_string()))
+            }
+            RolloutError::Dependency(id) => format!("the reload of {}, after which it comes, has failed", app(id)),
+            RolloutError::Stopped => "it is to stop".into(),
         };
         let failed = |what: String, error: &RolloutError, advice: &str| match error {
             RolloutError::Stopped => Message::new(Level::INFO, format!("{what}: {}", failure(error))),
@@ -285,16 +289,38 @@ impl Message {
             Report::ReplaceFailed { app: id, reason: _, error, took: _ } => {
                 failed(format!("{}: replacing a worker stopped", app(id)), error, "the old worker stays")
             }
+            Report::Held { app: id, after } => {
+                let names: Vec<&str> = after.iter().map(app).collect();
+                Message::new(Level::INFO, format!("{} starts after {}", app(id), names.join(" and ")))
+            }
+            Report::Added { app: id } => Message::new(Level::INFO, format!("{}: added", app(id))),
+            Report::Removing { app: id, drain_delay } => Message::new(
+                Level::INFO,
+                format!("{}: removed; its workers are stopped{}", app(id), delay(*drain_delay)),
+            ),
+            Report::Removed { app: id } => Message::new(Level::INFO, format!("{}: gone", app(id))),
+            Report::Ending { app: id, result, drain_delay } => {
+                let name = app(id);
+                let (level, what) = match result {
+                    AppResult::Finished(0) => (Level::INFO, format!("{name} has finished")),
+                    AppResult::Finished(status) => (Level::ERROR, format!("{name} has ended with status {status}")),
+                    AppResult::Failed(_, status) => (Level::ERROR, format!("{name} has failed with status {status}")),
+                };
+                let ends = format!("the container ends{}", delay(*drain_delay));
+                Message::new(level, format!("{what}: {ends} (on_exit = \"ignore\" lets the other apps go on)"))
+            }
             Report::Scaled { app: id, from, to } => {
                 Message::new(Level::INFO, format!("{}: scaled from {from} to {to}", app(id)))
             }
             Report::Stop { drain_delay } => {
-                let after =
-                    if drain_delay.is_zero() { String::new() } else { format!(", after {}", short(*drain_delay)) };
-                Message::new(Level::INFO, format!("asked to stop: every worker is stopped{after}"))
+                Message::new(Level::INFO, format!("asked to stop: every worker is stopped{}", delay(*drain_delay)))
             }
         }
     }
+}
+
+fn delay(drain_delay: Time) -> String {
+    if drain_delay.is_zero() { String::new() } else { format!(", after {}", short(drain_delay)) }
 }
 
 /// The message at the container's end, unless it was asked for.

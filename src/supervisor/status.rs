@@ -83,6 +83,7 @@ impl Supervisor {
     fn refusal(&self, refused: Refused) -> String {
         match refused {
             Refused::Stopping => "the container is stopping".into(),
+            Refused::AppRemoved => "the app is on its way out: the configuration has it no more".into(),
             Refused::NoSuchTarget => "there is no such worker any more".into(),
             Refused::BeingRemoved(slot) => {
                 format!("{} is on its way out: it was deleted, or scaled down", self.name(slot))

@@ -431,8 +431,8 @@ fn an_app_is_reloaded_and_scaled_without_the_others() {
 #[test]
 fn the_container_ends_with_the_status_of_the_app_that_failed_last() {
     let mut world = World::new(vec![
-        Policy { instances: 1, restart: Restart::Never, ..policy() },
-        Policy { instances: 1, max_restarts: 1, ..policy() },
+        Policy { instances: 1, restart: Restart::Never, on_exit: OnExit::Ignore, ..policy() },
+        Policy { instances: 1, max_restarts: 1, on_exit: OnExit::Ignore, ..policy() },
     ]);
     world.play(&[Exits(0, 9), Exits(0, 4), Pass(200), Exits(0, 4)]);
     assert_eq!(world.fleet.finished(), Some(4), "a failure counts for more than a higher status");

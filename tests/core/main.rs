@@ -1,5 +1,6 @@
 //! Tests the core by histories in virtual time: random ones that must keep every promise, and named ones that show a rule.
 
+mod apps;
 mod examples;
 mod histories;
 mod readiness;

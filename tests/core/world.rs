@@ -41,6 +41,12 @@ pub enum Step {
     Scale(i32),
     /// This many workers in the n-th app, by the operator.
     ScaleTo(usize, u32),
+    /// The configuration is read again, with a new app that comes after the n-th.
+    AddsAfter(usize),
+    /// The configuration is read again, with that many workers in the n-th app, and other settings.
+    Configures(usize, u32),
+    /// The configuration is read again, without the n-th app. Others that came after it do not any more.
+    RemovesApp(usize),
     /// An operator reloads the n-th app.
     ReloadApp(usize),
     /// An operator starts, stops, restarts, removes or replaces the n-th slot.
@@ -109,6 +115,9 @@ pub struct World {
     stop_asked: Option<Time>,
     stops: u32,
     closed: BTreeSet<AppId>,
+    /// Apps that were up at some time.
+    been_up: BTreeSet<AppId>,
+    last_app: u32,
     announced: BTreeMap<SlotId, Announced>,
     /// Slots whose worker is not to be started again, unless somebody asks for it.
     ended: BTreeSet<SlotId>,
@@ -118,6 +127,12 @@ pub struct World {
     last_start: BTreeMap<SlotId, Time>,
     /// The service manager was told that all apps are ready.
     is_announced: bool,
+    is_stop_announced: bool,
+    /// Other settings may come with fewer workers.
+    is_configured: bool,
+    removals: BTreeMap<AppId, Time>,
+    /// The last known settings of each app.
+    policies: BTreeMap<AppId, Policy>,
     pub spawned: Vec<(Time, SlotId, u32)>,
 }
 
@@ -127,6 +142,9 @@ pub const MS: Duration = Duration::from_millis(1);
 
 pub fn policy() -> Policy {
     Policy {
+        kind: Kind::Service,
+        after: vec![],
+        on_exit: OnExit::EndOnFailure,
         instances: 2,
         restart: Restart::Always,
         stop_exit_codes: vec![],
@@ -145,6 +163,7 @@ pub fn policy() -> Policy {
 
 impl World {
     pub fn new(policies: Vec<Policy>) -> World {
+        let last_app = (policies.len() as u32).saturating_sub(1);
         let mut world = World {
             now: Time::ZERO,
             fleet: Fleet::new(policies, 42),
@@ -162,11 +181,17 @@ impl World {
             stop_asked: None,
             stops: 0,
             closed: BTreeSet::new(),
+            been_up: BTreeSet::new(),
+            last_app,
             announced: BTreeMap::new(),
             ended: BTreeSet::new(),
             replacements: BTreeSet::new(),
             last_start: BTreeMap::new(),
             is_announced: false,
+            is_stop_announced: false,
+            is_configured: false,
+            removals: BTreeMap::new(),
+            policies: BTreeMap::new(),
             spawned: vec![],
         };
         world.give(Event::Boot);
@@ -223,6 +248,21 @@ impl World {
             ScaleTo(n, count) => self.nth_app(n).into_iter().for_each(|app| {
                 self.give(Event::Scale(Target::App(app), Count::To(count)));
             }),
+            AddsAfter(n) => {
+                self.last_app += 1;
+                let after = self.nth_app(n).into_iter().collect();
+                self.give(Event::AddApp(AppId(self.last_app), Policy { after, ..policy() }));
+            }
+            Configures(n, instances) => {
+                if let Some(id) = self.nth_app(n)
+                    && let Some(app) = self.fleet.app(id)
+                {
+                    let stop = StopPolicy { timeout: 4000 * MS, ..app.policy().stop };
+                    let policy = Policy { instances, stop, ..app.policy().clone() };
+                    self.give(Event::ConfigureApp(id, policy));
+                }
+            }
+            RemovesApp(n) => self.removes(n),
             ReloadApp(n) => self.nth_app(n).into_iter().for_each(|app| self.give(Event::Reload(Target::App(app)))),
             Operates(operation, n) => {
                 let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).collect();
@@ -243,6 +283,22 @@ impl World {
     fn nth_app(&self, n: usize) -> Option<AppId> {
         let apps = self.fleet.apps();
         apps.get(n % apps.len().max(1)).map(|app| app.id)
+    }
+
+    fn removes(&mut self, n: usize) {
+        let Some(id) = self.nth_app(n).filter(|_| self.fleet.apps().iter().filter(|app| !app.is_removed()).count() > 1)
+        else {
+            return;
+        };
+        let dependents = self.fleet.apps().iter().filter(|app| app.policy().after.contains(&id));
+        let freed: Vec<(AppId, Policy)> = dependents
+            .map(|app| {
+                let after = app.policy().after.iter().copied().filter(|other| *other != id).collect();
+                (app.id, Policy { after, ..app.policy().clone() })
+            })
+            .collect();
+        self.give(Event::RemoveApp(id));
+        freed.into_iter().for_each(|(id, policy)| self.give(Event::ConfigureApp(id, policy)));
     }
 
     fn all_slots(&self) -> impl Iterator<Item = &Slot> {
@@ -311,15 +367,20 @@ impl World {
                 self.stop_asked.get_or_insert(self.now);
                 self.stops += 1;
             }
+            self.is_configured |= matches!(event, Event::ConfigureApp(..));
             self.note_overruled(&event);
             let mut effects = vec![];
+            self.policies.extend(self.fleet.apps().iter().map(|app| (app.id, app.policy().clone())));
             self.fleet.handle(self.now, event.clone(), &mut effects);
+            self.policies.extend(self.fleet.apps().iter().map(|app| (app.id, app.policy().clone())));
+            self.been_up.extend(self.fleet.apps().iter().filter(|app| app.is_up()).map(|app| app.id));
             effects.into_iter().for_each(|effect| self.perform(effect));
             self.note_take_overs();
             if self.pending.is_empty() {
                 self.check(&event);
                 let cannot_overlap = self.fleet.apps().iter().any(|app| app.policy().reload == Reload::Restart);
-                if !may_lower && !cannot_overlap {
+                let has_lowered = self.fleet.is_stopping() || !self.removals.is_empty() || self.is_configured;
+                if !may_lower && !cannot_overlap && !has_lowered {
                     assert!(self.ready() >= before, "{before} ready workers before, {} after {event:?}", self.ready());
                 }
             }
@@ -341,6 +402,7 @@ impl World {
             | Event::Remove(target)
             | Event::Reload(target) => *target,
             Event::Shutdown => Target::All,
+            Event::ConfigureApp(app, _) | Event::RemoveApp(app) => Target::App(*app),
             _ => return,
         };
         let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).filter(|slot| target.has_app(slot.app)).collect();
@@ -373,7 +435,7 @@ impl World {
     }
 
     fn policy_of(&self, slot: SlotId) -> &Policy {
-        self.fleet.app(slot.app).expect("an app").policy()
+        &self.policies[&slot.app]
     }
 
     fn process(&mut self, worker: WorkerId) -> &mut Process {
@@ -413,9 +475,16 @@ impl World {
             Effect::Release(worker) => drop(self.processes.remove(&worker)),
             Effect::ClosePorts(app) => {
                 assert!(self.closed.insert(app), "the ports of {app:?} are closed twice");
-                let delay = self.fleet.app(app).expect("an app").policy().drain_delay;
-                let asked = self.stop_asked.expect("ports are closed only when the container stops");
+                // One without processes is gone already.
+                let delay = self.fleet.app(app).map_or(Duration::ZERO, |app| app.policy().drain_delay);
+                let asked = self.removals.get(&app).copied().or(self.stop_asked);
+                let asked = asked.expect("ports are closed only when the app stops");
                 assert!(self.stops > 1 || self.now >= asked + delay, "ports are closed before the drain delay is over");
+                let dependents = self.fleet.apps().iter().filter(|other| other.policy().after.contains(&app));
+                assert!(
+                    self.stops > 1 || dependents.flat_map(|app| &app.slots).all(|slot| slot.workers().next().is_none()),
+                    "{app:?} is stopped before those that come after it"
+                );
                 // From now on the app's workers are asked to stop, and none is started.
                 let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).filter(|slot| slot.app == app).collect();
                 slots.into_iter().for_each(|slot| self.overrule(slot));
@@ -425,9 +494,12 @@ impl World {
                 self.pending.push_back(Event::Prepared(app, generation, result));
             }
             Effect::KeepGenerations(app, kept) => {
-                for slot in &self.fleet.app(app).expect("an app").slots {
+                for slot in self.fleet.app(app).map_or(&[][..], |app| &app.slots) {
                     assert!(kept.contains(&slot.generation), "generation {} is still used", slot.generation);
                 }
+            }
+            Effect::ForgetApp(app) => {
+                assert!(self.processes.values().all(|process| process.slot.app != app), "{app:?} still runs");
             }
             Effect::SlotRemoved(slot) => {
                 self.announced.remove(&slot);
@@ -435,22 +507,29 @@ impl World {
                 self.last_start.remove(&slot);
             }
             Effect::AnnounceReady => {
-                assert!(self.fleet.apps().iter().all(|app| app.slots.iter().any(Slot::is_ready)));
+                assert!(self.fleet.apps().iter().all(App::is_up));
                 assert!(!std::mem::replace(&mut self.is_announced, true), "announced twice");
             }
-            Effect::AnnounceStopping => assert_eq!(self.stops, 1),
+            Effect::AnnounceStopping => assert!(!std::mem::replace(&mut self.is_stop_announced, true)),
             Effect::Report(report) => self.judge(report),
         }
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: SlotId, generation: u32) {
         // The fleet has handled the whole event by now: the worker is in its part of the slot.
+        let app = self.fleet.app(slot.app).expect("an app");
+        let is_run_again = app.policy().kind == Kind::Task && app.rollout.is_some();
         let is_replacement = self.fleet.slot(slot).is_some_and(|slot| slot.incoming.iter().any(|one| one.id == worker));
         if is_replacement {
             self.replacements.insert(worker);
             self.overrule(slot);
         } else {
-            assert!(!self.ended.contains(&slot), "{slot:?} is started again, and nobody has asked for it");
+            let app = self.fleet.app(slot.app).expect("an app");
+            let is_run_again = app.policy().kind == Kind::Task && app.rollout.is_some();
+            assert!(
+                is_run_again || !self.ended.contains(&slot),
+                "{slot:?} is started again, and nobody has asked for it"
+            );
             if let Some(announced) = self.announced.remove(&slot).filter(|announced| !announced.is_overruled) {
                 assert_eq!(announced.start_at, self.now, "{slot:?} is started at another time than announced");
             }
@@ -459,7 +538,16 @@ impl World {
             self.pending.push_back(Event::SpawnFailed(worker, SpawnError::NotNow("no room".into())));
             return;
         }
-        if !is_replacement && let Some(last) = self.last_start.insert(slot, self.now) {
+        if self.stops < 2 {
+            for before in &self.fleet.app(slot.app).expect("an app").policy().after {
+                let is_there = self.fleet.app(*before).is_some_and(|app| app.policy().on_exit != OnExit::Ignore);
+                assert!(!is_there || self.been_up.contains(before), "{slot:?} is started before {before:?} is up");
+            }
+        }
+        if !is_replacement
+            && !is_run_again
+            && let Some(last) = self.last_start.insert(slot, self.now)
+        {
             let shortest = self.policy_of(slot).backoff.delay(0, -1.0);
             assert!(self.now - last >= shortest, "{slot:?} is started again after {:?}", self.now - last);
         }
@@ -510,6 +598,14 @@ impl World {
     /// Holds a report against what has happened, and notes what it announces.
     fn judge(&mut self, report: Report) {
         match &report {
+            Report::Ending { app, .. } => {
+                let app = self.fleet.app(*app).expect("an app");
+                assert_ne!(app.policy().on_exit, OnExit::Ignore, "{:?} ends the container", app.id);
+                self.stop_asked = Some(self.now);
+                let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).collect();
+                slots.into_iter().for_each(|slot| self.overrule(slot));
+            }
+            Report::Removing { app, .. } => drop(self.removals.insert(*app, self.now)),
             Report::NotReady { slot, after, .. } => {
                 let patience = self.policy_of(*slot).ready_timeout;
                 assert!(*after >= patience, "judged not ready after {after:?}, before the timeout of {patience:?}");
@@ -524,6 +620,9 @@ impl World {
                 );
             }
             Report::Exited { slot, role, next, exit, .. } => {
+                if self.policy_of(*slot).kind == Kind::Task && exit.status() == 0 {
+                    self.been_up.insert(slot.app);
+                }
                 if matches!(role, Role::Holder) && matches!(next, Next::Restart | Next::Backoff { .. }) {
                     let policy = self.policy_of(*slot);
                     let is_failure = exit.kind != ExitKind::Code(0);
@@ -578,7 +677,7 @@ impl World {
                 app.slots.is_sorted_by(|a, b| a.id.index < b.id.index),
                 "slots have numbers of their own, in order"
             );
-            let width = match app.policy().reload {
+            let width = match app.rollout.as_ref().map_or(app.policy().reload, |rollout| rollout.policy.reload) {
                 Reload::Rolling(width) => width as usize,
                 Reload::Restart => 1,
             };
@@ -596,9 +695,14 @@ impl World {
     /// Every app stops by its own clock.
     fn check_that_the_stop_is_in_time(&self) {
         let Some(asked) = self.stop_asked else { return };
+        let allowance = |policy: &Policy| policy.drain_delay + policy.stop.timeout + self.slowest_kill.min(5000 * MS);
         for app in self.fleet.apps() {
+            // It may have to wait for each of the others.
+            let others = self.policies.iter().filter(|(id, _)| **id != app.id);
+            let has_dependents = self.policies.values().any(|policy| policy.after.contains(&app.id));
+            let first: Time = others.filter(|_| has_dependents).map(|(_, policy)| allowance(policy)).sum();
             // A kill that does not take effect is given up after 5 s.
-            let patience = app.policy().drain_delay + app.policy().stop.timeout + self.slowest_kill.min(5000 * MS);
+            let patience = allowance(app.policy()) + first;
             let is_over = self.now <= asked + patience || app.slots.iter().all(|slot| slot.workers().next().is_none());
             assert!(is_over, "{:?} still runs {patience:?} after the stop", app.id);
         }

@@ -1,6 +1,8 @@
 //! Begins and ends an app's rollouts, one after the other.
 
 use super::*;
+use order::ReloadState;
+use std::sync::Arc;
 
 impl App {
     /// Asks for a reload. While a rollout is in progress, it is remembered once.
@@ -11,6 +13,42 @@ impl App {
             self.is_reload_queued = true;
             context.report(Report::ReloadQueued { app: self.id });
         }
+    }
+
+    /// Asks for a reload with new settings. They are in force when it is done.
+    pub(in super::super) fn configure(&mut self, policy: Policy, context: &mut Context) {
+        self.next_policy = Some(Arc::new(policy));
+        self.reload(context);
+    }
+
+    /// True while a reload of it is in progress.
+    pub(in super::super) fn is_reloading(&self) -> bool {
+        self.reload_state() == ReloadState::UnderWay
+    }
+
+    pub(in super::super) fn reload_state(&self) -> ReloadState {
+        match &self.rollout {
+            Some(rollout) if rollout.reason == RolloutReason::Reload => ReloadState::UnderWay,
+            Some(_) | None if self.is_reload_queued => ReloadState::UnderWay,
+            Some(_) | None if self.has_reload_failed => ReloadState::Failed,
+            Some(_) | None => ReloadState::Done,
+        }
+    }
+
+    /// Looks at the reloads that its own waits for; `state` is that of an app's. Returns true if there was one, and none is
+    /// left, or its own has failed with one of them.
+    pub(in super::super) fn await_reloads(
+        &mut self,
+        state: impl Fn(AppId) -> Option<ReloadState>,
+        context: &mut Context,
+    ) -> bool {
+        let Some(rollout) = self.rollout.as_mut().filter(|rollout| !rollout.waits_for.is_empty()) else { return false };
+        if let Some(failed) = rollout.waits_for.iter().find(|id| state(**id) == Some(ReloadState::Failed)).copied() {
+            self.fail_rollout(RolloutError::Dependency(failed), context);
+            return true;
+        }
+        rollout.waits_for.retain(|id| state(*id) == Some(ReloadState::UnderWay));
+        rollout.waits_for.is_empty()
     }
 
     /// Asks for a replacement of one worker, of the same generation. It begins when no other rollout is in progress.
@@ -24,7 +62,14 @@ impl App {
         self.replacements.clear();
         self.newest += 1;
         let generation = self.newest;
-        self.rollout = Some(Rollout::reload(generation, context.now));
+        let policy = match self.next_policy.take() {
+            Some(policy) => {
+                self.slots.iter_mut().for_each(Slot::forget_address);
+                policy
+            }
+            None => self.profile.policy.clone(),
+        };
+        self.rollout = Some(Rollout::reload(generation, policy, context.now));
         context.report(Report::Reloading { app: self.id, generation });
         context.effects.push(Effect::Prepare(self.id, generation));
     }
@@ -40,7 +85,7 @@ impl App {
             let slot = self.slots.iter().find(|slot| slot.id.index == index && slot.desired == Desired::Up);
             if let Some(slot) = slot.filter(|slot| slot.holder().is_some_and(|holder| holder.id == worker)) {
                 context.report(Report::Replacing { slot: slot.id, worker, reason });
-                self.rollout = Some(Rollout::replacement(index, worker, reason, slot.generation, context.now));
+                self.rollout = Some(Rollout::replacement(slot, worker, reason, context.now));
                 return;
             }
         }
@@ -71,7 +116,11 @@ impl App {
             if rollout.reason == RolloutReason::Reload {
                 self.settled = rollout.generation;
                 // Workers that have finished for good have nothing to replace; if ever, they start as what all others are.
-                self.slots.iter_mut().for_each(|slot| slot.generation = rollout.generation);
+                self.slots.iter_mut().for_each(|slot| slot.adopt(&rollout));
+                let old = std::mem::replace(&mut self.profile.policy, rollout.policy.clone());
+                if old.instances != rollout.policy.instances {
+                    self.scale(Count::To(rollout.policy.instances), context);
+                }
             }
             self.end_rollout(&rollout, Ok(()), context);
         }
@@ -79,6 +128,9 @@ impl App {
 
     fn end_rollout(&mut self, rollout: &Rollout, result: Result<(), RolloutError>, context: &mut Context) {
         let (app, took) = (self.id, context.now - rollout.since);
+        if rollout.reason == RolloutReason::Reload {
+            self.has_reload_failed = result.is_err();
+        }
         let &Rollout { reason, generation, .. } = rollout;
         context.report(match (reason, result) {
             (RolloutReason::Reload, Ok(())) => Report::Reloaded { app, generation, took },

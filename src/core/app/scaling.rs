@@ -20,15 +20,15 @@ impl App {
 
     /// Takes back a slot that is on its way out, or adds the lowest number that is free.
     fn add_slot(&mut self) {
-        let generation = self.settled;
+        let (generation, policy) = (self.settled, self.profile.policy.clone());
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.desired == Desired::Removed) {
             slot.desired = Desired::Up;
-            slot.generation = generation;
+            (slot.generation, slot.policy) = (generation, policy);
             return;
         }
         let free = (0..).zip(&self.slots).take_while(|(number, slot)| *number == slot.id.index).count();
         let id = SlotId { app: self.id, index: free as u32 };
-        self.slots.insert(free, Slot::new(id, generation, self.common_expectation()));
+        self.slots.insert(free, Slot::new(id, generation, policy, self.common_expectation()));
     }
 
     /// The signals that every worker gives, if all are known and the same: a new slot's worker must give them too.

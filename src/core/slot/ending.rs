@@ -12,7 +12,7 @@ impl Slot {
         context: &mut Context,
     ) -> Outcome {
         let Some(worker) = self.find(id) else { return Outcome::Nothing };
-        if worker.waits_for_group(exit, &profile.policy, context) {
+        if worker.waits_for_group(exit, context) {
             return Outcome::Nothing;
         }
         self.on_ended(id, exit, profile, context)
@@ -33,9 +33,9 @@ impl Slot {
 
     fn on_ended(&mut self, id: WorkerId, exit: Exit, profile: &Profile, context: &mut Context) -> Outcome {
         // It may have been ready already, and its end be seen first: the loop was busy, or the machine.
-        let rule = self.uptime_rule(profile);
-        if self.find(id).is_some_and(|worker| worker.is_ready_by_uptime(rule, context.now)) {
-            self.become_ready(id, ReadySignal::Uptime, profile, context);
+        let is_ready = |worker: &Worker| worker.is_ready_by_uptime(self.uptime_rule(worker, profile), context.now);
+        if self.workers().any(|worker| worker.id == id && is_ready(worker)) {
+            self.become_ready(id, ReadySignal::Uptime, context);
         }
         let role = self.role(id);
         let Some((part, worker)) = self.release(id, context) else { return Outcome::Nothing };
@@ -64,7 +64,7 @@ impl Slot {
                     Some(StopReason::Unwanted) => End::Unwanted,
                     None => End::Exited { exit, lived, was_ready: worker.is_ready() },
                 };
-                let next = self.next_after(end, profile, context);
+                let next = self.next_after(end, &worker.policy, profile, context);
                 context.report(report(next));
                 Outcome::Nothing
             }
@@ -105,7 +105,7 @@ impl Slot {
                         End::NoProgram { has_run: profile.has_run }
                     }
                 };
-                let next = self.next_after(end, profile, context);
+                let next = self.next_after(end, &worker.policy, profile, context);
                 context.report(report(next));
                 Outcome::Nothing
             }
@@ -126,17 +126,17 @@ impl Slot {
                     Some(StopReason::NotReady) => End::NotReady,
                     Some(StopReason::Unwanted) | None => End::Unwanted,
                 };
-                self.next_after(end, profile, context);
+                self.next_after(end, &worker.policy, profile, context);
                 Outcome::Nothing
             }
         }
     }
 
     /// Decides what follows the end of the holder, in the one place that does.
-    fn next_after(&mut self, end: End, profile: &Profile, context: &mut Context) -> Next {
+    fn next_after(&mut self, end: End, policy: &Policy, profile: &Profile, context: &mut Context) -> Next {
         let is_wanted = self.desired == Desired::Up && profile.is_wanted();
         let end = if is_wanted { end } else { End::Unwanted };
-        let next = self.budget.next(&end, &profile.policy, context.jitter);
+        let next = self.budget.next(&end, policy, context.jitter);
         self.state = SlotState::after(next, context.now);
         next
     }

@@ -4,14 +4,14 @@ use super::*;
 
 impl Slot {
     /// The worker's program runs.
-    pub(in super::super) fn on_spawned(&mut self, id: WorkerId, profile: &Profile, context: &mut Context) {
+    pub(in super::super) fn on_spawned(&mut self, id: WorkerId, context: &mut Context) {
         self.budget.on_forked();
         let (slot, role) = (self.id, self.role(id));
         context.report(Report::Started { slot, worker: id, role });
         let Some(worker) = self.find(id) else { return };
-        worker.on_spawned(context.now, &profile.policy);
-        if profile.policy.readiness == Readiness::Spawn {
-            self.become_ready(id, ReadySignal::Spawned, profile, context);
+        worker.on_spawned(context.now);
+        if worker.policy.readiness == Readiness::Spawn {
+            self.become_ready(id, ReadySignal::Spawned, context);
         }
     }
 
@@ -20,26 +20,25 @@ impl Slot {
         &mut self,
         id: WorkerId,
         note: impl FnOnce(&mut Evidence),
-        profile: &Profile,
         context: &mut Context,
     ) -> Outcome {
         let Some(worker) = self.find(id).filter(|worker| !worker.is_leaving()) else { return Outcome::Nothing };
         // A signal after the ready timeout binds nobody: not this worker's successors, and not this worker.
-        if worker.is_ready() && context.now > worker.started + profile.policy.ready_timeout {
+        if worker.is_ready() && context.now > worker.started + worker.policy.ready_timeout {
             return Outcome::Nothing;
         }
         note(&mut worker.evidence);
-        let evidence = worker.evidence.clone();
-        if let Some(signal) = evidence.shows(profile.policy.readiness, self.expectation.as_ref()) {
-            self.become_ready(id, signal, profile, context);
+        let (evidence, readiness) = (worker.evidence.clone(), worker.policy.readiness);
+        if let Some(signal) = evidence.shows(readiness, self.expectation.as_ref()) {
+            self.become_ready(id, signal, context);
         }
-        self.learn_from_holder(profile)
+        self.learn_from_holder()
     }
 
     /// Takes the holder's signals as those that its successors must give. What a replacement shows counts when it takes over.
-    pub(super) fn learn_from_holder(&mut self, profile: &Profile) -> Outcome {
-        let is_auto = matches!(profile.policy.readiness, Readiness::Auto { .. });
-        let holder = self.holder().filter(|worker| is_auto && worker.is_ready());
+    pub(super) fn learn_from_holder(&mut self) -> Outcome {
+        let is_auto = |worker: &Worker| matches!(worker.policy.readiness, Readiness::Auto { .. });
+        let holder = self.holder().filter(|worker| is_auto(worker) && worker.is_ready());
         match holder.and_then(|worker| worker.evidence.expectation()) {
             Some(expectation) => {
                 self.expectation = Some(expectation);
@@ -49,7 +48,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn become_ready(&mut self, id: WorkerId, signal: ReadySignal, profile: &Profile, context: &mut Context) {
+    pub(super) fn become_ready(&mut self, id: WorkerId, signal: ReadySignal, context: &mut Context) {
         let slot = self.id;
         let Some(worker) = self.find(id) else { return };
         if !matches!(worker.phase, Phase::Forked { .. } | Phase::Starting { .. }) {
@@ -60,11 +59,11 @@ impl Slot {
             ReadySignal::Notify | ReadySignal::Probe | ReadySignal::Listen | ReadySignal::Message => context.now,
             ReadySignal::Spawned | ReadySignal::Uptime => worker.started,
         };
-        worker.phase = Phase::Ready { stays_from: since + profile.policy.min_uptime };
+        worker.phase = Phase::Ready { stays_from: since + worker.policy.min_uptime };
         context.report(Report::Ready { slot, worker: id, signal, took: context.now - worker.started });
     }
 
-    pub(super) fn uptime_rule(&self, profile: &Profile) -> UptimeRule {
-        UptimeRule::new(&profile.policy, self.expectation.as_ref(), profile.is_silent)
+    pub(super) fn uptime_rule(&self, worker: &Worker, profile: &Profile) -> UptimeRule {
+        UptimeRule::new(&worker.policy, self.expectation.as_ref(), profile.is_silent)
     }
 }

@@ -1,0 +1,55 @@
+//! Judges an app in which nothing will happen any more.
+
+use super::*;
+
+/// The result of an app in which nothing will happen any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppResult {
+    /// Every worker finished: the highest exit status.
+    Finished(u8),
+    /// Workers failed for good: the time and the exit status of the last one.
+    Failed(Time, u8),
+}
+
+impl AppResult {
+    /// True unless every worker has ended with 0.
+    pub fn is_failure(self) -> bool {
+        match self {
+            AppResult::Finished(status) => status != 0,
+            AppResult::Failed(..) => true,
+        }
+    }
+}
+
+impl App {
+    /// Its result, once nothing will happen in it by itself any more. An app of which every slot was stopped by an operator
+    /// has none: it waits for the operator.
+    pub fn result(&self) -> Option<AppResult> {
+        let is_at_rest = !self.is_removed && self.rollout.is_none() && self.slots.iter().all(Slot::is_at_rest);
+        let ended = || self.slots.iter().filter(|slot| slot.desired == Desired::Up);
+        if !is_at_rest || ended().next().is_none() {
+            return None;
+        }
+        Some(match self.last_failure.filter(|_| ended().any(|slot| slot.state == SlotState::Failed)) {
+            Some((time, status)) => AppResult::Failed(time, status),
+            None => {
+                let statuses = ended().filter_map(|slot| slot.last_exit).map(|exit| exit.status());
+                AppResult::Finished(statuses.max().unwrap_or(0))
+            }
+        })
+    }
+
+    /// Its result, if the container is to end because of it while others go on.
+    pub(in super::super) fn decisive_result(&self) -> Option<AppResult> {
+        let result = self.result()?;
+        let Policy { kind, on_exit, .. } = self.policy();
+        // A task that fails when it is run again fails a reload, and no start.
+        let was_done = *kind == Kind::Task && self.has_been_up;
+        let is_decisive = match on_exit {
+            OnExit::Ignore => false,
+            OnExit::End => true,
+            OnExit::EndOnFailure => !was_done && result.is_failure(),
+        };
+        is_decisive.then_some(result)
+    }
+}

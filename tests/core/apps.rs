@@ -1,0 +1,151 @@
+//! Several apps: their order, tasks, and a configuration that changes.
+
+use crate::world::*;
+use rinit::core::*;
+
+fn after(apps: &[u32]) -> Vec<AppId> {
+    apps.iter().copied().map(AppId).collect()
+}
+
+fn service() -> Policy {
+    Policy { instances: 1, ..policy() }
+}
+
+fn task() -> Policy {
+    Policy { kind: Kind::Task, restart: Restart::Never, readiness: Readiness::Spawn, ..service() }
+}
+
+/// The apps that have a process.
+fn running(world: &World) -> Vec<u32> {
+    let apps = world.fleet.apps().iter().filter(|app| app.slots.iter().any(|slot| slot.workers().next().is_some()));
+    apps.map(|app| app.id.0).collect()
+}
+
+#[test]
+fn an_app_starts_when_those_before_it_are_up_and_stops_before_them() {
+    let mut world = World::new(vec![service(), Policy { after: after(&[0]), ..service() }]);
+    assert_eq!(running(&world), [0]);
+    world.play(&[Says(0)]);
+    assert_eq!(running(&world), [0, 1]);
+    world.play(&[Says(1), Heeds(true), Stop]);
+    assert_eq!(world.saw(|report| matches!(report, Report::Stopping { slot, .. } if slot.app == AppId(0))), 0);
+    world.play(&[Pass(0)]);
+    assert_eq!(world.fleet.finished(), Some(0));
+}
+
+#[test]
+fn what_comes_after_a_task_starts_when_that_has_succeeded() {
+    let mut world = World::new(vec![task(), Policy { after: after(&[0]), ..service() }]);
+    world.play(&[Pass(60_000)]);
+    assert_eq!(running(&world), [0], "a task is up when it has succeeded, however long it runs");
+    world.play(&[Exits(0, 0)]);
+    assert_eq!(running(&world), [1]);
+    world.play(&[Says(0), Pass(60_000)]);
+    assert_eq!((running(&world), world.fleet.finished()), (vec![1], None));
+}
+
+#[test]
+fn a_task_that_fails_ends_the_start_with_its_code() {
+    let mut world = World::new(vec![task(), Policy { after: after(&[0]), ..service() }, service()]);
+    world.play(&[Exits(0, 7), Pass(0)]);
+    assert_eq!(world.fleet.finished(), Some(7));
+    let ending =
+        |report: &Report| matches!(report, Report::Ending { app: AppId(0), result, .. } if result.is_failure());
+    assert_eq!(world.saw(ending), 1);
+}
+
+#[test]
+fn a_reload_runs_a_task_again_before_what_comes_after_it() {
+    let mut world = World::new(vec![task(), Policy { after: after(&[0]), ..service() }]);
+    world.play(&[Exits(0, 0), Says(0), Pass(2000), Hup]);
+    assert_eq!(world.generations(), [1, 2], "the new task runs beside the old service");
+    world.play(&[Pass(5000)]);
+    assert_eq!(world.generations(), [1, 2]);
+    world.play(&[Exits(1, 0)]);
+    assert_eq!(world.generations(), [1, 2], "the old service, and its replacement");
+    world.play(&[Says(1), Pass(2000)]);
+    assert_eq!(world.generations(), [2]);
+}
+
+#[test]
+fn a_task_that_fails_at_a_reload_stops_the_reload_of_what_comes_after_it_and_nothing_else() {
+    let mut world = World::new(vec![task(), Policy { after: after(&[0]), ..service() }]);
+    world.play(&[Exits(0, 0), Says(0), Pass(2000), Hup, Exits(1, 3), Pass(60_000)]);
+    assert_eq!((world.generations(), world.fleet.finished()), (vec![1], None));
+    let failed = |report: &Report| match report {
+        Report::ReloadFailed { app, error, .. } => match error {
+            RolloutError::Task { .. } => *app == AppId(0),
+            RolloutError::Dependency(before) => (*app, *before) == (AppId(1), AppId(0)),
+            _ => false,
+        },
+        _ => false,
+    };
+    assert_eq!(world.saw(failed), 2);
+}
+
+#[test]
+fn the_container_ends_when_one_app_has_failed_for_good_unless_that_is_ignored() {
+    let fails = Policy { max_restarts: 1, ..service() };
+    let mut world = World::new(vec![fails.clone(), service()]);
+    world.play(&[Exits(0, 4), Pass(200), Exits(1, 4), Pass(0)]);
+    assert_eq!(world.fleet.finished(), Some(4));
+
+    let mut world = World::new(vec![Policy { on_exit: OnExit::Ignore, ..fails }, service()]);
+    world.play(&[Exits(0, 4), Pass(200), Exits(1, 4), Says(0), Pass(60_000)]);
+    assert_eq!((running(&world), world.fleet.finished()), (vec![1], None));
+}
+
+#[test]
+fn the_container_ends_with_an_app_whose_end_is_its_own() {
+    let job = Policy { restart: Restart::Never, on_exit: OnExit::End, ..service() };
+    let mut world = World::new(vec![job, service()]);
+    world.play(&[Says(0), Says(1), Exits(0, 0), Pass(0)]);
+    assert_eq!(world.fleet.finished(), Some(0));
+}
+
+#[test]
+fn a_stop_that_is_asked_for_while_the_container_ends_by_itself_kills_nobody() {
+    let mut world = World::new(vec![Policy { max_restarts: 1, ..service() }, service()]);
+    world.play(&[Says(1), Heeds(false), Exits(0, 4), Pass(200), Exits(1, 4), Stop]);
+    assert_eq!(world.running_and_not_killed(), 1);
+    world.play(&[Stop]);
+    assert_eq!(world.running_and_not_killed(), 0);
+}
+
+#[test]
+fn new_settings_come_with_a_reload_and_each_worker_is_stopped_by_its_own() {
+    let mut world = World::healthy(vec![service()]);
+    let stop = StopPolicy { timeout: 1000 * MS, ..policy().stop };
+    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, stop, ..service() }));
+    world.play(&[Pass(20_000)]);
+    assert_eq!(world.generations(), [2, 2, 2]);
+    let timeouts: Vec<Time> = world
+        .reports
+        .iter()
+        .filter_map(|report| match report {
+            Report::Stopping { timeout, .. } => Some(*timeout),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(timeouts, [8000 * MS], "the old worker has the time that it was started with");
+}
+
+#[test]
+fn settings_that_fail_are_not_in_force() {
+    let mut world = World::healthy(vec![service()]);
+    world.play(&[Program(false)]);
+    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..service() }));
+    world.play(&[Pass(20_000), Program(true), Hup, Pass(20_000)]);
+    assert_eq!((world.generations(), world.fleet.apps()[0].policy().instances), (vec![3], 1));
+}
+
+#[test]
+fn an_app_that_the_configuration_has_no_more_is_stopped_and_forgotten() {
+    let mut world = World::healthy(vec![service(), service()]);
+    world.give(Event::RemoveApp(AppId(0)));
+    assert_eq!(world.fleet.admit(&Event::Reload(Target::App(AppId(0)))), Err(Refused::AppRemoved));
+    world.play(&[Pass(0)]);
+    assert_eq!((running(&world), world.fleet.apps().len()), (vec![1], 1));
+    world.give(Event::AddApp(AppId(2), Policy { after: after(&[1]), ..service() }));
+    assert_eq!(running(&world), [1, 2]);
+}
