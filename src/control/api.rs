@@ -160,6 +160,7 @@ pub(super) async fn describe(api: Rc<Api>, request: Request) -> Result<Answer, F
     describe_process(
         &mut description,
         request.permission < Permission::Change || matches!(request.origin, Origin::Web(_)),
+        &api.endpoints.shown_variables,
     );
     if let Some(worker) = description.workers.first() {
         let slot = (worker.app.clone(), worker.slot);

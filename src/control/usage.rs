@@ -104,13 +104,14 @@ fn usage_of_one(pid: u32) -> Option<Usage> {
     })
 }
 
-/// Fills in the details of a worker's process from /proc. To a client that is not its owner, less of its environment is shown.
-pub(super) fn describe_process(description: &mut Description, is_guarded: bool) {
+/// Fills in the details of a worker's process from /proc. To a client that is not its owner, less of its environment is shown:
+/// harmless variables, and those that are listed here.
+pub(super) fn describe_process(description: &mut Description, is_guarded: bool, shown: &[String]) {
     let Some(pid) = description.workers.first().and_then(|worker| worker.pid) else { return };
     if let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) {
         let pairs = environment.split(|byte| *byte == 0).filter(|pair| !pair.is_empty());
         let pairs = pairs
-            .map(|pair| redacted_variable(&String::from_utf8_lossy(pair), is_guarded))
+            .map(|pair| redacted_variable(&String::from_utf8_lossy(pair), is_guarded, shown))
             .collect::<BTreeSet<String>>();
         description.environment = pairs.into_iter().collect();
     }

@@ -15,3 +15,4 @@ mod fuzz;
 mod health;
 mod limits;
 mod openapi;
+mod socket;
