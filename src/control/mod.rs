@@ -10,6 +10,7 @@
 mod access;
 mod api;
 mod endpoints;
+mod exposition;
 mod handle;
 mod health;
 mod journal;

@@ -331,13 +331,12 @@ async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat:
         }
     };
     seat.enter(class)?;
-    let accept = head.headers.get(ACCEPT);
     let request = ApiRequest {
         origin,
         permission,
         id,
         text: head.uri.query().map(str::to_owned),
-        wants_stream: accept.is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream")),
+        accept: header(ACCEPT).unwrap_or_default().to_owned(),
         body: Some(body),
         seat: seat.clone(),
     };
