@@ -242,6 +242,7 @@ fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerCon
             read_token_file: settings.web_read_token_file,
             is_public: settings.web_public,
             hosts: settings.web_host,
+            shown_variables: settings.show_env.into_iter().flat_map(|names| names.0).collect(),
         },
     };
     (container, reader.in_force)

@@ -11,7 +11,7 @@ use super::instances::Instances;
 use super::probe::LiveCheck;
 use super::reader::{Field, Reader};
 use super::ready::ReadyCheck;
-use super::value::{AppName, ExitCodes, IncrementEnv, Positive, Rewrite};
+use super::value::{AppName, ExitCodes, IncrementEnv, Positive, Rewrite, VariableNames};
 use crate::control::{EndpointSetting, SocketGroup, SocketMode};
 use crate::core::{Backoff, Reload, Restart, Signal};
 use crate::logs::LogFormat;
@@ -237,6 +237,8 @@ settings! {
         "everybody who can connect to `--web` may read: log lines, events, commands, settings";
     web_host: Vec<String> = vec![]; "web-host";
         "name by which `--web` may be called, beside addresses, `localhost` and the host's own";
+    show_env: Vec<VariableNames> = vec![]; "show-env";
+        "variables of the workers whose values everybody who may read sees, beside a few harmless ones such as `PORT`; others are shown to root and rinit's own user only, without secrets";
 }
 
 settings! {

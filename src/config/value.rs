@@ -289,6 +289,23 @@ impl Value for IncrementEnv {
     }
 }
 
+/// Names of environment variables, separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariableNames(pub Vec<String>);
+
+impl Value for VariableNames {
+    const FORM: &'static str = "NAME,NAME";
+    fn parse(text: &str) -> Result<VariableNames, String> {
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '*', ' ']);
+        names
+            .iter()
+            .all(is_name)
+            .then_some(VariableNames(names))
+            .ok_or("allowed: whole names, separated by commas".into())
+    }
+}
+
 impl Value for bool {
     const FORM: &'static str = "";
     fn parse(text: &str) -> Result<bool, String> {

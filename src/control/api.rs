@@ -52,8 +52,8 @@ pub(super) struct Request {
     /// `{id}` of the route's path.
     pub(super) id: String,
     pub(super) text: Option<String>,
-    /// True if it asks for server-sent events.
-    pub(super) wants_stream: bool,
+    /// Its `Accept` header.
+    pub(super) accept: String,
     /// None once it is read.
     pub(super) body: Option<Incoming>,
     pub(super) seat: Rc<Seat>,
@@ -63,6 +63,11 @@ impl Request {
     /// Returns a parameter of the query.
     pub(super) fn query(&self, name: &str) -> Option<String> {
         query(self.text.as_deref(), name)
+    }
+
+    /// True if it asks for server-sent events.
+    pub(super) fn wants_stream(&self) -> bool {
+        self.accept.starts_with("text/event-stream")
     }
 
     /// Reads a body of JSON.
@@ -160,6 +165,7 @@ pub(super) async fn describe(api: Rc<Api>, request: Request) -> Result<Answer, F
     describe_process(
         &mut description,
         request.permission < Permission::Change || matches!(request.origin, Origin::Web(_)),
+        &api.endpoints.shown_variables,
     );
     if let Some(worker) = description.workers.first() {
         let slot = (worker.app.clone(), worker.slot);

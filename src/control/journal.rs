@@ -3,6 +3,7 @@
 
 use super::types::{Event, ExitRecord, Reloaded};
 use crate::core::{AppId, Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, WorkerId};
+use crate::histogram::Histogram;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,12 @@ const MAX_EVENTS: usize = 512;
 const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// Exits that are kept of each slot.
 const MAX_EXITS: usize = 10;
+/// The upper bounds of the durations of reloads, in milliseconds.
+const RELOAD_BOUNDS_MS: &[u64] = &[1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000];
+/// The causes by which exits are counted.
+pub(super) const EXIT_CAUSES: [&str; 5] = ["exit", "error", "signal", "oom", "asked"];
+/// The results by which reloads are counted.
+pub(super) const RELOAD_RESULTS: [&str; 2] = ["done", "failed"];
 
 /// The journal, shared by the event loop and the control plane.
 #[derive(Default)]
@@ -46,6 +53,10 @@ pub struct JournalState {
 pub struct SlotHistory {
     /// Starts that followed an exit that nobody asked for.
     pub restarts: u64,
+    /// Times that a worker failed its liveness probes.
+    pub unhealthy: u64,
+    /// The status of the last exit, as a shell shows it.
+    pub last_status: Option<u8>,
     /// The last exits, newest first.
     pub exits: VecDeque<ExitRecord>,
 }
@@ -55,14 +66,19 @@ pub struct SlotHistory {
 pub struct Counters {
     /// Exits of workers, by app and cause: `exit`, `error`, `signal`, `oom`, `asked`.
     pub exits: BTreeMap<(AppId, &'static str), u64>,
-    /// Starts that followed an exit that nobody asked for, by app.
-    pub restarts: BTreeMap<AppId, u64>,
-    /// Reloads, by app and result (`done`, `failed`): their number, and the time that they took together.
-    pub reloads: BTreeMap<(AppId, &'static str), (u64, Duration)>,
+    /// Reloads and their durations, by app and result (`done`, `failed`).
+    pub reloads: BTreeMap<(AppId, &'static str), Histogram>,
     /// Orphaned processes that were reaped.
     pub orphans: u64,
     /// Signals that were forwarded to the workers.
     pub forwarded: u64,
+}
+
+impl Counters {
+    /// The histogram of an app without reloads.
+    pub(super) fn no_reloads() -> Histogram {
+        Histogram::new(RELOAD_BOUNDS_MS)
+    }
 }
 
 /// The part of an event that its report does not hold.
@@ -107,9 +123,8 @@ impl Journal {
         let mut state = self.lock();
         state.slots.retain(|slot, _| !is_gone(slot.app));
         state.reloads.retain(|app, _| !is_gone(*app));
-        let Counters { exits, restarts, reloads, orphans: _, forwarded: _ } = &mut state.counters;
+        let Counters { exits, reloads, orphans: _, forwarded: _ } = &mut state.counters;
         exits.retain(|(app, _), _| !is_gone(*app));
-        restarts.retain(|app, _| !is_gone(*app));
         reloads.retain(|(app, _), _| !is_gone(*app));
     }
 
@@ -152,6 +167,11 @@ impl JournalState {
         self.slots.get(&slot)
     }
 
+    /// The histories of all slots in which something has happened.
+    pub fn histories(&self) -> impl Iterator<Item = (SlotId, &SlotHistory)> {
+        self.slots.iter().map(|(slot, history)| (*slot, history))
+    }
+
     /// The signal by which a worker became ready.
     pub fn ready_by(&self, worker: WorkerId) -> Option<&'static str> {
         self.ready_by.get(&worker).copied()
@@ -177,11 +197,12 @@ impl JournalState {
                 let history = self.slots.entry(*slot).or_default();
                 history.exits.push_front(record);
                 history.exits.truncate(MAX_EXITS);
+                history.last_status = Some(exit.status());
                 if matches!(next, Next::Restart | Next::Backoff { .. }) {
                     history.restarts += 1;
-                    *self.counters.restarts.entry(slot.app).or_default() += 1;
                 }
             }
+            Report::Unhealthy { slot, .. } => self.slots.entry(*slot).or_default().unhealthy += 1,
             Report::StartFailed { worker, .. } | Report::GivenUp { worker, .. } => {
                 self.ready_by.remove(worker);
             }
@@ -195,7 +216,6 @@ impl JournalState {
             Report::Started { .. }
             | Report::Silent { .. }
             | Report::NotReady { .. }
-            | Report::Unhealthy { .. }
             | Report::Stopping { .. }
             | Report::Killed { .. }
             | Report::SignalRefused { .. }
@@ -245,9 +265,7 @@ impl JournalState {
         why: Option<String>,
         time: String,
     ) {
-        let (count, sum) = self.counters.reloads.entry((app, result)).or_default();
-        *count += 1;
-        *sum += took;
+        self.counters.reloads.entry((app, result)).or_insert_with(Counters::no_reloads).record(took);
         let took_ms = took.as_millis() as u64;
         self.reloads.insert(app, Reloaded { generation, result: result.into(), took_ms, time, why });
     }
@@ -384,6 +402,6 @@ mod tests {
         }
         let state = journal.lock();
         assert_eq!((state.slots.len(), state.reloads.len(), state.counters.exits.len()), (0, 1, 1));
-        assert_eq!((state.counters.restarts.len(), state.counters.reloads.len()), (1, 1));
+        assert_eq!(state.counters.reloads.len(), 1);
     }
 }

@@ -1,146 +1,309 @@
-//! Writes `/metrics` in Prometheus' text format 0.0.4, with names and units by its conventions.
+//! Answers `/metrics`: lists the metrics of rinit, its apps, their workers and the container, by Prometheus' conventions.
+//!
+//! No series has a pid: each belongs to an app or to a slot, and ends with it. A counter of a worker's processes begins
+//! again with each process.
 
 use super::api::{Api, Request};
-use super::journal::Counters;
+use super::exposition::{Family, Format, Kind, write};
+use super::handle::Call;
+use super::journal::{Counters, EXIT_CAUSES, RELOAD_RESULTS, SlotHistory};
 use super::response::{Answer, Failure, whole};
 use super::types::{Status, WorkerStatus};
-use crate::core::AppId;
+use super::usage::{self, OpenFiles, Usage};
+use crate::core::{AppId, SlotId};
 use crate::logs::SlotTotals;
+use crate::sys::container::{self, ContainerUsage};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::path::Path;
 use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
 
+/// The states of a worker.
 const STATES: [&str; 6] = ["starting", "ready", "draining", "backoff", "stopped", "failed"];
 
 /// `GET /metrics`
-pub(super) async fn metrics(api: Rc<Api>, _: Request) -> Result<Answer, Failure> {
-    let status = api.status().await?;
+pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Failure> {
+    let format = Format::accepted(&request.accept);
+    let status = api.rinit.ask(Call::Status).await?;
     // The journal is not locked while /proc is read.
-    let counters = api.rinit.journal.lock().counters.clone();
-    let text = text(&status, &counters, &api.rinit.log_history.totals(), api.refusals.get());
-    Ok(whole(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
+    let (counters, slots) = {
+        let journal = api.rinit.journal.lock();
+        (journal.counters.clone(), journal.histories().map(|(slot, history)| (slot, history.clone())).collect())
+    };
+    let workers = workers_of(&status, &slots);
+    let mut families = of_rinit(&status, &counters, api.refusals.get());
+    families.extend(of_apps(&status, &counters));
+    families.extend(of_workers(&workers));
+    let mut totals = api.rinit.log_history.totals();
+    // The lines of a slot that is gone are kept for a while.
+    totals.retain(|one| workers.iter().any(|worker| (worker.app, worker.row.slot) == (&one.slot.0, one.slot.1)));
+    families.extend(of_logs(&totals));
+    families.extend(of_container(&container::usage(Path::new("/"))));
+    Ok(whole(StatusCode::OK, format.content_type(), write(&families, format)))
 }
 
-fn text(status: &Status, counters: &Counters, passed: &[SlotTotals], refusals: u64) -> String {
-    let mut page = Page(String::new());
+/// A slot with the usage of its processes: during a reload there are two.
+struct Worker<'a> {
+    app: &'a str,
+    /// The slot's number.
+    number: String,
+    /// The process that serves, or is to serve.
+    row: &'a WorkerStatus,
+    usage: Option<Usage>,
+    files: Option<OpenFiles>,
+    history: SlotHistory,
+}
 
-    page.family("rinit_build_info", "gauge", "The version of rinit; always 1.");
-    page.sample("rinit_build_info", &[("version", &status.version)], 1.0);
-    page.family("rinit_start_time_seconds", "gauge", "Time of rinit's start, in seconds since 1970.");
-    let started = humantime::parse_rfc3339(&status.started).ok();
-    let started = started.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
-    page.sample("rinit_start_time_seconds", &[], started.as_secs_f64());
-
-    page.family("rinit_workers", "gauge", "Workers by state.");
-    for one in &status.apps {
-        let mut by_state: BTreeMap<&str, u32> = STATES.iter().map(|state| (*state, 0)).collect();
-        for worker in status.workers.iter().filter(|worker| worker.app == one.name) {
-            *by_state.entry(worker.state.as_str()).or_default() += 1;
-        }
-        for (state, count) in by_state {
-            page.sample("rinit_workers", &[("app", &one.name), ("state", state)], f64::from(count));
-        }
-    }
-    page.family("rinit_workers_wanted", "gauge", "Workers that are wanted; not those stopped by hand.");
-    status.apps.iter().for_each(|one| {
-        page.sample("rinit_workers_wanted", &[("app", &one.name)], f64::from(one.wanted));
-    });
-    page.family("rinit_workers_missing", "gauge", "Workers that are wanted and not ready.");
-    status.apps.iter().for_each(|one| {
-        page.sample("rinit_workers_missing", &[("app", &one.name)], f64::from(one.missing));
-    });
-    page.family("rinit_generation", "gauge", "The newest generation: one more with each reload.");
-    status.apps.iter().for_each(|one| {
-        page.sample("rinit_generation", &[("app", &one.name)], f64::from(one.generation));
-    });
-
-    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&WorkerStatus) -> Option<f64>| {
-        page.family(name, kind, help);
-        for worker in &status.workers {
-            if let (Some(value), Some(pid)) = (value(worker), worker.pid) {
-                let pid = pid.to_string();
-                page.sample(name, &[("app", &worker.app), ("worker", &worker.id), ("pid", &pid)], value);
-            }
-        }
+fn workers_of<'a>(status: &'a Status, slots: &BTreeMap<SlotId, SlotHistory>) -> Vec<Worker<'a>> {
+    let app_id = |name: &str| status.apps.iter().find(|app| app.name == name).map(|app| AppId(app.id));
+    let rows = status.workers.chunk_by(|one, next| (&one.app, one.slot) == (&next.app, next.slot));
+    let worker = |rows: &'a [WorkerStatus]| {
+        let row = rows.iter().find(|row| row.role == "worker").or(rows.first())?;
+        let slot = SlotId { app: app_id(&row.app)?, index: row.slot };
+        let usages = rows.iter().filter_map(|row| usage::usage(row.pid?));
+        Some(Worker {
+            app: &row.app,
+            number: row.slot.to_string(),
+            row,
+            usage: usages.reduce(|sum, one| Usage { cpu: sum.cpu + one.cpu, memory: sum.memory + one.memory }),
+            files: row.pid.and_then(usage::open_files),
+            history: slots.get(&slot).cloned().unwrap_or_default(),
+        })
     };
-    each("rinit_worker_cpu_seconds_total", "counter", "CPU time of a worker and its descendants.", &|one| {
-        super::usage::usage(one.pid?).map(|usage| usage.cpu)
-    });
-    each("rinit_worker_resident_memory_bytes", "gauge", "Resident memory of a worker and its descendants.", &|one| {
-        one.memory_bytes.map(|bytes| bytes as f64)
-    });
-    each("rinit_worker_uptime_seconds", "gauge", "Time since the worker's start.", &|one| {
-        one.uptime_ms.map(|ms| ms as f64 / 1000.0)
-    });
+    rows.filter_map(worker).collect()
+}
 
-    page.family("rinit_worker_restarts_total", "counter", "Starts after an exit that nobody asked for.");
-    for one in &status.apps {
-        let count = counters.restarts.get(&AppId(one.id)).copied().unwrap_or_default();
-        page.sample("rinit_worker_restarts_total", &[("app", &one.name)], count as f64);
+/// A family with one sample.
+fn single(kind: Kind, name: &str, help: &str, value: impl Into<Option<f64>>) -> Family {
+    let mut family = Family::new(kind, name, help);
+    if let Some(value) = value.into() {
+        family.sample(&[], value);
     }
-    page.family(
-        "rinit_worker_exits_total",
-        "counter",
+    family
+}
+
+fn of_rinit(status: &Status, counters: &Counters, refusals: u64) -> Vec<Family> {
+    use Kind::{Counter, Gauge, Info};
+    let mut build = Family::new(Info, "rinit_build", "The version of rinit; always 1.");
+    build.sample(&[("version", &status.version)], 1.0);
+    let own = usage::own();
+    let files = usage::open_files(std::process::id());
+    vec![
+        build,
+        single(Counter, "rinit_reaped_orphans", "Orphaned processes that were reaped.", counters.orphans as f64),
+        single(
+            Counter,
+            "rinit_forwarded_signals",
+            "Signals that were forwarded to the workers.",
+            counters.forwarded as f64,
+        ),
+        single(
+            Counter,
+            "rinit_refused_tokens",
+            "Requests over the web that were refused for their token.",
+            refusals as f64,
+        ),
+        single(Counter, "process_cpu_seconds", "CPU time of rinit itself.", own.map(|own| own.usage.cpu)),
+        single(
+            Gauge,
+            "process_resident_memory_bytes",
+            "Resident memory of rinit itself.",
+            own.map(|own| own.usage.memory as f64),
+        ),
+        single(
+            Gauge,
+            "process_virtual_memory_bytes",
+            "Virtual memory of rinit itself.",
+            own.map(|own| own.virtual_memory as f64),
+        ),
+        single(Gauge, "process_open_fds", "Descriptors of rinit itself.", files.map(|files| files.open as f64)),
+        single(
+            Gauge,
+            "process_max_fds",
+            "The limit of rinit's descriptors.",
+            files.and_then(|files| files.limit).map(|limit| limit as f64),
+        ),
+        single(Gauge, "process_start_time_seconds", "Time of rinit's start, in seconds since 1970.", {
+            seconds_since_1970(&status.started)
+        }),
+    ]
+}
+
+fn of_apps(status: &Status, counters: &Counters) -> Vec<Family> {
+    let mut workers = Family::new(Kind::Gauge, "rinit_workers", "Workers by state.");
+    let mut wanted =
+        Family::new(Kind::Gauge, "rinit_workers_wanted", "Workers that are wanted; not those stopped by hand.");
+    let mut ready = Family::new(Kind::Gauge, "rinit_workers_ready", "Workers that are wanted and ready.");
+    let mut missing = Family::new(Kind::Gauge, "rinit_workers_missing", "Workers that are wanted and not ready.");
+    let mut generation =
+        Family::new(Kind::Gauge, "rinit_generation", "The newest generation: one more with each reload.");
+    let mut reloading =
+        Family::new(Kind::Gauge, "rinit_reload_in_progress", "1 while a reload is in progress, otherwise 0.");
+    let mut exits = Family::new(
+        Kind::Counter,
+        "rinit_worker_exits",
         "Exits of workers by cause: exit (code 0), error, signal, oom, asked.",
     );
-    for one in &status.apps {
-        for cause in ["exit", "error", "signal", "oom", "asked"] {
-            let count = counters.exits.get(&(AppId(one.id), cause)).copied().unwrap_or_default();
-            page.sample("rinit_worker_exits_total", &[("app", &one.name), ("cause", cause)], count as f64);
+    let mut reloads =
+        Family::new(Kind::Histogram, "rinit_reload_duration_seconds", "Reloads by result, and their durations.");
+    let none = Counters::no_reloads();
+    for app in &status.apps {
+        let (id, label) = (AppId(app.id), ("app", app.name.as_str()));
+        for state in STATES {
+            let is_counted = |row: &&WorkerStatus| row.app == app.name && row.state == state;
+            let count = status.workers.iter().filter(is_counted).count();
+            workers.sample(&[label, ("state", state)], count as f64);
+        }
+        wanted.sample(&[label], f64::from(app.wanted));
+        ready.sample(&[label], f64::from(app.ready));
+        missing.sample(&[label], f64::from(app.missing));
+        generation.sample(&[label], f64::from(app.generation));
+        reloading.sample(&[label], f64::from(u8::from(app.reload.is_some())));
+        for cause in EXIT_CAUSES {
+            let count = counters.exits.get(&(id, cause)).copied().unwrap_or_default();
+            exits.sample(&[label, ("cause", cause)], count as f64);
+        }
+        for result in RELOAD_RESULTS {
+            let histogram = counters.reloads.get(&(id, result)).unwrap_or(&none);
+            reloads.histogram(&[label, ("result", result)], histogram);
         }
     }
-    page.family("rinit_oom_kills_total", "counter", "Workers that the kernel's out-of-memory killer killed.");
-    for one in &status.apps {
-        let count = counters.exits.get(&(AppId(one.id), "oom")).copied().unwrap_or_default();
-        page.sample("rinit_oom_kills_total", &[("app", &one.name)], count as f64);
-    }
-    page.family("rinit_reload_duration_seconds", "summary", "Reloads by result, and their durations.");
-    for one in &status.apps {
-        for result in ["done", "failed"] {
-            let (count, sum) = counters.reloads.get(&(AppId(one.id), result)).copied().unwrap_or_default();
-            let labels = [("app", one.name.as_str()), ("result", result)];
-            page.sample("rinit_reload_duration_seconds_sum", &labels, sum.as_secs_f64());
-            page.sample("rinit_reload_duration_seconds_count", &labels, count as f64);
-        }
-    }
-    page.family("rinit_reaped_orphans_total", "counter", "Orphaned processes that were reaped.");
-    page.sample("rinit_reaped_orphans_total", &[], counters.orphans as f64);
-    page.family("rinit_forwarded_signals_total", "counter", "Signals that were forwarded to the workers.");
-    page.sample("rinit_forwarded_signals_total", &[], counters.forwarded as f64);
-
-    page.family("rinit_refused_tokens_total", "counter", "Requests over the web that were refused for their token.");
-    page.sample("rinit_refused_tokens_total", &[], refusals as f64);
-
-    let worker = |passed: &SlotTotals| format!("{}-{}", passed.slot.0, passed.slot.1);
-    page.family("rinit_log_bytes_total", "counter", "Bytes that workers wrote, by stream.");
-    for one in passed {
-        for (stream, bytes) in ["stdout", "stderr"].iter().zip(one.bytes) {
-            let labels = [("app", one.slot.0.as_str()), ("worker", &worker(one)), ("stream", stream)];
-            page.sample("rinit_log_bytes_total", &labels, bytes as f64);
-        }
-    }
-    page.family("rinit_log_lines_total", "counter", "Lines that workers wrote.");
-    for one in passed {
-        let labels = [("app", one.slot.0.as_str()), ("worker", &worker(one))];
-        page.sample("rinit_log_lines_total", &labels, one.lines as f64);
-    }
-    page.0
+    vec![workers, wanted, ready, missing, generation, reloading, exits, reloads]
 }
 
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.0.push_str(name);
-        for (at, (label, value)) in labels.iter().enumerate() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{}{label}=\"{value}\"", if at == 0 { '{' } else { ',' });
+fn of_workers(workers: &[Worker]) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let each = |kind, name, help, value: &dyn Fn(&Worker) -> Option<f64>| {
+        let mut family = Family::new(kind, name, help);
+        for worker in workers {
+            if let Some(value) = value(worker) {
+                family.sample(&[("app", worker.app), ("worker", &worker.number)], value);
+            }
         }
-        let _ = writeln!(self.0, "{}{value}", if labels.is_empty() { " " } else { "} " });
+        family
+    };
+    let mut states = Family::new(Gauge, "rinit_worker_state", "1 for the worker's state, 0 for the others.");
+    for worker in workers {
+        for state in STATES {
+            let labels = [("app", worker.app), ("worker", &worker.number), ("state", state)];
+            states.sample(&labels, f64::from(u8::from(worker.row.state == state)));
+        }
     }
+    vec![
+        states,
+        each(Counter, "rinit_worker_restarts", "Starts after an exit that nobody asked for.", &|one| {
+            Some(one.history.restarts as f64)
+        }),
+        each(Counter, "rinit_worker_liveness_failures", "Times that a worker failed its liveness probes.", &|one| {
+            Some(one.history.unhealthy as f64)
+        }),
+        each(
+            Gauge,
+            "rinit_worker_last_exit_code",
+            "Exit code of the worker's last process; 128 and its number for a signal.",
+            &|one| one.history.last_status.map(f64::from),
+        ),
+        each(
+            Gauge,
+            "rinit_worker_start_time_seconds",
+            "Time of the start of the worker's process, in seconds since 1970.",
+            &|one| seconds_since_1970(one.row.started.as_deref()?),
+        ),
+        each(Gauge, "rinit_worker_generation", "The generation of the worker's process.", &|one| {
+            Some(f64::from(one.row.generation))
+        }),
+        each(Counter, "rinit_worker_cpu_seconds", "CPU time of a worker's process and its descendants.", &|one| {
+            one.usage.map(|usage| usage.cpu)
+        }),
+        each(
+            Gauge,
+            "rinit_worker_resident_memory_bytes",
+            "Resident memory of a worker's process and its descendants.",
+            &|one| one.usage.map(|usage| usage.memory as f64),
+        ),
+        each(Gauge, "rinit_worker_open_fds", "Descriptors of a worker's process.", &|one| {
+            one.files.map(|files| files.open as f64)
+        }),
+        each(Gauge, "rinit_worker_max_fds", "The limit of a worker's descriptors.", &|one| {
+            one.files.and_then(|files| files.limit).map(|limit| limit as f64)
+        }),
+    ]
+}
+
+fn of_logs(totals: &[SlotTotals]) -> Vec<Family> {
+    let mut bytes = Family::new(Kind::Counter, "rinit_log_bytes", "Bytes that workers wrote, by stream.");
+    let mut lines = Family::new(Kind::Counter, "rinit_log_lines", "Lines that workers wrote.");
+    for one in totals {
+        let (app, number) = (one.slot.0.as_str(), one.slot.1.to_string());
+        let labels = [("app", app), ("worker", number.as_str())];
+        for (stream, count) in ["stdout", "stderr"].into_iter().zip(one.bytes) {
+            bytes.sample(&[labels.as_slice(), &[("stream", stream)]].concat(), count as f64);
+        }
+        lines.sample(&labels, one.lines as f64);
+    }
+    vec![bytes, lines]
+}
+
+fn of_container(usage: &ContainerUsage) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    let number = |number: Option<u64>| number.map(|number| number as f64);
+    let mut pressure = Family::new(
+        Counter,
+        "rinit_container_pressure_seconds",
+        "Time for which some, or all, processes of the container waited for a resource: cpu, memory, io.",
+    );
+    for one in &usage.pressure {
+        for (kind, time) in [("some", one.some), ("full", one.full)] {
+            pressure.sample(&[("resource", one.resource), ("kind", kind)], time.as_secs_f64());
+        }
+    }
+    vec![
+        single(Gauge, "rinit_container_cpu_limit_cores", "The container's CPU quota, in CPUs.", usage.cpu_limit),
+        single(Counter, "rinit_container_cpu_seconds", "CPU time of all processes.", seconds(usage.cpu)),
+        single(
+            Counter,
+            "rinit_container_cpu_periods",
+            "Periods of the CPU quota in which processes ran.",
+            number(usage.periods.map(|(all, _)| all)),
+        ),
+        single(
+            Counter,
+            "rinit_container_cpu_throttled_periods",
+            "Periods in which the CPU quota held processes up.",
+            number(usage.periods.map(|(_, throttled)| throttled)),
+        ),
+        single(
+            Counter,
+            "rinit_container_cpu_throttled_seconds",
+            "Time for which the CPU quota held processes up.",
+            seconds(usage.throttled),
+        ),
+        single(
+            Gauge,
+            "rinit_container_memory_limit_bytes",
+            "The container's memory limit.",
+            number(usage.memory_limit),
+        ),
+        single(
+            Gauge,
+            "rinit_container_memory_bytes",
+            "The container's memory in use, with the page cache.",
+            number(usage.memory),
+        ),
+        single(
+            Counter,
+            "rinit_container_oom_kills",
+            "Processes of the container that the out-of-memory killer has killed.",
+            number(usage.oom_kills),
+        ),
+        pressure,
+    ]
+}
+
+/// A time of the API in seconds since 1970.
+fn seconds_since_1970(time: &str) -> Option<f64> {
+    let time = humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(time.as_secs_f64())
 }

@@ -10,6 +10,7 @@
 mod access;
 mod api;
 mod endpoints;
+mod exposition;
 mod handle;
 mod health;
 mod journal;
@@ -22,16 +23,16 @@ mod redact;
 mod response;
 mod routes;
 mod server;
+mod socket;
 pub mod types;
 mod usage;
 
 pub use access::Permission;
-pub use endpoints::{
-    EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS, SocketFile, SocketGroup, SocketMode, check_server,
-};
+pub use endpoints::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS};
 pub use handle::{Accepted, Action, Call, SupervisorHandle};
 pub use journal::{Entry, Journal, JournalState, time_text};
 pub use limits::Class;
 pub use redact::redacted_command;
 pub use routes::{ROUTES, Route, encoded};
 pub use server::start_when_needed;
+pub use socket::{SocketFile, SocketGroup, SocketMode, check_server};

@@ -134,7 +134,7 @@ fn choose_apps<'a>(apps: &'a [AppStatus], name: Option<&str>) -> Result<Vec<&'a 
 async fn run(api: &Rc<Api>, request: &Request, what: &str, actions: Vec<Action>) -> Result<Answer, Failure> {
     tracing::info!("{what} (asked for by {})", request.origin);
     let operation = Operation { rinit: api.rinit.clone(), actions };
-    if request.wants_stream {
+    if request.wants_stream() {
         let (writer, answer) = stream(&request.seat);
         spawn_local(async move {
             let _ = operation.stream_to(writer).await;

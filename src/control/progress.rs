@@ -3,6 +3,7 @@
 use super::handle::{Accepted, Action};
 use super::types::{AppStatus, Event, Status, WorkerStatus};
 use crate::core::{AppId, SlotId, Target};
+use crate::units::count;
 
 /// The progress of an action.
 pub(super) enum Progress {
@@ -155,8 +156,7 @@ impl Pending<'_> {
                 other => return other,
             }
         }
-        let noun = if to == 1 { "worker" } else { "workers" };
-        Progress::Done(format!("{} has {to} {noun}", status.name))
+        Progress::Done(format!("{} has {}", status.name, count(to, "worker")))
     }
 }
 

@@ -67,9 +67,10 @@ pub(super) fn redacted_config(config: &Config) -> Config {
 }
 
 /// A variable of a worker's environment, `KEY=VALUE`. If it is guarded, only its name is shown, unless it is known to be
-/// harmless.
-pub(super) fn redacted_variable(pair: &str, is_guarded: bool) -> String {
+/// harmless. The variables of `--show-env` are shown as they are.
+pub(super) fn redacted_variable(pair: &str, is_guarded: bool, shown: &[String]) -> String {
     match pair.split_once('=') {
+        Some((name, _)) if shown.iter().any(|one| one == name) => pair.to_owned(),
         Some((name, _)) if is_guarded && !SHOWN_VARIABLES.contains(&name) => format!("{name}={REDACTED}"),
         _ => redacted_pair(pair),
     }
@@ -192,14 +193,14 @@ mod tests {
             ("AZURE=DefaultEndpointsProtocol=https;AccountKey=x;", "AZURE=***"),
         ];
         for (pair, shown) in pairs {
-            assert_eq!(redacted_variable(pair, false), shown);
+            assert_eq!(redacted_variable(pair, false, &[]), shown);
         }
     }
 
     #[test]
     fn over_the_web_only_known_harmless_values_are_shown() {
         for (pair, shown) in [("PORT=80", "PORT=80"), ("GREETING=hello", "GREETING=***"), ("PATH=/bin", "PATH=/bin")] {
-            assert_eq!(redacted_variable(pair, true), shown);
+            assert_eq!(redacted_variable(pair, true, &[]), shown);
         }
     }
 

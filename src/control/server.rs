@@ -9,6 +9,7 @@ use super::handle::SupervisorHandle;
 use super::limits::{Class, Limits, Seat};
 use super::response::{Answer, AnswerBody, Failure};
 use super::routes::{Found, find};
+use super::socket::ControlSocket;
 use crate::sys::{spawn_thread_with, watch};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, HOST, HeaderName, HeaderValue};
@@ -20,13 +21,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::{Pid, getuid};
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::select;
@@ -69,44 +69,29 @@ pub async fn start_when_needed(endpoints: Endpoints, rinit: SupervisorHandle) {
     }
 }
 
-/// Waits until a client connects.
-async fn first_connection(endpoints: &Arc<Endpoints>) -> io::Result<()> {
-    let watched = |is_web| match (is_web, &endpoints.socket, &endpoints.web) {
-        (false, Some(_), _) | (true, _, Some(_)) => {
-            watch(ListeningSocket { endpoints: endpoints.clone(), is_web }).map(Some)
+/// Waits until a client connects. No socket has another descriptor for that.
+async fn first_connection(endpoints: &Endpoints) -> io::Result<()> {
+    async fn connection(listener: Option<impl AsFd + AsRawFd + 'static>) -> io::Result<()> {
+        match listener {
+            Some(listener) => watch(listener)?.readable().await.map(drop),
+            None => std::future::pending().await,
         }
-        _ => Ok(None),
-    };
-    let (socket, web) = (watched(false)?, watched(true)?);
-    let readable = async |socket: Option<AsyncFd<ListeningSocket>>| match socket {
-        Some(socket) => socket.readable().await.map(drop),
+    }
+    loop {
+        let socket = endpoints.socket.as_ref();
+        select! {
+            connected = connection(socket.map(ControlSocket::listener)) => return connected,
+            connected = connection(endpoints.web.clone()) => return connected,
+            () = renewed(socket) => {}
+        }
+    }
+}
+
+/// Waits until the control socket had to be made again.
+async fn renewed(socket: Option<&ControlSocket>) {
+    match socket {
+        Some(socket) => socket.renewed().await,
         None => std::future::pending().await,
-    };
-    select! {
-        connected = readable(socket) => connected,
-        connected = readable(web) => connected,
-    }
-}
-
-/// A listening socket, watched without another descriptor.
-struct ListeningSocket {
-    endpoints: Arc<Endpoints>,
-    is_web: bool,
-}
-
-impl AsFd for ListeningSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match (&self.endpoints.socket, &self.endpoints.web) {
-            (_, Some(web)) if self.is_web => web.as_fd(),
-            (Some(socket), _) => socket.listener.as_fd(),
-            _ => crate::sys::stdout(),
-        }
-    }
-}
-
-impl AsRawFd for ListeningSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
     }
 }
 
@@ -135,16 +120,15 @@ fn serve(endpoints: &Arc<Endpoints>, rinit: &SupervisorHandle) -> io::Result<()>
         // Clients of the web and other users cannot take the seats of root and rinit's own user.
         let (owners, others) = (Limits::new(), Limits::new());
         let mut listeners = Vec::new();
-        if let Some(socket) = &endpoints.socket {
-            let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-            listeners.push(spawn_local(serve_socket(listener, api.clone(), owners, others.clone())));
+        if endpoints.socket.is_some() {
+            listeners.push(spawn_local(serve_sockets(api.clone(), owners, others.clone())));
         }
         if let Some(web) = &endpoints.web {
             let listener = TcpListener::from_std(web.try_clone()?)?;
             listeners.push(spawn_local(serve_web(listener, api.clone(), others)));
         }
         for listener in listeners {
-            listener.await.map_err(io::Error::other)?;
+            listener.await.map_err(io::Error::other)??;
         }
         Ok(())
     })
@@ -170,20 +154,32 @@ async fn follow_reloads(api: Rc<Api>) {
     }
 }
 
-async fn serve_socket(listener: UnixListener, api: Rc<Api>, owners: Rc<Limits>, others: Rc<Limits>) {
-    let serves_others = api.endpoints.socket.as_ref().is_some_and(|socket| socket.serves_others);
+/// Serves the control socket, and the one that is made when its file has been removed.
+async fn serve_sockets(api: Rc<Api>, owners: Rc<Limits>, others: Rc<Limits>) -> io::Result<()> {
+    let Some(socket) = &api.endpoints.socket else { return Ok(()) };
+    loop {
+        let listener = UnixListener::from_std(socket.listener().try_clone()?)?;
+        select! {
+            () = serve_socket(&listener, &api, &owners, &others) => {}
+            () = socket.renewed() => {}
+        }
+    }
+}
+
+async fn serve_socket(listener: &UnixListener, api: &Rc<Api>, owners: &Rc<Limits>, others: &Rc<Limits>) {
+    let serves_others = api.endpoints.socket.as_ref().is_some_and(ControlSocket::serves_others);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(peer) if is_owner(peer.uid()) || serves_others => {
                     let pid = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
-                    let (uid, limits) = (peer.uid(), if is_owner(peer.uid()) { &owners } else { &others });
-                    start_connection(Box::new(stream), Origin::Socket { uid, pid }, &api, limits);
+                    let (uid, limits) = (peer.uid(), if is_owner(peer.uid()) { owners } else { others });
+                    start_connection(Box::new(stream), Origin::Socket { uid, pid }, api, limits);
                 }
                 Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
                 Err(error) => tracing::debug!("a client of the control socket has no credentials: {error}"),
             },
-            Err(error) => on_accept_error(&error, &owners).await,
+            Err(error) => on_accept_error(&error, owners).await,
         }
     }
 }
@@ -193,7 +189,7 @@ fn is_owner(uid: u32) -> bool {
     uid == 0 || uid == getuid().as_raw()
 }
 
-async fn serve_web(listener: TcpListener, api: Rc<Api>, limits: Rc<Limits>) {
+async fn serve_web(listener: TcpListener, api: Rc<Api>, limits: Rc<Limits>) -> io::Result<()> {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => start_connection(Box::new(stream), Origin::Web(address), &api, &limits),
@@ -335,13 +331,12 @@ async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat:
         }
     };
     seat.enter(class)?;
-    let accept = head.headers.get(ACCEPT);
     let request = ApiRequest {
         origin,
         permission,
         id,
         text: head.uri.query().map(str::to_owned),
-        wants_stream: accept.is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream")),
+        accept: header(ACCEPT).unwrap_or_default().to_owned(),
         body: Some(body),
         seat: seat.clone(),
     };

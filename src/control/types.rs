@@ -92,6 +92,8 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// The generation of its process, or of the one to come.
     pub generation: u32,
+    /// The time of its start.
+    pub started: Option<String>,
     /// Time since its start.
     pub uptime_ms: Option<u64>,
     /// The number of starts in this slot that followed an exit that nobody asked for.

@@ -97,20 +97,61 @@ fn usage_of_one(pid: u32) -> Option<Usage> {
         fields.split_ascii_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
     let statm = read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    let number = |variable, otherwise: u64| sysconf(variable).ok().flatten().map_or(otherwise, |value| value as u64);
     Some(Usage {
-        cpu: ticks as f64 / number(SysconfVar::CLK_TCK, 100) as f64,
-        memory: pages * number(SysconfVar::PAGE_SIZE, 4096),
+        cpu: ticks as f64 / system_number(SysconfVar::CLK_TCK, 100) as f64,
+        memory: pages * system_number(SysconfVar::PAGE_SIZE, 4096),
     })
 }
 
-/// Fills in the details of a worker's process from /proc. To a client that is not its owner, less of its environment is shown.
-pub(super) fn describe_process(description: &mut Description, is_guarded: bool) {
+fn system_number(variable: SysconfVar, otherwise: u64) -> u64 {
+    sysconf(variable).ok().flatten().map_or(otherwise, |value| value as u64)
+}
+
+/// The usage of rinit's own process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnUsage {
+    pub(super) usage: Usage,
+    /// Virtual bytes.
+    pub(super) virtual_memory: u64,
+}
+
+/// The usage of rinit's own process; `None`: there is no /proc.
+pub(super) fn own() -> Option<OwnUsage> {
+    let usage = usage_of_one(std::process::id())?;
+    let statm = read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(OwnUsage { usage, virtual_memory: pages * system_number(SysconfVar::PAGE_SIZE, 4096) })
+}
+
+/// The descriptors of a process, and their limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenFiles {
+    pub(super) open: u64,
+    /// `None`: there is no limit.
+    pub(super) limit: Option<u64>,
+}
+
+/// Counts the descriptors of a process; `None`: it is gone, or another user's.
+pub(super) fn open_files(pid: u32) -> Option<OpenFiles> {
+    let folder = format!("/proc/{pid}/fd");
+    // Since Linux 6.2 the folder's size is their number.
+    let open = match std::fs::metadata(&folder).ok()?.len() {
+        0 => std::fs::read_dir(&folder).ok()?.count() as u64,
+        size => size,
+    };
+    let limits = read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    Some(OpenFiles { open, limit: line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()) })
+}
+
+/// Fills in the details of a worker's process from /proc. To a client that is not its owner, less of its environment is shown:
+/// harmless variables, and those that are listed here.
+pub(super) fn describe_process(description: &mut Description, is_guarded: bool, shown: &[String]) {
     let Some(pid) = description.workers.first().and_then(|worker| worker.pid) else { return };
     if let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) {
         let pairs = environment.split(|byte| *byte == 0).filter(|pair| !pair.is_empty());
         let pairs = pairs
-            .map(|pair| redacted_variable(&String::from_utf8_lossy(pair), is_guarded))
+            .map(|pair| redacted_variable(&String::from_utf8_lossy(pair), is_guarded, shown))
             .collect::<BTreeSet<String>>();
         description.environment = pairs.into_iter().collect();
     }
@@ -121,10 +162,9 @@ pub(super) fn describe_process(description: &mut Description, is_guarded: bool) 
     let effective = |name: &str| field(name).and_then(|ids| ids.split_ascii_whitespace().nth(1));
     description.user = effective("Uid").zip(effective("Gid")).map(|(uid, gid)| format!("{uid}:{gid}"));
     description.threads = field("Threads").and_then(|text| text.trim().parse().ok());
-    description.open_files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok().map(|files| files.count() as u64);
-    let limits = read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    description.open_files_limit = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
+    let files = open_files(pid);
+    description.open_files = files.map(|files| files.open);
+    description.open_files_limit = files.and_then(|files| files.limit);
 }
 
 #[cfg(test)]

@@ -214,6 +214,7 @@ impl Supervisor {
             state: state.into(),
             pid: worker.and_then(|worker| self.workers.pid(worker.id)).map(|pid| pid.as_raw().unsigned_abs()),
             generation: worker.map_or(slot.generation, |worker| worker.generation),
+            started: worker.map(|worker| time_text(self.started_at + worker.started)),
             uptime_ms: worker.map(|worker| ms(now.saturating_sub(worker.started))),
             restarts: history.map_or(0, |history| history.restarts),
             cpu_percent: None,

@@ -48,7 +48,7 @@ fn number(file: &Path) -> Option<f64> {
 
 /// The folders of this process' group in the hierarchy of that v1 controller (or in the v2 one), its own first, then
 /// its ancestors up to the mount.
-fn folders(root: &Path, controller: Option<&str>) -> Vec<PathBuf> {
+pub(super) fn folders(root: &Path, controller: Option<&str>) -> Vec<PathBuf> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let group = read("proc/self/cgroup").lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod cgroup;
+pub mod container;
 mod exec_error;
 pub mod fd_limit;
 pub mod peer;

@@ -69,6 +69,22 @@ fn without_a_token_the_web_shows_states_and_metrics_and_nothing_of_the_app() {
 }
 
 #[test]
+fn a_reader_of_the_web_sees_values_of_variables_that_are_listed_and_names_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = token_file(folder.path(), TOKEN);
+    let env = folder.path().join("env");
+    std::fs::write(&env, "REGION=eu-1\nAPI_KEY=listed\nPLAN=gold\n").unwrap();
+    let options = ["--web-read-token-file", &file, "--env-file", env.to_str().unwrap(), "--show-env", "REGION,API_KEY"];
+    let (rinit, address) = web(&options, "up wait");
+    let head = format!("GET /v1/workers/0 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}");
+    let over_web = call(&address, &head);
+    for pair in ["REGION=eu-1", "API_KEY=listed", "PLAN=***"] {
+        assert!(over_web.contains(&format!("\"{pair}\"")), "{pair}: {over_web}");
+    }
+    assert!(ask(&rinit.socket, "GET", "/v1/workers/0", "").text().contains("\"PLAN=gold\""));
+}
+
+#[test]
 fn a_wrong_token_is_refused_counted_and_logged_and_the_right_one_allows_changes() {
     let folder = tempfile::tempdir().unwrap();
     let file = token_file(folder.path(), &format!("{TOKEN}\n"));

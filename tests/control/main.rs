@@ -14,4 +14,6 @@ mod faults;
 mod fuzz;
 mod health;
 mod limits;
+mod metrics;
 mod openapi;
+mod socket;

@@ -19,6 +19,7 @@ pub fn worker(slot: u32, state: &str) -> WorkerStatus {
         state: state.into(),
         pid: runs.then_some(12 + slot),
         generation: 2,
+        started: None,
         uptime_ms: runs.then_some(11_520_000),
         restarts: u64::from(slot == 2),
         cpu_percent: runs.then_some(3.2 * f64::from(slot + 1)),

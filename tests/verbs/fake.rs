@@ -156,6 +156,7 @@ pub fn worker(id: &str) -> WorkerStatus {
         state: "ready".into(),
         pid: Some(12),
         generation: 1,
+        started: None,
         uptime_ms: Some(192_000),
         restarts: 0,
         cpu_percent: Some(1.25),
