@@ -5,6 +5,7 @@
 //! keeps both ends, so it can take back a connection that the worker has not accepted.
 
 use super::balance::WorkerLoad;
+use super::worker::Connection;
 use crate::sys::socket::{cookie, receive, send, unread};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
 use std::collections::VecDeque;
@@ -31,10 +32,17 @@ pub(super) enum Delivery {
 pub(super) struct AcceptQueue {
     rinit_end: OwnedFd,
     worker_end: OwnedFd,
-    /// The time at which each waiting connection was put in, oldest first.
-    queued_at: VecDeque<Instant>,
-    /// All that waits is a wake-up probe: a packet without a connection, which tells when the worker responds again.
-    has_probe: bool,
+    /// The packets that the worker has not taken, oldest first.
+    waiting: VecDeque<Packet>,
+}
+
+/// A packet in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packet {
+    /// A packet without a connection, which tells when the worker responds again. It is the first one.
+    WakeUpProbe,
+    /// A connection, and the time at which it was put in. One that is `addressed` is for this worker and no other.
+    Connection { since: Instant, addressed: bool },
 }
 
 impl AcceptQueue {
@@ -49,7 +57,7 @@ impl AcceptQueue {
         // The worker sends nothing here.
         shutdown(rinit_end.as_raw_fd(), Shutdown::Read)?;
         send(rinit_end.as_fd(), PACKET, None)?;
-        Ok(AcceptQueue { rinit_end, worker_end, queued_at: VecDeque::new(), has_probe: true })
+        Ok(AcceptQueue { rinit_end, worker_end, waiting: VecDeque::from([Packet::WakeUpProbe]) })
     }
 
     /// The worker's end.
@@ -66,30 +74,28 @@ impl AcceptQueue {
     ///
     /// # Errors
     /// `EAGAIN`: it is full; `ETOOMANYREFS`: too many descriptors are on their way.
-    pub(super) fn push(&mut self, connection: BorrowedFd, now: Instant) -> nix::Result<()> {
-        send(self.rinit_end.as_fd(), PACKET, Some(connection))?;
-        self.queued_at.push_back(now);
+    pub(super) fn push(&mut self, connection: &Connection, now: Instant) -> nix::Result<()> {
+        send(self.rinit_end.as_fd(), PACKET, Some(connection.socket.as_fd()))?;
+        self.waiting.push_back(Packet::Connection { since: now, addressed: connection.is_addressed });
         Ok(())
     }
 
-    /// Removes the entries of connections that the worker has taken since.
+    /// Removes the entries of packets that the worker has taken since.
     pub(super) fn refresh(&mut self) {
         let count = unread(self.worker_end.as_fd()).unwrap_or_default();
-        while self.queued_at.len() > count {
-            self.queued_at.pop_front();
+        while self.waiting.len() > count {
+            self.waiting.pop_front();
         }
-        // A probe is the first packet, and nothing is put in behind it.
-        self.has_probe &= count > 0;
     }
 
     /// The load of the worker, which was assigned that many connections.
     pub(super) fn load(&self, assigned: u64, now: Instant) -> WorkerLoad {
         WorkerLoad {
             assigned,
-            unanswered: self.queued_at.len() + usize::from(self.has_probe),
-            oldest: match self.queued_at.front() {
-                _ if self.has_probe => Duration::MAX,
-                Some(since) => now.saturating_duration_since(*since),
+            unanswered: self.waiting.len(),
+            oldest: match self.waiting.front() {
+                Some(Packet::WakeUpProbe) => Duration::MAX,
+                Some(Packet::Connection { since, .. }) => now.saturating_duration_since(*since),
                 None => Duration::ZERO,
             },
             is_full: false,
@@ -97,26 +103,44 @@ impl AcceptQueue {
     }
 
     /// Takes back the connections that the worker has not accepted.
-    pub(super) fn take_back(&mut self) -> Vec<OwnedFd> {
+    pub(super) fn take_back(&mut self) -> Vec<Connection> {
         let mut all = Vec::new();
         // A descriptor for which this process has no free number would be lost with its packet.
         while self.rinit_end.try_clone().is_ok()
             && let Ok((1.., connection)) = receive(self.worker_end.as_fd(), &mut [0])
         {
-            all.extend(connection);
+            all.push(connection.into_iter().next());
         }
-        self.refresh();
-        all
+        // First came those that the worker has taken, and last come those that are still there.
+        let left = unread(self.worker_end.as_fd()).unwrap_or_default();
+        while self.waiting.len() > all.len() + left {
+            self.waiting.pop_front();
+        }
+        let packets = self.waiting.drain(..all.len().min(self.waiting.len()));
+        let back = packets.zip(all).filter_map(|(packet, socket)| {
+            let is_addressed = matches!(packet, Packet::Connection { addressed: true, .. });
+            Some(Connection { is_addressed, ..socket?.into() })
+        });
+        back.collect()
     }
 
-    /// Takes back the connections of a worker that does not respond, and leaves a wake-up probe in their place.
-    pub(super) fn take_back_and_probe(&mut self) -> Vec<OwnedFd> {
-        if self.has_probe {
+    /// Takes back the connections of a worker that does not respond, and leaves a wake-up probe in their place. Those that are
+    /// addressed to the worker stay.
+    pub(super) fn take_back_and_probe(&mut self, now: Instant) -> Vec<Connection> {
+        if self.has_probe() {
             return Vec::new();
         }
-        let all = self.take_back();
-        self.has_probe = self.queued_at.is_empty() && send(self.rinit_end.as_fd(), PACKET, None).is_ok();
-        all
+        let (stay, back): (Vec<_>, Vec<_>) = self.take_back().into_iter().partition(|one| one.is_addressed);
+        if self.waiting.is_empty() && send(self.rinit_end.as_fd(), PACKET, None).is_ok() {
+            self.waiting.push_back(Packet::WakeUpProbe);
+        }
+        // There was room for them.
+        let _ = stay.iter().try_for_each(|one| self.push(one, now));
+        back
+    }
+
+    fn has_probe(&self) -> bool {
+        self.waiting.front() == Some(&Packet::WakeUpProbe)
     }
 }
 
@@ -141,9 +165,13 @@ mod tests {
         assert_eq!(accepts(&queue), 0);
         queue.refresh();
         for step in 0..count {
-            queue.push(File::open("/dev/null").unwrap().as_fd(), now + Duration::from_millis(step as u64)).unwrap();
+            queue.push(&connection(), now + Duration::from_millis(step as u64)).unwrap();
         }
         (queue, now)
+    }
+
+    fn connection() -> Connection {
+        OwnedFd::from(File::open("/dev/null").unwrap()).into()
     }
 
     /// Does what the worker's `accept` does. The number of connections that come.
@@ -168,10 +196,10 @@ mod tests {
         let (mut queue, now) = filled(3);
         assert_eq!(accepts(&queue), 1);
         queue.refresh();
-        assert_eq!(queue.take_back_and_probe().len(), 2);
+        assert_eq!(queue.take_back_and_probe(now).len(), 2);
         queue.refresh();
         assert_eq!(queue.load(0, now).oldest, Duration::MAX, "blocked");
-        assert!(queue.take_back_and_probe().is_empty(), "one probe is enough");
+        assert!(queue.take_back_and_probe(now).is_empty(), "one probe is enough");
         assert_eq!(accepts(&queue), 0, "a probe is no connection");
         queue.refresh();
         assert_eq!(queue.load(0, now).unanswered, 0);
@@ -180,9 +208,22 @@ mod tests {
     #[test]
     fn the_size_of_a_queue_is_bounded() {
         let (mut queue, now) = filled(16);
-        let nothing = File::open("/dev/null").unwrap();
-        let more = (0..64).find(|_| queue.push(nothing.as_fd(), now) == Err(Errno::EAGAIN));
+        let nothing = connection();
+        let more = (0..64).find(|_| queue.push(&nothing, now) == Err(Errno::EAGAIN));
         assert!(more.is_some_and(|more| more < 16), "{more:?}");
-        assert_eq!(queue.take_back().len(), queue.queued_at.len() + 16 + more.unwrap());
+        assert_eq!(queue.take_back().len(), 16 + more.unwrap());
+        assert_eq!(queue.load(0, now), WorkerLoad::default());
+    }
+
+    #[test]
+    fn a_connection_that_is_addressed_to_a_worker_waits_for_it_alone() {
+        let (mut queue, now) = filled(2);
+        queue.push(&Connection { is_addressed: true, ..connection() }, now).unwrap();
+        assert_eq!(accepts(&queue), 1);
+        let back = queue.take_back_and_probe(now);
+        assert_eq!(back.iter().map(|one| one.is_addressed).collect::<Vec<_>>(), [false]);
+        assert_eq!((accepts(&queue), accepts(&queue)), (0, 1), "behind the probe");
+        queue.refresh();
+        assert_eq!(queue.load(0, now).unanswered, 0);
     }
 }

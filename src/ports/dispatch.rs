@@ -4,7 +4,7 @@ use super::ListenerId;
 use super::accept_queue::Delivery;
 use super::balance::{WorkerLoad, choose, next_check, stalled};
 use super::hub::Hub;
-use super::listener::Listener;
+use super::listener::{Kind, Listener};
 use super::poller::Token;
 use super::worker::{Connection, PortWorker, Server};
 use crate::core::WorkerId;
@@ -12,7 +12,8 @@ use crate::sys::socket::accept;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 /// The maximum number of connections of one listener that are dispatched before the next listener's.
@@ -95,7 +96,7 @@ impl Hub {
         let queues = workers.get_mut(&worker).into_iter().flat_map(PortWorker::queues);
         for (id, queue) in queues.filter(|(id, _)| of.is_none_or(|of| of == *id)) {
             if let Some(listener) = listeners.get_mut(&id) {
-                listener.waiting.extend(queue.take_back().into_iter().map(Connection::from));
+                listener.waiting.extend(queue.take_back().into_iter().filter(|one| !one.is_addressed));
                 self.is_dispatch_due = true;
             }
         }
@@ -112,16 +113,51 @@ impl Hub {
             let unclaimed = listeners.get_mut(id).filter(|listener| listener.candidates.is_empty());
             let unclaimed = unclaimed.map(|listener| std::mem::take(&mut listener.waiting)).unwrap_or_default();
             waiting.extend(unclaimed.into_iter().map(|connection| (*id, key.clone(), connection)));
-            waiting.extend(queued.into_iter().map(|connection| (*id, key.clone(), connection.into())));
+            waiting.extend(queued.into_iter().map(|connection| (*id, key.clone(), connection)));
         }
         for (id, key, connection) in waiting {
             // A connection that finds no room waits for another worker.
             if let Err((connection, _)) = worker.send_connection(id, &key, connection, *now)
+                && !connection.is_addressed
                 && let Some(listener) = listeners.get_mut(&id)
             {
                 listener.waiting.push_back(connection);
             }
         }
+    }
+
+    /// Sends a connection to that worker and no other. `port` chooses among the addresses where it listens.
+    ///
+    /// # Errors
+    /// The worker does not listen there, or not by a means that rinit can use, or has no room.
+    pub(super) fn deliver_to(&mut self, id: WorkerId, port: Option<u16>, socket: OwnedFd) -> io::Result<()> {
+        let Hub { workers, listeners, now, .. } = self;
+        let worker = workers.get_mut(&id).filter(|worker| !worker.is_draining);
+        let worker =
+            worker.ok_or_else(|| io::Error::new(ErrorKind::NotConnected, "the worker has ended or is asked to"))?;
+        let has_port =
+            |listener: &Listener| port.is_none_or(|port| listener.sockname().is_some_and(|it| it.port() == port));
+        let mut servers = worker.servers.iter().filter_map(|server| Some((server, listeners.get(&server.listener)?)));
+        let Some((server, listener)) = servers.find(|(_, listener)| has_port(listener)) else {
+            return Err(match (port, worker.library_addresses.first()) {
+                (None, Some(_)) => {
+                    io::Error::new(ErrorKind::Unsupported, "the worker shares one socket with the others")
+                }
+                (Some(port), _) => {
+                    io::Error::new(ErrorKind::NotConnected, format!("the worker does not listen on port {port}"))
+                }
+                (None, None) => io::Error::new(ErrorKind::NotConnected, "the worker does not listen"),
+            });
+        };
+        if listener.kind != Kind::Dispatched {
+            return Err(io::Error::new(ErrorKind::Unsupported, format!("{}: {}", listener.address, listener.kind)));
+        }
+        if matches!(server.delivery, Delivery::Socket) {
+            return Err(io::Error::new(ErrorKind::NotConnected, "the worker does not listen yet"));
+        }
+        let (listener, key) = (server.listener, server.key.clone());
+        let connection = Connection { is_addressed: true, ..socket.into() };
+        worker.deliver(listener, &key, connection, *now).map_err(|(_, errno)| errno.into())
     }
 
     /// Closes a listener, and stops watching its sockets: a worker may have copies of them.
@@ -145,9 +181,9 @@ impl Listener {
         for at in stalled(&loads) {
             let queue = self.candidates.get(at).and_then(|worker| workers.get_mut(worker)?.queue(id));
             if let (Some(queue), Some(load)) = (queue, loads.get_mut(at)) {
-                let back = queue.take_back_and_probe();
+                let back = queue.take_back_and_probe(now);
                 *load = queue.load(load.assigned.saturating_sub(back.len() as u64), now);
-                self.waiting.extend(back.into_iter().map(Connection::from));
+                self.waiting.extend(back);
             }
         }
         loads
@@ -166,5 +202,79 @@ impl Listener {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{AppId, SlotId};
+    use crate::ports::accept_queue::AcceptQueue;
+    use crate::ports::handle::Shared;
+    use crate::ports::node::Query;
+    use crate::ports::sockets::loopback_pair;
+    use crate::ports::{AppPorts, Balance};
+    use crate::sys::socket::receive;
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    /// A hub with one listener, and two workers that have queues there.
+    fn hub() -> (Hub, ListenerId, u16) {
+        let app = AppId(0);
+        let ports =
+            AppPorts { id: app, name: "web".into(), balance: Balance::RoundRobin, command: vec![], inherited: vec![] };
+        let mut hub = Hub::new(vec![ports], Arc::new(Shared::default())).unwrap();
+        let query = Query { address: Some("127.0.0.1".into()), port: Some(0), ..Query::default() };
+        let listener = Listener::open(SlotId { app, index: 0 }, Balance::RoundRobin, query, &[]).unwrap();
+        let (id, port) = (ListenerId(1), listener.sockname().unwrap().port());
+        hub.listeners.insert(id, listener);
+        for index in 0..2 {
+            let slot = SlotId { app, index };
+            let mut worker = PortWorker::new(WorkerId(u64::from(index)), slot, format!("web-{index}"), None, None);
+            let mut queue = AcceptQueue::open().unwrap();
+            receive(queue.worker_end(), &mut [0]).unwrap();
+            queue.refresh();
+            let delivery = Delivery::Queue(queue);
+            worker.servers.push(Server { listener: id, key: String::new(), delivery, is_reported: true });
+            hub.workers.insert(worker.id, worker);
+        }
+        (hub, id, port)
+    }
+
+    #[test]
+    fn a_connection_can_be_addressed_to_one_worker() {
+        let (mut hub, id, port) = hub();
+        let (mut client, server) = loopback_pair().unwrap();
+        hub.deliver_to(WorkerId(1), Some(port), server).unwrap();
+        let queue = |hub: &mut Hub, worker| {
+            receive(hub.workers.get_mut(&WorkerId(worker)).unwrap().queue(id).unwrap().worker_end(), &mut [0])
+        };
+        assert_eq!(queue(&mut hub, 0).map(drop), Err(Errno::EAGAIN));
+        let mut server = std::net::TcpStream::from(queue(&mut hub, 1).unwrap().1.pop().unwrap());
+        server.set_nonblocking(false).unwrap();
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn a_connection_addressed_to_a_worker_that_ends_is_closed() {
+        let (mut hub, id, _) = hub();
+        let (client, server) = loopback_pair().unwrap();
+        hub.deliver_to(WorkerId(1), None, server).unwrap();
+        hub.take_back(WorkerId(1), None);
+        assert!(hub.listeners[&id].waiting.is_empty(), "it is nobody else's");
+        client.set_nonblocking(false).unwrap();
+        assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_connection_to_a_worker_that_does_not_listen_there_fails() {
+        let (mut hub, _, port) = hub();
+        let (_client, server) = loopback_pair().unwrap();
+        let error = hub.deliver_to(WorkerId(1), Some(port - 1), server).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
+        let (_client, server) = loopback_pair().unwrap();
+        let error = hub.deliver_to(WorkerId(7), None, server).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
     }
 }

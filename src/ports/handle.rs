@@ -4,7 +4,7 @@ use super::hub::Hub;
 use super::node::Channel;
 use super::preload::Broker;
 use super::worker::{Notifiers, PortWorker};
-use super::{AppPorts, Sharing};
+use super::{AppPorts, Sharing, sockets};
 use crate::core::{AppId, Signal, SlotId, WorkerId};
 use crate::sys::peer::Identity;
 use crate::sys::spawn_thread;
@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub struct Ports {
 }
 
 /// The state that the event loop and the hub's thread share.
+#[derive(Default)]
 pub(super) struct Shared {
     commands: Mutex<VecDeque<Command>>,
     /// Wakes the hub's thread when there is a command; made with the thread.
@@ -50,6 +52,13 @@ pub(super) enum Command {
     SendShutdown(WorkerId, Duration),
     RemoveWorker(WorkerId),
     Close(AppId),
+    /// Sends a connection to one worker, at that port or at any.
+    Deliver {
+        worker: WorkerId,
+        port: Option<u16>,
+        connection: OwnedFd,
+        outcome: oneshot::Sender<io::Result<()>>,
+    },
 }
 
 /// The terms of a graceful stop.
@@ -92,12 +101,7 @@ impl Ports {
     /// # Errors
     /// No descriptors left.
     pub fn new(apps: Vec<AppPorts>) -> io::Result<Ports> {
-        let shared = Arc::new(Shared {
-            commands: Mutex::default(),
-            waker: OnceLock::new(),
-            addresses: Mutex::default(),
-            idle_hub: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::default());
         let hub = Hub::new(apps, shared.clone())?;
         *shared.idle_hub() = Some(hub);
         Ok(Ports { shared })
@@ -189,6 +193,20 @@ impl Ports {
     pub fn addresses(&self, of: impl Fn(&SlotId) -> bool) -> Vec<String> {
         let addresses = self.shared.addresses();
         addresses.values().filter(|(slot, _)| of(slot)).flat_map(|(_, addresses)| addresses.clone()).collect()
+    }
+
+    /// Connects to exactly that worker, at an address that it may share with others: the one with that port, or the first at
+    /// which it listens. The connection, which does not block, has a client's address of its own on the loopback interface.
+    ///
+    /// # Errors
+    /// `NotConnected`: the worker does not listen there (yet); `Unsupported`: it accepts from a socket that all workers share;
+    /// `WouldBlock`: it has no room; no loopback interface, no descriptors left.
+    pub async fn connect_to(&self, worker: WorkerId, port: Option<u16>) -> io::Result<TcpStream> {
+        let (client, connection) = sockets::loopback_pair()?;
+        let (outcome, delivered) = oneshot::channel();
+        self.send(Command::Deliver { worker, port, connection, outcome });
+        delivered.await.map_err(|_| io::Error::other("the shared ports had an internal error"))??;
+        Ok(client)
     }
 
     /// Stops new connections to a worker.

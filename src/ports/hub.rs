@@ -181,6 +181,10 @@ impl Hub {
             Command::SendShutdown(worker, idle) => self.send_shutdown(worker, idle),
             Command::RemoveWorker(worker) => self.remove_worker(worker),
             Command::Close(app) => self.close(app),
+            Command::Deliver { worker, port, connection, outcome } => {
+                // The caller may have given up.
+                let _ = outcome.send(self.deliver_to(worker, port, connection));
+            }
         }
     }
 
@@ -265,7 +269,7 @@ impl Hub {
         worker.notifiers.on_finished();
         for sent in std::mem::take(&mut worker.in_flight) {
             if let Some(listener) = self.listeners.get_mut(&sent.listener) {
-                listener.waiting.push_back(sent.connection);
+                listener.waiting.extend(Some(sent.connection).filter(|one| !one.is_addressed));
             }
         }
         self.update_candidates_for(id);

@@ -168,6 +168,7 @@ impl Hub {
         let InFlight { listener, mut connection, .. } = sent;
         connection.refusals += 1;
         if let Some(listener) = self.listeners.get_mut(&listener)
+            && !connection.is_addressed
             && (connection.refusals as usize <= 2 * listener.candidates.len() || listener.candidates.is_empty())
         {
             listener.waiting.push_back(connection);

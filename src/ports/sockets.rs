@@ -7,7 +7,8 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockname, setsockopt,
     socket, sockopt,
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -79,6 +80,27 @@ pub(super) fn unix(path: &Path) -> nix::Result<OwnedFd> {
         }
         result => result,
     }
+}
+
+/// A connection over the loopback interface: the client's end and the server's. Neither blocks, and no child inherits them.
+///
+/// # Errors
+/// No loopback interface, no descriptors left, or many strangers that connect at that moment.
+pub(super) fn loopback_pair() -> io::Result<(TcpStream, OwnedFd)> {
+    /// The maximum number of strangers' connections that are passed over.
+    const MAX_STRANGERS: usize = 16;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    client.set_nonblocking(true)?;
+    for _ in 0..MAX_STRANGERS {
+        let (server, peer) = listener.accept()?;
+        if peer == client.local_addr()? {
+            server.set_nonblocking(true)?;
+            return Ok((client, server.into()));
+        }
+    }
+    Err(io::Error::other("strangers connect to a port of the loopback interface"))
 }
 
 /// Returns true if no process listens on a socket file: a killed program left it. Does not wait where the queue is full.

@@ -72,11 +72,13 @@ pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     /// The number of workers that have refused it.
     pub(super) refusals: u32,
+    /// It is for one worker. It is closed where another connection would go to others.
+    pub(super) is_addressed: bool,
 }
 
 impl From<OwnedFd> for Connection {
     fn from(socket: OwnedFd) -> Connection {
-        Connection { socket, refusals: 0 }
+        Connection { socket, refusals: 0, is_addressed: false }
     }
 }
 
@@ -204,7 +206,7 @@ impl PortWorker {
         now: Instant,
     ) -> Result<(), (Connection, Errno)> {
         if let Some(queue) = self.queue(id) {
-            return queue.push(connection.socket.as_fd(), now).map_err(|errno| (connection, errno));
+            return queue.push(&connection, now).map_err(|errno| (connection, errno));
         }
         self.send_connection(id, key, connection, now)
     }
