@@ -124,3 +124,30 @@ fn every_room_of_the_code_map_is_there() {
         assert!(on_the_map, "{} is in the tree and not on the map", path.display());
     }
 }
+
+/// A release renames the head "Unreleased" to "VERSION (DATE)"; `release/notes` reads that section.
+#[test]
+fn the_changelog_begins_with_what_comes_next_or_with_this_version() {
+    let text = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let versions = headings.iter().filter(|heading| **heading != "Unreleased").map(|heading| {
+        let dated = heading.split_once(" (").and_then(|(version, rest)| Some((version, rest.strip_suffix(')')?)));
+        let (version, date) = dated.unwrap_or_else(|| panic!("{heading:?} is neither Unreleased nor VERSION (DATE)"));
+        assert_eq!(date.split('-').map(str::len).collect::<Vec<_>>(), [4, 2, 2], "{heading:?} has no date");
+        numbers(version)
+    });
+    let versions: Vec<_> = versions.collect();
+    let this = numbers(env!("CARGO_PKG_VERSION"));
+    assert!(versions.is_sorted_by(|newer, older| newer > older), "{headings:?}");
+    match headings.first() {
+        Some(&"Unreleased") => {
+            assert!(versions.iter().all(|version| *version < this), "{this:?} is released: {headings:?}")
+        }
+        _ => assert_eq!(versions.first(), Some(&this), "{headings:?}"),
+    }
+}
+
+fn numbers(version: &str) -> [u32; 3] {
+    let parts: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
+    parts.try_into().expect("three numbers")
+}
