@@ -40,6 +40,8 @@ impl Minimum {
 
     fn of(self, app: &AppStatus) -> u32 {
         match self {
+            // What waits for a task waits until all of it has succeeded.
+            _ if app.kind == "task" => app.wanted,
             Minimum::Count(count) => count,
             Minimum::Percent(percent) => {
                 u32::try_from((u64::from(app.wanted) * u64::from(percent)).div_ceil(100)).unwrap_or(u32::MAX).max(1)
@@ -89,6 +91,7 @@ mod tests {
         let app = |(id, (ready, wanted)): (usize, &(u32, u32))| AppStatus {
             id: id as u32,
             name: format!("app{id}"),
+            kind: "service".into(),
             instances: 4,
             wanted: *wanted,
             ready: *ready,

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// The states of a worker.
-const STATES: [&str; 6] = ["starting", "ready", "draining", "backoff", "stopped", "failed"];
+const STATES: [&str; 7] = ["waiting", "starting", "ready", "draining", "backoff", "stopped", "failed"];
 
 /// `GET /metrics`
 pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Failure> {

@@ -31,6 +31,8 @@ pub struct AppStatus {
     pub id: u32,
     /// Its name.
     pub name: String,
+    /// `service`, or `task`: it runs once, and its workers count as ready when they have succeeded.
+    pub kind: String,
     /// The program and its arguments.
     pub command: Vec<String>,
     /// The number of its slots, which `rinit scale` sets: workers that are wanted, and such as were stopped by hand.

@@ -192,7 +192,7 @@ impl Slot {
     }
 
     /// True if its worker has finished, with success.
-    pub(super) fn has_succeeded(&self) -> bool {
+    pub fn has_succeeded(&self) -> bool {
         self.state == SlotState::Stopped && self.last_exit.is_some_and(|exit| exit.status() == 0)
     }
 

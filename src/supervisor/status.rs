@@ -6,7 +6,7 @@ use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
 use crate::control::{Accepted, Action, Call, JournalState, redacted_command, time_text};
 use crate::core::{
-    App, Count, Desired, Event, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
+    App, Count, Desired, Event, Kind, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
 };
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -155,13 +155,16 @@ impl Supervisor {
     fn app_status(&self, app: &App, launch: &LaunchSpec, journal: &JournalState) -> AppStatus {
         let rollout = app.rollout.as_ref().filter(|rollout| rollout.reason == RolloutReason::Reload);
         let listens = BTreeSet::from_iter(self.workers.ports.addresses(|slot| slot.app == app.id));
-        // A worker that was stopped by hand, or has finished, is not wanted.
-        let is_wanted = |slot: &&Slot| slot.desired == Desired::Up && slot.state != SlotState::Stopped;
+        let is_task = app.policy().kind == Kind::Task;
+        // A worker that was stopped by hand, or has finished, is not wanted; one of a task is to finish.
+        let is_wanted = |slot: &&Slot| slot.desired == Desired::Up && (is_task || slot.state != SlotState::Stopped);
+        let is_ready = |slot: &&Slot| if is_task { app.has_been_up() || slot.has_succeeded() } else { slot.is_ready() };
         let wanted = app.slots.iter().filter(is_wanted).count() as u32;
-        let ready = app.slots.iter().filter(is_wanted).filter(|slot| slot.is_ready()).count() as u32;
+        let ready = app.slots.iter().filter(is_wanted).filter(is_ready).count() as u32;
         AppStatus {
             id: app.id.0,
             name: launch.app.name.clone(),
+            kind: if is_task { "task" } else { "service" }.into(),
             command: shown(&launch.app.command),
             instances: app.wanted(),
             wanted,
@@ -200,6 +203,7 @@ impl Supervisor {
             (None, SlotState::Backoff(_)) => "backoff",
             (None, SlotState::Stopped) => "stopped",
             (None, SlotState::Failed) => "failed",
+            (None, SlotState::Vacant) if self.fleet.app(slot.id.app).is_some_and(App::is_held) => "waiting",
             (None, SlotState::Vacant | SlotState::Held(_)) => "starting",
         };
         let retry = match slot.state {

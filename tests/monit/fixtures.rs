@@ -57,6 +57,7 @@ pub fn status(workers: Vec<WorkerStatus>) -> Status {
             wanted: workers.len() as u32,
             ready: ready as u32,
             missing: (workers.len() - ready) as u32,
+            kind: "service".into(),
             generation: 2,
             reload: None,
             last_reload: None,

@@ -178,6 +178,7 @@ pub fn app(name: &str, wanted: u32, ready: u32) -> AppStatus {
         wanted,
         ready,
         missing: wanted.saturating_sub(ready),
+        kind: "service".into(),
         generation: 1,
         reload: None,
         last_reload: None,

@@ -27,7 +27,7 @@ impl App {
     }
 
     /// True if it has been up.
-    pub(in super::super) fn has_been_up(&self) -> bool {
+    pub fn has_been_up(&self) -> bool {
         self.has_been_up
     }
 
