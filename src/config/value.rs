@@ -1,5 +1,6 @@
 //! Parses the values of settings; each parser says what is wrong and what is allowed.
 
+use super::dependencies::{AppKind, OnExit};
 use super::duration::duration;
 use super::environment::is_reserved;
 use super::instances::MAX_INSTANCES;
@@ -39,6 +40,8 @@ words!(LogFormat: "prefix" => LogFormat::Prefix, "raw" => LogFormat::Raw, "json"
 words!(Restart: "always" => Restart::Always, "on-failure" => Restart::OnFailure, "never" => Restart::Never);
 words!(Share: "auto" => Share::Auto, "node" => Share::Node, "preload" => Share::Preload, "off" => Share::Off);
 words!(Balance: "round-robin" => Balance::RoundRobin, "reuseport" => Balance::Reuseport, "shared" => Balance::Shared);
+words!(AppKind: "service" => AppKind::Service, "task" => AppKind::Task);
+words!(OnExit: "end" => OnExit::End, "ignore" => OnExit::Ignore);
 words!(Level: "error" => Level::ERROR, "warn" => Level::WARN, "info" => Level::INFO, "debug" => Level::DEBUG, "trace" => Level::TRACE);
 
 /// A setting that need not have a value.
@@ -379,6 +382,8 @@ mod tests {
             }
         }
         check::<Restart>(&["always", "on-failure", "never"]);
+        check::<AppKind>(&["service", "task"]);
+        check::<OnExit>(&["end", "ignore"]);
         check::<Share>(&["auto", "node", "preload", "off"]);
         check::<Balance>(&["round-robin", "reuseport", "shared"]);
         check::<Level>(&["error", "warn", "info", "debug", "trace"]);
