@@ -1,6 +1,8 @@
 //! Checks the promises of `ARCHITECTURE.md` against the source.
 
-use rinit::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
+use rinit::config::{
+    APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PROGRAM_SETTINGS, Scope, Setting,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +97,7 @@ fn no_source_file_is_longer_than_a_reader_can_hold() {
 #[test]
 fn the_readme_lists_every_setting_as_it_is() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for table in [APP_SETTINGS, CONTAINER_SETTINGS, COMMON_SETTINGS, INIT_SETTINGS] {
+    for table in [APP_SETTINGS, CONTAINER_SETTINGS, COMMON_SETTINGS, INIT_SETTINGS, PROGRAM_SETTINGS] {
         let table = table.iter().map(row).collect::<String>();
         assert!(readme.contains(&table), "README.md must hold this table:\n{table}");
     }
@@ -107,6 +109,9 @@ fn row(setting: &Setting) -> String {
     let form = if setting.form.is_empty() { String::new() } else { format!(" {}", cell(setting.form)) };
     let repeats = if setting.repeats { " (repeats)" } else { "" };
     let default = (setting.default)();
+    if setting.scope == Scope::Program {
+        return format!("| `{}` | {default} | {} |\n", setting.key(), cell(setting.help));
+    }
     let default = if default == NO_DEFAULT { default } else { format!("`{}`", cell(&default)) };
     format!("| `{letter}--{}{form}`{repeats} | {default} | {} |\n", setting.flag, cell(setting.help))
 }

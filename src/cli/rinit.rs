@@ -1,7 +1,7 @@
 //! Parses the command line of rinit under its own name: the settings' flags, and tini's and dumb-init's for init mode.
 
 use super::*;
-use crate::config::{self, Faults, Given, Layer, Setting, exit_code, for_init, for_supervisor, nearest};
+use crate::config::{self, ConfigFile, Faults, Given, Layer, Setting, exit_code, for_init, for_supervisor, nearest};
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
@@ -16,11 +16,16 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     let Line { flags, init, init_flags, mut faults, .. } = line;
     let (below, mut warnings) = config::from_environment(environment, &mut faults);
     let mut layer = flags.or(below);
-    warnings.extend(config::warnings(&init.command, &layer));
-    if init.command.is_empty() {
+    let before = faults.0.len();
+    let file = config::file_of(&layer, &init.command).map(|path| config::read_file(&path, &mut faults));
+    let has_apps = file.as_ref().is_some_and(|file| !file.apps.is_empty()) || faults.0.len() > before;
+    let file = file.or_else(|| layer.is_supervisor().then(ConfigFile::default));
+    if !init.command.is_empty() {
+        warnings.extend(config::warnings(&init.command, file.is_some()));
+    } else if !has_apps {
         faults.note("COMMAND", "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., see rinit --help");
     }
-    let invocation = if layer.is_supervisor() {
+    let invocation = if let Some(file) = file {
         for flag in init_flags {
             // The same in both modes.
             if flag == "-g" && layer.put("kill-process-group", Given::by_flag("-g", "true")) {
@@ -28,7 +33,9 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
             }
             faults.note(flag, "means something only without -i, where rinit has one child");
         }
-        Invocation::Supervise(for_supervisor(&layer, init.command, Path::new("/"), &mut faults), warnings)
+        let config = for_supervisor(&layer, &file, &init.command, Path::new("/"), &mut faults);
+        warnings.extend(file.warnings);
+        Invocation::Supervise(config, warnings)
     } else {
         let settings = for_init(&layer, &mut faults);
         let mut options = init::Options { linger: settings.linger, warnings, ..init };
@@ -261,7 +268,7 @@ mod tests {
     #[test]
     fn options_of_pm2_are_answered_with_those_of_rinit() {
         let line =
-            "-i 2 -n web --wait-ready --kill-timeout 5000 --listen-timeout=3000 --watch --max-memory-restart 1G app";
+            "-i 2 -n web --wait-ready --kill-timeout 5000 --listen-timeout=3000 --max-memory-restart 1G --watch -- app";
         let text = refused(line, &[]);
         for part in [
             "for 6 reasons",
@@ -269,8 +276,8 @@ mod tests {
             "--wait-ready: no such option; it is pm2's: write --ready message",
             "--kill-timeout: no such option; it is pm2's: write --stop-timeout D",
             "--listen-timeout: no such option; it is pm2's: write --ready-timeout D",
-            "--watch: no such option; it is pm2's: rinit watches no files",
-            "--max-memory-restart: no such option; it is pm2's: rinit has no memory limit",
+            "--watch=\"--\": allowed: a path; `.` is the working directory",
+            "--max-memory-restart: no such option; it is pm2's: write --max-memory SIZE",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }

@@ -1,6 +1,5 @@
 //! Recognizes common mistakes in a command and in the way that rinit is started, and returns what to write instead.
 
-use super::settings::Layer;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -25,9 +24,9 @@ const SCRIPTS: [(&str, &str); 8] = [
 ];
 
 /// Returns a warning for each mistake in the command and in rinit's start.
-pub fn warnings(command: &[OsString], layer: &Layer) -> Vec<String> {
+pub fn warnings(command: &[OsString], is_supervisor: bool) -> Vec<String> {
     let mut warnings: Vec<String> = on_command(command, can_run).into_iter().collect();
-    if !layer.is_supervisor() {
+    if !is_supervisor {
         warnings.extend(on_options_behind(command));
     }
     if nix::unistd::getppid().as_raw() == 1 {
@@ -73,7 +72,7 @@ fn on_command(command: &[OsString], can_run: impl Fn(&OsStr) -> bool) -> Option<
     let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
     if let Some(file) = command.iter().take(2).map(|word| file_name(word)).find(|name| is_pm2_file(name)) {
         return Some(format!(
-            "{file} is a configuration of pm2, which rinit does not read: run the script itself, rinit -i N -- node SCRIPT, with its settings as options (instances: -i, name: --name, kill_timeout: --stop-timeout, wait_ready: --ready message, listen_timeout: --ready-timeout)"
+            "{file} is a configuration of pm2 and not a command: write rinit --config ecosystem.json; one in JavaScript is made JSON by node -p 'JSON.stringify(require(\"./{file}\"))' > ecosystem.json"
         ));
     }
     if can_run(first) {
@@ -145,7 +144,7 @@ mod tests {
         for (command, part) in [
             ("app.js", "app.js is a script and not a program: write rinit … -- node app.js"),
             ("/app/main.py", "python3 /app/main.py"),
-            ("ecosystem.config.js", "rinit -i N -- node SCRIPT"),
+            ("ecosystem.config.js", "rinit --config ecosystem.json"),
             ("node ./ecosystem.config.cjs", "a configuration of pm2"),
             ("DB_PASSWORD=secret node app.js", "DB_PASSWORD=… is a variable"),
             ("cd /app '&&' node app.js", "&& is the shell's"),

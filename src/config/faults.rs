@@ -1,6 +1,6 @@
 //! Collects everything that keeps rinit from starting, so that one start reports all of it.
 
-use super::given::{Given, Source};
+use super::given::{Given, Place, Source};
 use super::settings::Setting;
 use std::fmt;
 
@@ -10,7 +10,9 @@ pub const BAD_SETTINGS: u8 = 64;
 /// A value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The setting's name as it was written, with its value.
+    /// The place in a file, if it is in one.
+    pub place: Option<Place>,
+    /// The setting's name as it was written, with its value; empty for a fault of a file's form.
     pub what: String,
     /// The reason, and the values that are allowed.
     pub why: String,
@@ -18,7 +20,13 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        if !self.what.is_empty() {
+            write!(f, "{}: ", self.what)?;
+        }
+        f.write_str(&self.why)
     }
 }
 
@@ -38,28 +46,48 @@ pub struct Faults(pub Vec<Fault>);
 impl Faults {
     /// Notes a fault.
     pub fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        self.0.push(Fault { what: what.into(), why: why.into() });
+        self.0.push(Fault { place: None, what: what.into(), why: why.into() });
+    }
+
+    /// Notes a fault at a place in a file.
+    pub fn note_place(&mut self, place: &Place, why: impl Into<String>) {
+        self.0.push(Fault { place: Some(place.clone()), what: String::new(), why: why.into() });
     }
 
     /// Notes a fault of a setting's value, under the name that the setting was written with.
     pub fn note_value(&mut self, setting: &Setting, given: &Given, why: impl Into<String>) {
-        let Given { text, source } = given;
-        let name = match source {
-            Source::Flag(written) => written.clone(),
-            Source::Variable => setting.variable(),
-            Source::File { path, line } => format!("{} line {line}: {}", path.display(), setting.flag),
-            Source::Document => setting.flag.to_owned(),
+        let (name, place) = match &given.source {
+            Source::Flag(written) => (written.clone(), None),
+            Source::Variable => (setting.variable(), None),
+            Source::File(place, key) => (key.clone(), Some(place.clone())),
         };
-        self.note(format!("{name}={text:?}"), why);
+        let what = format!("{name}={:?}", (setting.shown)(&given.text));
+        self.0.push(Fault { place, what, why: why.into() });
     }
 
-    /// All faults, a line each.
+    /// All faults, a line each: those of a file in the order of its lines.
+    pub fn lines(&self) -> Vec<String> {
+        let mut faults: Vec<&Fault> = self.0.iter().collect();
+        faults.sort_by_key(|fault| &fault.place);
+        let mut lines: Vec<String> = faults.into_iter().map(Fault::to_string).collect();
+        // A value of `[defaults]` is wrong once, and not once for each app.
+        lines.dedup();
+        lines
+    }
+
+    /// The text of a start that is refused, with all faults.
     pub fn refusal(&self) -> Refusal {
-        let mut text = match self.0.len() {
-            1 => "rinit: cannot start:\n".to_owned(),
-            count => format!("rinit: cannot start, for {count} reasons:\n"),
+        self.refusal_of("cannot start")
+    }
+
+    /// The text of something that is refused, with all faults.
+    pub fn refusal_of(&self, what: &str) -> Refusal {
+        let lines = self.lines();
+        let mut text = match lines.len() {
+            1 => format!("rinit: {what}:\n"),
+            count => format!("rinit: {what}, for {count} reasons:\n"),
         };
-        self.0.iter().for_each(|fault| text.push_str(&format!("  {fault}\n")));
+        lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         Refusal { text, code: BAD_SETTINGS }
     }
 }

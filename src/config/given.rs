@@ -1,8 +1,8 @@
 //! Holds the values of a setting as text, each with the place that it was read from.
 
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A value of a setting, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,15 +20,25 @@ pub enum Source {
     Flag(String),
     /// The setting's environment variable.
     Variable,
-    /// A line of a file.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-    },
-    /// A document whose reader does not tell lines, such as JSON read by serde.
-    Document,
+    /// A place in a file, and the key as it was written there.
+    File(Place, String),
+}
+
+/// A place in a file, as compilers write it: `/etc/rinit.toml:7:3`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column, counted from 1, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
+    }
 }
 
 impl Given {
@@ -42,11 +52,16 @@ impl Given {
         Given { text: text.into(), source: Source::Flag(written.into()) }
     }
 
+    /// The value of a key in a file, with the key as it was written.
+    pub fn by_key(place: Place, key: impl Into<String>, text: impl Into<String>) -> Given {
+        Given { text: text.into(), source: Source::File(place, key.into()) }
+    }
+
     /// The flag as it was written, if it was one.
     pub fn flag(&self) -> Option<&str> {
         match &self.source {
             Source::Flag(written) => Some(written),
-            Source::Variable | Source::File { .. } | Source::Document => None,
+            Source::Variable | Source::File(..) => None,
         }
     }
 }
@@ -69,6 +84,11 @@ impl Values {
         if self.0.is_empty() { below } else { self }
     }
 
+    /// The values of the layer below and then these: for variables, of which the last one of a name counts.
+    pub fn after(self, below: Values) -> Values {
+        Values(below.0.into_iter().chain(self.0).collect())
+    }
+
     /// All values, in the order in which they were given.
     pub fn all(&self) -> &[Given] {
         &self.0
@@ -77,41 +97,5 @@ impl Values {
     /// The first value, if there is one.
     pub fn first(&self) -> Option<&Given> {
         self.0.first()
-    }
-}
-
-/// A text, a number, a boolean, or a list of these.
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Values, D::Error> {
-        struct AnyValues;
-
-        impl<'de> Visitor<'de> for AnyValues {
-            type Value = Values;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a number, a boolean, or a list of these")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Values, E> {
-                Ok(Values(vec![Given { text: text.to_owned(), source: Source::Document }]))
-            }
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Values, E> {
-                self.visit_str(&value.to_string())
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Values, E> {
-                self.visit_str(&value.to_string())
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Values, E> {
-                self.visit_str(&value.to_string())
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Values, A::Error> {
-                let mut values = Values::default();
-                while let Some(Values(one)) = list.next_element()? {
-                    values.0.extend(one);
-                }
-                Ok(values)
-            }
-        }
-
-        deserializer.deserialize_any(AnyValues)
     }
 }

@@ -10,11 +10,27 @@ pub trait Value: Sized {
     /// The form of the text, for `--help`: `D`, `always|never`; empty for a switch.
     const FORM: &'static str;
 
+    /// True if spaces around the text are a part of it.
+    const IS_VERBATIM: bool = false;
+
     /// Parses the text.
     ///
     /// # Errors
     /// The reason, and the values that are allowed.
     fn parse(text: &str) -> Result<Self, String>;
+
+    /// The part of the text that may be shown: all of it, unless there may be a secret in it.
+    fn shown(text: &str) -> &str {
+        text
+    }
+
+    /// Parses the text as it was given.
+    ///
+    /// # Errors
+    /// As [`Value::parse`].
+    fn parse_given(text: &str) -> Result<Self, String> {
+        Self::parse(if Self::IS_VERBATIM { text } else { text.trim() })
+    }
 }
 
 /// A value that is written back as a user would write it.
@@ -35,19 +51,24 @@ pub trait Field: Sized {
     fn show(&self) -> String;
     /// Returns the text of a value that was given.
     fn show_given(&self, values: &Values) -> String;
+    /// The part of a value's text that may be shown.
+    fn shown(text: &str) -> &str;
 }
 
 impl<T: Value + Show> Field for T {
     const FORM: &'static str = T::FORM;
     const REPEATS: bool = false;
     fn parse(values: &Values, refuse: &mut dyn FnMut(usize, String)) -> Option<T> {
-        T::parse(values.first()?.text.trim()).map_err(|why| refuse(0, why)).ok()
+        T::parse_given(&values.first()?.text).map_err(|why| refuse(0, why)).ok()
     }
     fn show(&self) -> String {
         Show::show(self)
     }
     fn show_given(&self, _: &Values) -> String {
         Show::show(self)
+    }
+    fn shown(text: &str) -> &str {
+        T::shown(text)
     }
 }
 
@@ -56,14 +77,17 @@ impl<T: Value> Field for Vec<T> {
     const REPEATS: bool = true;
     fn parse(values: &Values, refuse: &mut dyn FnMut(usize, String)) -> Option<Vec<T>> {
         let parsed = values.all().iter().enumerate();
-        Some(parsed.filter_map(|(at, given)| T::parse(given.text.trim()).map_err(|why| refuse(at, why)).ok()).collect())
+        Some(parsed.filter_map(|(at, given)| T::parse_given(&given.text).map_err(|why| refuse(at, why)).ok()).collect())
     }
     /// The default of every list is the empty one.
     fn show(&self) -> String {
         super::settings::NO_DEFAULT.into()
     }
     fn show_given(&self, values: &Values) -> String {
-        values.all().iter().map(|given| given.text.as_str()).collect::<Vec<_>>().join(",")
+        values.all().iter().map(|given| T::shown(&given.text)).collect::<Vec<_>>().join(",")
+    }
+    fn shown(text: &str) -> &str {
+        T::shown(text)
     }
 }
 
@@ -85,8 +109,7 @@ impl Reader<'_> {
         let (source, place) = match &first.source {
             Source::Flag(written) => ("flag", Some(written.clone())),
             Source::Variable => ("environment", Some(setting.variable())),
-            Source::File { path, line } => ("file", Some(format!("{} line {line}", path.display()))),
-            Source::Document => ("file", None),
+            Source::File(place, _) => ("file", Some(place.to_string())),
         };
         let mut refuse = |at: usize, why: String| {
             if let Some(given) = values.all().get(at) {

@@ -1,20 +1,15 @@
 //! Resolves merged settings to what runs: the container, its apps, or the only child of init mode.
 
-use super::command::name_of;
+use super::app::{self, AppConfig};
+use super::dependencies;
 use super::faults::Faults;
-use super::instances::{InstanceCount, Instances};
-use super::policy::policy;
-use super::probe::LiveCheck;
+use super::file::ConfigFile;
 use super::reader::Reader;
-use super::ready::ReadyCheck;
-use super::settings::{AppSpec, ContainerSpec, Layer, Scope, by_flag};
-use super::value::IncrementEnv;
+use super::settings::{ContainerSpec, Layer, Scope};
 use crate::control::EndpointSettings;
 use crate::control::types::{Config, SettingValue};
-use crate::core::{Policy, Signal};
+use crate::core::{Kind, Signal};
 use crate::logs::LogFormat;
-use crate::ports::{Balance, ListenAddress, Share, Sharing};
-use crate::sys::user::Credentials;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -33,6 +28,14 @@ pub struct SupervisorConfig {
 }
 
 impl SupervisorConfig {
+    /// The name of each app, and the number of its workers in words.
+    pub fn app_summaries(&self) -> impl Iterator<Item = (&str, String)> {
+        self.apps.iter().map(|app| {
+            let kind = if app.policy.kind == Kind::Task { "task" } else { "worker" };
+            (app.name.as_str(), crate::units::count(app.instances.count, kind))
+        })
+    }
+
     /// Every setting in force with its source, when the control socket was made there; `None`: there is none.
     pub(crate) fn in_force(&self, socket: Option<&Path>) -> Config {
         let mut settings = self.in_force.clone();
@@ -43,46 +46,6 @@ impl SupervisorConfig {
     }
 }
 
-/// The liveness probes of an app's workers.
-#[derive(Clone, Debug)]
-pub(crate) struct Liveness {
-    /// The check.
-    pub(crate) check: LiveCheck,
-    /// The time between two probes; for the watchdog, the time in which the worker must say `WATCHDOG=1`.
-    pub(crate) interval: Duration,
-    /// The time that a probe may take.
-    pub(crate) timeout: Duration,
-}
-
-/// One app, as it runs.
-#[derive(Clone, Debug)]
-pub(crate) struct AppConfig {
-    /// Its name.
-    pub(crate) name: String,
-    /// The program and its arguments; never empty.
-    pub(crate) command: Vec<OsString>,
-    /// The number of workers that it starts with, and why that many.
-    pub(crate) instances: InstanceCount,
-    /// The rules by which the core runs it.
-    pub(crate) policy: Policy,
-    /// The check by which a worker is ready.
-    pub(crate) ready: ReadyCheck,
-    /// The check by which it is learnt that they hang.
-    pub(crate) live: Liveness,
-    /// The mechanisms by which its workers share ports.
-    pub(crate) sharing: Sharing,
-    /// The way in which connections reach them.
-    pub(crate) balance: Balance,
-    /// The sockets that its workers inherit.
-    pub(crate) listen: Vec<ListenAddress>,
-    /// The variables that count its workers.
-    pub(crate) increment_env: Vec<IncrementEnv>,
-    /// The files of variables, a later one before an earlier one.
-    pub(crate) env_files: Vec<PathBuf>,
-    /// The user of its workers; `None`: rinit's own.
-    pub(crate) user: Option<Credentials>,
-}
-
 /// The settings of the container.
 #[derive(Clone, Debug)]
 pub(crate) struct ContainerConfig {
@@ -90,6 +53,9 @@ pub(crate) struct ContainerConfig {
     pub(crate) log: LogConfig,
     /// The control socket and the web.
     pub(crate) endpoints: EndpointSettings,
+    /// The file of settings.
+    #[expect(dead_code, reason = "read with the reloading of the file")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// The form of the log.
@@ -128,17 +94,40 @@ pub fn for_init(layer: &Layer, faults: &mut Faults) -> InitConfig {
     }
 }
 
-/// Resolves the settings of the supervisor and its app. Flags that are only for init mode are refused; their variables
-/// are not. `root` is `/` but in tests.
-pub fn for_supervisor(layer: &Layer, command: Vec<OsString>, root: &Path, faults: &mut Faults) -> SupervisorConfig {
+/// Resolves the settings of the supervisor and its apps: those of the file, or the one that the command line names. `layer`
+/// holds what flags and variables give, which goes before the file. Flags that are only for init mode are refused; their
+/// variables are not. `root` is `/` but in tests.
+pub fn for_supervisor(
+    layer: &Layer,
+    file: &ConfigFile,
+    command: &[OsString],
+    root: &Path,
+    faults: &mut Faults,
+) -> SupervisorConfig {
     refuse_flags(layer, |scope| scope == Scope::Init, "means something only without -i", faults);
-    let (app, mut settings) = resolve_app(&layer.app, command, root, faults);
-    let (container, of_container) = resolve_container(&layer.container, faults);
-    settings.extend(of_container);
+    if let (Some(app), false) = (file.apps.first(), command.is_empty()) {
+        faults.note_place(&app.place, "the file has apps, and a command is given too: leave out one of them");
+    }
+    let of_file = file.apps.iter().map(|app| (Some(&app.place), app.layer.clone().or(file.defaults.clone())));
+    let of_command = file.apps.is_empty().then(|| (None, file.defaults.clone()));
+    let mut in_force = vec![];
+    let mut apps = vec![];
+    for (place, below) in of_file.chain(of_command) {
+        let merged = app::merge(layer, below);
+        let command = if place.is_some() { &[] } else { command };
+        let (app, settings) = app::resolve(&merged, command, place, root, faults);
+        in_force.extend(settings);
+        apps.push((app, place.cloned(), merged));
+    }
+    dependencies::check(&apps, faults);
+    let general = layer.clone().or(file.general.clone());
+    let (container, of_container) = resolve_container(&general.container, faults);
+    in_force.extend(of_container);
     let mut reader = Reader { faults, in_force: vec![] };
-    let linger = layer.common.parse(&mut reader).linger;
-    settings.extend(reader.in_force);
-    SupervisorConfig { apps: vec![app], container, linger, in_force: settings }
+    let linger = general.common.parse(&mut reader).linger;
+    in_force.extend(reader.in_force);
+    let apps = apps.into_iter().map(|(app, ..)| app).collect();
+    SupervisorConfig { apps, container, linger, in_force }
 }
 
 fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, faults: &mut Faults) {
@@ -146,84 +135,6 @@ fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, fa
         if let Some(written) = values.first().and_then(|given| given.flag()).filter(|_| is_refused(setting.scope)) {
             faults.note(written, why);
         }
-    }
-}
-
-/// Resolves the merged settings of one app, and lists them as they are in force.
-fn resolve_app(
-    spec: &AppSpec,
-    command: Vec<OsString>,
-    root: &Path,
-    faults: &mut Faults,
-) -> (AppConfig, Vec<SettingValue>) {
-    let mut reader = Reader { faults, in_force: vec![] };
-    let settings = spec.parse(&mut reader);
-    let instances = InstanceCount::of(settings.instances.unwrap_or(Instances::Count(1)), root);
-    reader.resolved("instances", instances.count.to_string(), instances.why.clone());
-    let name = settings.name.as_ref().map_or_else(|| name_of(&command), |name| name.0.clone());
-    reader.resolved("name", name.clone(), settings.name.is_none().then(|| "from the command".into()));
-    let sharing =
-        Sharing::of(&command, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
-    if let Some(why) = contradiction(&settings.ready, settings.share_ports, settings.listen.len())
-        && let (Some(setting), Some(given)) = (by_flag("ready"), spec.ready.first())
-    {
-        reader.faults.note_value(setting, given, why);
-    }
-    let missing = settings.user.as_ref().map(Credentials::missing_capabilities).unwrap_or_default();
-    if let (false, Some(setting), Some(given)) = (missing.is_empty(), by_flag("user"), spec.user.first()) {
-        reader.faults.note_value(setting, given, without_capabilities(&missing));
-    }
-    for (variable, given) in settings.increment_env.iter().zip(spec.increment_env.all()) {
-        if let (Some(why), Some(setting)) = (variable.overflow(instances.count), by_flag("increment-env")) {
-            reader.faults.note_value(setting, given, why);
-        }
-    }
-    let mut in_force = reader.in_force;
-    in_force.iter_mut().for_each(|setting| setting.app = Some(name.clone()));
-    let app = AppConfig {
-        policy: policy(&settings, instances.count, sharing, sharing.sees_listening(&command)),
-        name,
-        command,
-        instances,
-        ready: settings.ready,
-        live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
-        sharing,
-        balance: settings.balance,
-        listen: settings.listen,
-        increment_env: settings.increment_env,
-        env_files: settings.env_file,
-        user: settings.user,
-    };
-    (app, in_force)
-}
-
-/// The reason why workers cannot run as another user without these capabilities, and the cure.
-fn without_capabilities(missing: &[&str]) -> String {
-    let flags: Vec<String> =
-        missing.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_"))).collect();
-    let verb = if missing.contains(&"CAP_SETUID") { "start" } else { "signal" };
-    format!(
-        "rinit cannot {verb} workers of that user without {}: docker run {} (Kubernetes: securityContext.capabilities.add), or run the container as that user",
-        missing.join(", "),
-        flags.join(" ")
-    )
-}
-
-/// The reason why that readiness cannot come about with the other settings, if there is one.
-fn contradiction(ready: &ReadyCheck, share: Share, sockets: usize) -> Option<String> {
-    match ready {
-        ReadyCheck::Listen if share == Share::Off => Some("no port is shared with --share-ports off".into()),
-        ReadyCheck::Fd(number) if (3..3 + sockets as i32).contains(number) => {
-            Some(format!("descriptors 3 to {} are the sockets of --listen", 2 + sockets))
-        }
-        ReadyCheck::Listen
-        | ReadyCheck::Fd(_)
-        | ReadyCheck::Auto
-        | ReadyCheck::Spawn
-        | ReadyCheck::Uptime
-        | ReadyCheck::Message
-        | ReadyCheck::Notify
-        | ReadyCheck::Probe(_) => None,
     }
 }
 
@@ -244,6 +155,7 @@ fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerCon
             hosts: settings.web_host,
             shown_variables: settings.show_env.into_iter().flat_map(|names| names.0).collect(),
         },
+        file: settings.config,
     };
     (container, reader.in_force)
 }
@@ -252,7 +164,7 @@ fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerCon
 mod tests {
     use super::super::environment::from_environment;
     use super::super::faults::Fault;
-    use super::super::given::{Given, Source};
+    use super::super::given::{Given, Place};
     use super::*;
 
     fn words(text: &str) -> Vec<OsString> {
@@ -271,16 +183,17 @@ mod tests {
             variables(&[("RINIT_STOP_TIMEOUT", "10"), ("RINIT_READY", "soon"), ("RINIT_INSTANCES", "2")], &mut faults);
         let mut layer = Layer::default();
         layer.put("backoff", Given::by_flag("--backoff", "5s"));
-        let source = Source::File { path: "/etc/rinit.toml".into(), line: 7 };
-        layer.put("log", Given { text: "pretty".into(), source });
-        let config = for_supervisor(&layer.or(below), words("app"), Path::new("/"), &mut faults);
+        let place = Place { path: Path::new("/etc/rinit.toml").into(), line: 7, column: 1 };
+        layer.put("log", Given::by_key(place, "log", "pretty"));
+        let config =
+            for_supervisor(&layer.or(below), &ConfigFile::default(), &words("app"), Path::new("/"), &mut faults);
         assert_eq!(config.apps[0].policy.instances, 2);
         let text: Vec<String> = faults.0.iter().map(Fault::to_string).collect();
         assert_eq!(text.len(), 4, "{text:?}");
         assert!(text[0].starts_with("--backoff=\"5s\": allowed: MIN..MAX"), "{text:?}");
         assert!(text[1].starts_with("RINIT_READY=\"soon\": allowed: auto"), "{text:?}");
         assert!(text[2].contains("did you mean 10s or 10ms?"), "{text:?}");
-        assert!(text[3].starts_with("/etc/rinit.toml line 7: log=\"pretty\": allowed: prefix"), "{text:?}");
+        assert!(text[3].starts_with("/etc/rinit.toml:7:1: log=\"pretty\": allowed: prefix"), "{text:?}");
     }
 
     #[test]
@@ -290,7 +203,8 @@ mod tests {
         let mut flags = Layer::default();
         flags.put("name", Given::by_flag("--name", "above"));
         flags.put("listen", Given::by_flag("--listen", "3"));
-        let config = for_supervisor(&flags.or(below), words("app"), Path::new("/"), &mut faults);
+        let config =
+            for_supervisor(&flags.or(below), &ConfigFile::default(), &words("app"), Path::new("/"), &mut faults);
         assert!(faults.0.is_empty(), "{faults:?}");
         assert_eq!(config.apps[0].name, "above");
         assert_eq!(config.apps[0].listen.len(), 1);
@@ -302,7 +216,7 @@ mod tests {
         let mut layer = Layer::default();
         layer.put("ready", Given::by_flag("--ready", "fd:3"));
         layer.put("listen", Given::by_flag("--listen", "8080"));
-        for_supervisor(&layer, words("app"), Path::new("/"), &mut faults);
+        for_supervisor(&layer, &ConfigFile::default(), &words("app"), Path::new("/"), &mut faults);
         assert!(faults.0[0].why.contains("sockets of --listen"), "{faults:?}");
     }
 
@@ -317,7 +231,7 @@ mod tests {
             let mut layer = Layer::default();
             layer.put("instances", Given::by_flag("-i", "2"));
             layer.put("increment-env", Given::by_flag("--increment-env", text));
-            for_supervisor(&layer, words("app"), Path::new("/"), &mut faults);
+            for_supervisor(&layer, &ConfigFile::default(), &words("app"), Path::new("/"), &mut faults);
             assert!(faults.0.len() == 1 && faults.0[0].why.contains(part), "{text}: {faults:?}");
         }
     }
@@ -331,7 +245,8 @@ mod tests {
         let mut faults = Faults::default();
         let mut layer = variables(&[("RINIT_STOP_MESSAGE", "1")], &mut faults);
         layer.put("instances", Given::by_flag("-i", "max"));
-        let config = for_supervisor(&layer, words("node dist/shop.js"), root.path(), &mut faults);
+        let config =
+            for_supervisor(&layer, &ConfigFile::default(), &words("node dist/shop.js"), root.path(), &mut faults);
         assert!(faults.0.is_empty(), "{faults:?}");
         assert_eq!(config.apps[0].instances.to_string(), "1 (0: of 0.5 CPUs by quota)");
         let listed = |name: &str| {

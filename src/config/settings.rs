@@ -7,17 +7,21 @@
 
 use super::duration::PositiveDuration;
 use super::given::{Given, Values};
-use super::instances::Instances;
+use super::hooks::HookSetting;
+use super::instances::{Instances, WorkerCount};
+use super::memory::MemoryLimit;
 use super::probe::LiveCheck;
+use super::process::{Limit, Nice, Umask, Variable, Word};
 use super::reader::{Field, Reader};
 use super::ready::ReadyCheck;
+use super::schedule::Schedule;
 use super::value::{AppName, ExitCodes, IncrementEnv, Positive, Rewrite, VariableNames};
+use super::watch::{WatchPath, WatchPattern};
 use crate::control::{EndpointSetting, SocketGroup, SocketMode};
-use crate::core::{Backoff, Reload, Restart, Signal};
+use crate::core::{Backoff, Kind, OnExit, Reload, Restart, Signal};
 use crate::logs::LogFormat;
 use crate::ports::{Balance, ListenAddress, Share};
 use crate::sys::user::Credentials;
-use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +30,8 @@ use tracing::Level;
 /// A setting as it is shown to people.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The flag without its dashes; the variable is `RINIT_` and this in capitals, with `_` for `-`.
+    /// The flag without its dashes; the variable is `RINIT_` and this in capitals, with `_` for `-`; the key of a file is
+    /// this, with `_` or `-`.
     pub flag: &'static str,
     /// The letter that stands for the flag, if there is one.
     pub letter: Option<char>,
@@ -38,6 +43,8 @@ pub struct Setting {
     pub repeats: bool,
     /// The part that it is a setting of.
     pub scope: Scope,
+    /// The part of a value that may be shown.
+    pub shown: fn(&str) -> &str,
     /// Its effect, for `--help`.
     pub help: &'static str,
 }
@@ -53,12 +60,19 @@ pub enum Scope {
     Init,
     /// Both modes.
     Common,
+    /// One app, in a file alone: it has no flag and no variable.
+    Program,
 }
 
 impl Setting {
     /// The name of its environment variable.
     pub fn variable(&self) -> String {
         format!("{PREFIX}{}", self.flag.replace('-', "_").to_uppercase())
+    }
+
+    /// Its key in a file, as the documents write it.
+    pub fn key(&self) -> String {
+        self.flag.replace('-', "_")
     }
 }
 
@@ -82,6 +96,7 @@ macro_rules! settings {
             },
             repeats: <$type as Field>::REPEATS,
             scope: Scope::$scope,
+            shown: <$type as Field>::shown,
             help: $help,
         }
     };
@@ -91,8 +106,7 @@ macro_rules! settings {
           $flag:literal $(/ $letter:literal)?; $help:literal;)*
     ) => {
         $(#[$about])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-        #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct $Spec {
             $(#[doc = $help] pub $field: Values,)*
         }
@@ -205,6 +219,50 @@ settings! {
         "variables for the workers, as Docker's `--env-file` reads them, and again at every reload; `KEY_FILE=/run/secrets/key` sets KEY to what that file holds";
     user: Option<Credentials> = None, shown as "rinit's own"; "user";
         "the user that the workers run as, by number or name";
+    max_memory: Option<MemoryLimit> = None; "max-memory";
+        "a worker whose processes use more than this is replaced as in a reload: `300M`, `1.5G`, or `P%` of the container's limit";
+    max_uptime: Option<PositiveDuration> = None; "max-uptime";
+        "a worker is replaced as in a reload when it is this old, less up to a tenth at random";
+    cron: Option<Schedule> = None; "cron";
+        "reload at these times: the five fields of crontab, such as `0 3 * * *`, or `@daily`; local time, by `TZ`";
+    watch: Vec<WatchPath> = vec![]; "watch";
+        "reload when this file or folder changes";
+    ignore_watch: Vec<WatchPattern> = vec![]; "ignore-watch";
+        "what changes below a watched folder without a reload: a name or path with `*` and `?`, such as `node_modules` or `*.log`";
+    instances_min: Option<WorkerCount> = None, shown as "1"; "instances-min";
+        "the fewest workers, where their number follows the CPUs or the load";
+    instances_max: Option<WorkerCount> = None; "instances-max";
+        "the most workers, where their number follows the CPUs; with it, it follows the load too";
+}
+
+settings! {
+    /// The raw settings that an app has in a file alone: text, with its source, or nothing.
+    ProgramSpec,
+    /// The parsed settings that an app has in a file alone.
+    ProgramSettings,
+    /// The table of the settings that an app has in a file alone.
+    PROGRAM_SETTINGS: Program;
+
+    command: Vec<Word> = vec![]; "command";
+        "the program and its arguments: a list of words, or a string; shell syntax in a string is run by `sh -c`";
+    kind: Kind = Kind::Service; "kind";
+        "`service` runs until it is stopped; `task` runs once";
+    after: Vec<AppName> = vec![]; "after";
+        "the apps that must be ready before this one is started, tasks that must have succeeded; they are stopped after it";
+    on_exit: OnExit = OnExit::EndOnFailure; "on-exit";
+        "what ends the container: this app's `failure` for good, its `end` whatever the status, or neither (`ignore`)";
+    cwd: Option<PathBuf> = None, shown as "rinit's own"; "cwd";
+        "the working directory";
+    env: Vec<Variable> = vec![]; "env";
+        "variables, a table; those of `[defaults]` and then the app's own";
+    umask: Option<Umask> = None, shown as "rinit's own"; "umask";
+        "the mask of file modes, in octal, as text: `\"027\"`";
+    nice: Option<Nice> = None, shown as "rinit's own"; "nice";
+        "the nice value: -20 to 19";
+    limits: Vec<Limit> = vec![]; "limits";
+        "limits on resources, a table: `nofile`, `nproc`, `core`, each `N`, `SOFT:HARD` or `unlimited`";
+    hooks: Vec<HookSetting> = vec![]; "hooks";
+        "commands at moments of a worker's life, a table: `pre_start`, `post_ready`, `pre_stop`, `post_exit`, `on_failed`, and the `timeout` of each";
 }
 
 settings! {
@@ -215,6 +273,8 @@ settings! {
     /// The table of the container's settings.
     CONTAINER_SETTINGS: Container;
 
+    config: Option<PathBuf> = None, shown as "/etc/rinit.toml, if it exists and no command is given"; "config";
+        "file of settings, `.toml` or `.json`, with several apps; pm2's ecosystem files in JSON too";
     log: LogFormat = LogFormat::Prefix; "log";
         "how workers' lines are written: with `app-0 | ` in front, as they are, or as JSON";
     log_time: bool = false; "log-time";
@@ -265,9 +325,14 @@ settings! {
         "signal S reaches the child as R, by name or number; R = 0: not at all";
 }
 
-/// Every setting, in the order of the README's tables.
+/// Every setting that has a flag, in the order of the README's tables.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     [APP_SETTINGS, CONTAINER_SETTINGS, COMMON_SETTINGS, INIT_SETTINGS].into_iter().flatten()
+}
+
+/// Every setting that has a key in a file, or that a user may try there.
+pub fn in_files() -> impl Iterator<Item = &'static Setting> {
+    PROGRAM_SETTINGS.iter().chain(all()).filter(|setting| setting.flag != "config")
 }
 
 /// The setting of that flag (without dashes), if there is one.
@@ -275,12 +340,19 @@ pub fn by_flag(flag: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.flag == flag)
 }
 
-/// The settings of one source: the command line, the environment, or the general part of a file. Layers are merged in the
-/// order of precedence with [`Layer::or`]; each further app of a file is an [`AppSpec`] merged in the same way.
+/// The setting of an app that only a file has, by its flag's form of the key, if there is one.
+pub fn by_key(flag: &str) -> Option<&'static Setting> {
+    PROGRAM_SETTINGS.iter().find(|setting| setting.flag == flag)
+}
+
+/// The settings of one source: the command line, the environment, or a part of a file. Layers are merged in the order of
+/// precedence with [`Layer::or`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
     /// Settings of an app.
     pub app: AppSpec,
+    /// Settings of an app that only a file has.
+    pub program: ProgramSpec,
     /// Settings of the container.
     pub container: ContainerSpec,
     /// Settings of both modes.
@@ -293,6 +365,7 @@ impl Layer {
     /// Takes a value for the setting of that flag; false if there is none.
     pub fn put(&mut self, flag: &str, given: Given) -> bool {
         self.app.put(flag, given.clone())
+            || self.program.put(flag, given.clone())
             || self.container.put(flag, given.clone())
             || self.common.put(flag, given.clone())
             || self.init.put(flag, given)
@@ -300,8 +373,11 @@ impl Layer {
 
     /// These values, and the ones of the layer below for settings that have none here.
     pub fn or(self, below: Layer) -> Layer {
+        // An app's variables do not take the place of those of every app.
+        let env = self.program.env.clone().after(below.program.env.clone());
         Layer {
             app: self.app.or(below.app),
+            program: ProgramSpec { env, ..self.program.or(below.program) },
             container: self.container.or(below.container),
             common: self.common.or(below.common),
             init: self.init.or(below.init),
@@ -310,19 +386,21 @@ impl Layer {
 
     /// The settings that have values, in the order of the tables.
     pub fn given(&self) -> impl Iterator<Item = (&'static Setting, &Values)> {
-        self.app.given().chain(self.container.given()).chain(self.common.given()).chain(self.init.given())
+        let app = self.app.given().chain(self.program.given());
+        app.chain(self.container.given()).chain(self.common.given()).chain(self.init.given())
     }
 
     /// True if these settings ask for a supervisor.
     pub fn is_supervisor(&self) -> bool {
-        self.app.instances.first().is_some()
+        self.app.instances.first().or(self.app.instances_max.first()).is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::given::Source;
+    use super::super::given::Place;
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn no_setting_has_a_name_that_kubernetes_gives_to_a_service() {
@@ -332,28 +410,20 @@ mod tests {
     }
 
     #[test]
-    fn every_row_takes_its_value_by_its_flag_and_by_its_key() {
-        for setting in all() {
-            let mut by_flag = Layer::default();
-            let given = Given { text: "x".into(), source: Source::Document };
-            assert!(by_flag.put(setting.flag, given), "{}", setting.flag);
-            let names: Vec<&str> = by_flag.given().map(|(setting, _)| setting.flag).collect();
+    fn every_row_takes_its_value_by_its_flag() {
+        for setting in all().chain(PROGRAM_SETTINGS) {
+            let mut layer = Layer::default();
+            assert!(layer.put(setting.flag, Given::by_variable("x")), "{}", setting.flag);
+            let names: Vec<&str> = layer.given().map(|(setting, _)| setting.flag).collect();
             assert_eq!(names, [setting.flag]);
-            let document = format!("{{\"{}\": \"x\"}}", setting.flag);
-            let by_key = match setting.scope {
-                Scope::App => Layer { app: serde_json::from_str(&document).unwrap(), ..Layer::default() },
-                Scope::Container => Layer { container: serde_json::from_str(&document).unwrap(), ..Layer::default() },
-                Scope::Common => Layer { common: serde_json::from_str(&document).unwrap(), ..Layer::default() },
-                Scope::Init => Layer { init: serde_json::from_str(&document).unwrap(), ..Layer::default() },
-            };
-            assert_eq!(by_flag, by_key, "{}", setting.flag);
         }
     }
 
     #[test]
     fn a_higher_layers_value_is_the_value_and_its_list_is_the_list() {
-        let in_file =
-            |text: &str, line| Given { text: text.into(), source: Source::File { path: "rinit.toml".into(), line } };
+        let in_file = |text: &str, line| {
+            Given::by_key(Place { path: Path::new("rinit.toml").into(), line, column: 1 }, "key", text)
+        };
         let (mut flags, mut variables, mut file, mut defaults) = Default::default();
         let layers: [(&mut AppSpec, &[(&str, Given)]); 4] = [
             (&mut flags, &[("listen", Given::by_flag("--listen", "1"))]),
@@ -380,15 +450,11 @@ mod tests {
     }
 
     #[test]
-    fn a_document_gives_texts_numbers_booleans_and_lists() {
-        let document =
-            r#"{"instances": 2, "stop-message": true, "listen": [80, "/run/app.sock"], "stop-timeout": "5s"}"#;
-        let spec: AppSpec = serde_json::from_str(document).unwrap();
-        let texts = |values: &Values| values.all().iter().map(|given| given.text.clone()).collect::<Vec<_>>().join(" ");
-        assert_eq!(
-            [&spec.instances, &spec.stop_message, &spec.listen, &spec.stop_timeout].map(texts),
-            ["2", "true", "80 /run/app.sock", "5s"]
-        );
-        assert!(serde_json::from_str::<AppSpec>(r#"{"stop-timeuot": "5s"}"#).is_err());
+    fn an_apps_variables_come_after_those_of_every_app() {
+        let (mut app, mut defaults) = (Layer::default(), Layer::default());
+        app.put("env", Given::by_variable("A=2"));
+        defaults.put("env", Given::by_variable("A=1"));
+        let texts: Vec<String> = app.or(defaults).program.env.all().iter().map(|given| given.text.clone()).collect();
+        assert_eq!(texts, ["A=1", "A=2"]);
     }
 }

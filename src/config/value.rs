@@ -5,7 +5,7 @@ use super::environment::is_reserved;
 use super::instances::MAX_INSTANCES;
 use super::reader::{Show, Value};
 use crate::control::{EndpointSetting, SOCKET_PATHS, SocketGroup, SocketMode};
-use crate::core::{Backoff, Reload, Restart, Signal};
+use crate::core::{Backoff, Kind, OnExit, Reload, Restart, Signal};
 use crate::logs::LogFormat;
 use crate::ports::{Balance, ListenAddress, Share};
 use crate::sys::user::Credentials;
@@ -39,6 +39,8 @@ words!(LogFormat: "prefix" => LogFormat::Prefix, "raw" => LogFormat::Raw, "json"
 words!(Restart: "always" => Restart::Always, "on-failure" => Restart::OnFailure, "never" => Restart::Never);
 words!(Share: "auto" => Share::Auto, "node" => Share::Node, "preload" => Share::Preload, "off" => Share::Off);
 words!(Balance: "round-robin" => Balance::RoundRobin, "reuseport" => Balance::Reuseport, "shared" => Balance::Shared);
+words!(Kind: "service" => Kind::Service, "task" => Kind::Task);
+words!(OnExit: "failure" => OnExit::EndOnFailure, "end" => OnExit::End, "ignore" => OnExit::Ignore);
 words!(Level: "error" => Level::ERROR, "warn" => Level::WARN, "info" => Level::INFO, "debug" => Level::DEBUG, "trace" => Level::TRACE);
 
 /// A setting that need not have a value.
@@ -396,6 +398,8 @@ mod tests {
             }
         }
         check::<Restart>(&["always", "on-failure", "never"]);
+        check::<Kind>(&["service", "task"]);
+        check::<OnExit>(&["failure", "end", "ignore"]);
         check::<Share>(&["auto", "node", "preload", "off"]);
         check::<Balance>(&["round-robin", "reuseport", "shared"]);
         check::<Level>(&["error", "warn", "info", "debug", "trace"]);

@@ -10,7 +10,7 @@ mod options;
 pub use options::{Codes, Options, Subreaper, Verbosity};
 
 use crate::core::{Exit, Signal};
-use crate::sys::process::{Child, PID_PLACEHOLDER, Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::process::{Child, PID_PLACEHOLDER, Program, Properties, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::{self, Caught, Inherited, Sender};
 use crate::sys::{adopt_orphans, die_with_parent, raw_environment, reap, tty};
 use job::Job;
@@ -45,6 +45,7 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
         foreground: !options.session && tty::owns_foreground(),
         oom_score_adj: None,
         parent_death: None,
+        properties: &Properties::default(),
     };
     let child = Program::new(&options.command, &environment())
         .and_then(|mut program| spawn(&mut program, &setup).map_err(|errno| errno.desc().to_owned()));

@@ -30,7 +30,8 @@ impl Supervisor {
         match effect {
             Effect::Spawn { worker, slot, generation, workers } => {
                 let launch = self.launches.get(&slot.app)?;
-                let env = WorkerEnv { worker, index: slot.index, generation, workers };
+                let is_only_app = self.launches.len() == 1;
+                let env = WorkerEnv { worker, index: slot.index, generation, workers, is_only_app };
                 let started = self.workers.start(worker, slot, launch, &env);
                 started.err().map(|error| Event::SpawnFailed(worker, error))
             }

@@ -1,15 +1,16 @@
 //! Builds what a worker is started with: its command, its environment and its sockets.
 
-use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ReadyCheck, is_kubernetes_variable};
+use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ProcessConfig, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
 use crate::ports::{AppPorts, FIRST_SOCKET, Injected, ListenSocket, with_inspector_port};
 use crate::sys::fd_limit::childs_limit;
 use crate::sys::pair;
-use crate::sys::process::PID_PLACEHOLDER;
+use crate::sys::process::{PID_PLACEHOLDER, Properties};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,6 +55,8 @@ pub(super) struct WorkerEnv {
     pub(super) index: u32,
     pub(super) generation: u32,
     pub(super) workers: u32,
+    /// There is no other app.
+    pub(super) is_only_app: bool,
 }
 
 impl LaunchSpec {
@@ -126,10 +129,26 @@ impl LaunchSpec {
         if self.app.sharing.cluster { with_inspector_port(&self.app.command, slot) } else { self.app.command.clone() }
     }
 
-    /// The worker's environment, `KEY=VALUE` each: the container's without rinit's settings, then the files', then what
+    /// The properties of its workers' processes.
+    ///
+    /// # Errors
+    /// A working directory with a NUL byte in its path.
+    pub(super) fn properties(&self) -> Result<Properties, String> {
+        let ProcessConfig { cwd, umask, nice, limits } = &self.app.process;
+        let cwd = cwd.as_ref().map(|path| CString::new(path.as_os_str().as_bytes())).transpose();
+        Ok(Properties {
+            cwd: cwd.map_err(|error| format!("the working directory is not one: {error}"))?,
+            umask: *umask,
+            nice: *nice,
+            limits: limits.iter().map(|limit| (limit.resource, limit.soft, limit.hard)).collect(),
+        })
+    }
+
+    /// The worker's environment, `KEY=VALUE` each: the container's without rinit's settings, then the files', then the
+    /// configuration file's, then what
     /// tells the worker who it is, then what it is handed.
     pub(super) fn environment(&self, worker_env: &WorkerEnv, handed: &InheritedFds) -> Vec<OsString> {
-        let WorkerEnv { worker, index, generation, workers } = worker_env;
+        let WorkerEnv { worker, index, generation, workers, .. } = worker_env;
         let mut variables: BTreeMap<OsString, OsString> =
             std::env::vars_os().filter(|(key, _)| is_the_workers(key)).collect();
         let mut set = |key: &str, value: &OsStr| {
@@ -139,6 +158,9 @@ impl LaunchSpec {
             set("HOME", home.as_os_str());
         }
         for (key, value) in self.variables.get(generation).into_iter().flatten() {
+            set(key, value.as_ref());
+        }
+        for (key, value) in &self.app.env {
             set(key, value.as_ref());
         }
         for variable in &self.app.increment_env {

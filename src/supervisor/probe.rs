@@ -3,7 +3,7 @@
 use super::on_a_thread;
 use crate::config::Probe;
 use crate::core::Exit;
-use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn};
+use crate::sys::process::{Program, Properties, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::Inherited;
 use crate::sys::user::Credentials;
 use nix::unistd::Pid;
@@ -95,6 +95,7 @@ async fn run(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
         foreground: false,
         oom_score_adj: None,
         parent_death: None,
+        properties: &Properties::default(),
     };
     let child = spawn(&mut program, &setup)?;
     let (ended, end) = oneshot::channel();

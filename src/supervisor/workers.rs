@@ -108,7 +108,11 @@ impl Workers {
             .map_err(no_room)?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
-        let alone = env.workers == 1 && self.log.format == LogFormat::Raw && !self.log.time && user.is_none();
+        let alone = env.is_only_app
+            && env.workers == 1
+            && self.log.format == LogFormat::Raw
+            && !self.log.time
+            && user.is_none();
         let output = if alone { None } else { Some(Output::open(launch).map_err(no_room)?) };
 
         let mut pass = launch.sockets();
@@ -138,6 +142,7 @@ impl Workers {
             foreground: false,
             oom_score_adj: self.oom_score_adj,
             parent_death: self.parent_death,
+            properties: &launch.properties().map_err(|message| SpawnError::Program { status: 126, message })?,
         };
         let child = spawn(&mut program, &setup).map_err(no_room)?;
 

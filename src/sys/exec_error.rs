@@ -16,6 +16,8 @@ pub(super) enum Stage {
     Descriptors = 1,
     Session,
     User,
+    Limits,
+    Directory,
     Exec,
 }
 
@@ -64,6 +66,12 @@ impl ExecError {
             Stage::Exec => format!("cannot run {program}: {why}"),
             Stage::Descriptors => format!("cannot hand {program} its files and sockets: {why}"),
             Stage::Session => format!("cannot give {program} a session of its own: {why}"),
+            Stage::Limits => {
+                format!(
+                    "cannot start {program} with its nice value and limits: {why}: to raise them takes CAP_SYS_NICE and CAP_SYS_RESOURCE"
+                )
+            }
+            Stage::Directory => format!("cannot start {program} in its working directory (cwd): {why}"),
             Stage::User => format!("cannot run {program} as another user: {why}: it needs CAP_SETUID and CAP_SETGID"),
         }
     }

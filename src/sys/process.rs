@@ -13,6 +13,7 @@ use crate::core::Signal;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -49,6 +50,21 @@ pub struct Setup<'a> {
     pub oom_score_adj: Option<i32>,
     /// The signal that it gets when rinit dies.
     pub parent_death: Option<Signal>,
+    /// What else is not as rinit's own.
+    pub properties: &'a Properties,
+}
+
+/// Properties of a child; rinit's own where nothing is given.
+#[derive(Debug, Default)]
+pub struct Properties {
+    /// The working directory, which the child's user must be able to enter.
+    pub cwd: Option<CString>,
+    /// The mask of file modes (umask(2)).
+    pub umask: Option<libc::mode_t>,
+    /// The nice value (setpriority(2)).
+    pub nice: Option<i32>,
+    /// Resources with their soft and hard limits (setrlimit(2)).
+    pub limits: Vec<(Resource, u64, u64)>,
 }
 
 /// The child's group or session.
@@ -161,6 +177,8 @@ pub fn exec_result(outcome: &OwnedFd) -> Option<Result<(), ExecError>> {
                 1 => Stage::Descriptors,
                 2 => Stage::Session,
                 3 => Stage::User,
+                4 => Stage::Limits,
+                5 => Stage::Directory,
                 _ => Stage::Exec,
             };
             Some(Err(ExecError { stage, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }))
@@ -230,17 +248,30 @@ fn become_program(setup: &Setup, prepared: &mut Prepared) -> (Stage, Errno) {
     if let Some(score) = &prepared.oom_score_adj {
         raise_oom_score(score);
     }
+    super::fd_limit::restore_limit();
+    if let Err(errno) = set_limits(setup.properties) {
+        return (Stage::Limits, errno);
+    }
     if let Some(user) = setup.user
         && let Err(errno) = become_user(user)
     {
         return (Stage::User, errno);
+    }
+    if let Some(umask) = setup.properties.umask {
+        // SAFETY: no memory is passed.
+        unsafe { libc::umask(umask) };
+    }
+    if let Some(cwd) = &setup.properties.cwd
+        // SAFETY: the path ends with a NUL.
+        && let Err(errno) = Errno::result(unsafe { libc::chdir(cwd.as_ptr()) })
+    {
+        return (Stage::Directory, errno);
     }
     if let Some(signal) = setup.parent_death {
         // SAFETY: prctl(2) with plain numbers. After the change of user, which would clear it.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) };
     }
     prepared.placeholders.iter().for_each(|(place, tail)| write_own_pid(*place, *tail));
-    super::fd_limit::restore_limit();
     setup.signals.restore();
     (Stage::Exec, exec(prepared))
 }
@@ -282,6 +313,15 @@ fn raise_oom_score(score: &str) {
             libc::close(file);
         }
     }
+}
+
+/// Sets the nice value and the limits, while the child may still raise them.
+fn set_limits(properties: &Properties) -> Result<(), Errno> {
+    if let Some(nice) = properties.nice {
+        // SAFETY: no memory is passed.
+        Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })?;
+    }
+    properties.limits.iter().try_for_each(|(resource, soft, hard)| setrlimit(*resource, *soft, *hard))
 }
 
 /// The raw system calls: the C library's functions would first talk to its other threads, which the child has not.

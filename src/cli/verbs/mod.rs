@@ -32,7 +32,7 @@ mod web;
 pub(super) use arguments::parse;
 pub(super) use help::overview;
 
-use crate::config::BAD_SETTINGS;
+use crate::config::{BAD_SETTINGS, Refusal};
 use crate::control::types::Error;
 use client::Client;
 use output::Output;
@@ -130,6 +130,8 @@ enum Failure {
     NoAnswer(String),
     /// The arguments are wrong.
     Usage(String),
+    /// A file of settings cannot be used.
+    Refused(Refusal),
     /// The reader of stdout is gone, as with `| head`: no error, and nothing more to print.
     Unread,
 }
@@ -160,6 +162,10 @@ impl Call {
             Failure::Usage(why) => {
                 self.out.print_error(&self.verb.refusal(&why));
                 return BAD_SETTINGS;
+            }
+            Failure::Refused(refusal) => {
+                self.out.print_error(&refusal.text);
+                return refusal.code;
             }
             Failure::Failed(error) => (error, 1),
             // Docker reserves 2 for itself in health checks.

@@ -1,0 +1,317 @@
+//! Resolves the settings of one app to what runs.
+
+use super::command::name_of;
+use super::faults::Faults;
+use super::given::Place;
+use super::hooks::Hooks;
+use super::instances::{InstanceCount, Instances, Scaling};
+use super::memory::MemoryLimit;
+use super::policy::policy;
+use super::probe::LiveCheck;
+use super::process::Limit;
+use super::reader::Reader;
+use super::ready::ReadyCheck;
+use super::schedule::Schedule;
+use super::settings::{AppSettings, AppSpec, Layer, by_flag};
+use super::value::IncrementEnv;
+use super::watch::WatchPattern;
+use crate::control::redacted_command;
+use crate::control::types::SettingValue;
+use crate::core::{Kind, Policy, Restart};
+use crate::ports::{Balance, ListenAddress, Share, Sharing};
+use crate::sys::user::Credentials;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One app, as it runs. Two that are equal run in the same way.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AppConfig {
+    /// Its name.
+    pub(crate) name: String,
+    /// The program and its arguments; never empty.
+    pub(crate) command: Vec<OsString>,
+    /// The names of the apps that it is started after; each is one of the container's.
+    pub(crate) after: Vec<String>,
+    /// The number of workers that it starts with, and why that many.
+    pub(crate) instances: InstanceCount,
+    /// The bounds of that number while it runs.
+    pub(crate) scaling: Scaling,
+    /// The rules by which the core runs it.
+    pub(crate) policy: Policy,
+    /// The check by which a worker is ready.
+    pub(crate) ready: ReadyCheck,
+    /// The check by which it is learnt that they hang.
+    pub(crate) live: Liveness,
+    /// The limits at which a worker is replaced.
+    pub(crate) limits: WorkerLimits,
+    /// The occasions for a reload that nobody asks for.
+    pub(crate) reloads: ReloadTriggers,
+    /// The commands that rinit runs at moments of a worker's life.
+    pub(crate) hooks: Hooks,
+    /// The mechanisms by which its workers share ports.
+    pub(crate) sharing: Sharing,
+    /// The way in which connections reach them.
+    pub(crate) balance: Balance,
+    /// The sockets that its workers inherit.
+    pub(crate) listen: Vec<ListenAddress>,
+    /// The variables that count its workers.
+    pub(crate) increment_env: Vec<IncrementEnv>,
+    /// The files of variables, a later one before an earlier one.
+    pub(crate) env_files: Vec<PathBuf>,
+    /// The variables of the configuration file, which go before those of the files.
+    pub(crate) env: Vec<(String, String)>,
+    /// The user of its workers; `None`: rinit's own.
+    pub(crate) user: Option<Credentials>,
+    /// The further properties of its workers' processes.
+    pub(crate) process: ProcessConfig,
+}
+
+/// The properties of a worker's process; rinit's own where nothing is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessConfig {
+    /// The working directory.
+    pub(crate) cwd: Option<PathBuf>,
+    /// The mask of file modes.
+    pub(crate) umask: Option<u32>,
+    /// The nice value.
+    pub(crate) nice: Option<i32>,
+    /// The limits on resources.
+    pub(crate) limits: Vec<Limit>,
+}
+
+/// The liveness probes of an app's workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Liveness {
+    /// The check.
+    pub(crate) check: LiveCheck,
+    /// The time between two probes; for the watchdog, the time in which the worker must say `WATCHDOG=1`.
+    pub(crate) interval: Duration,
+    /// The time that a probe may take.
+    pub(crate) timeout: Duration,
+}
+
+/// The limits at which a worker is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerLimits {
+    /// The memory of all its processes.
+    pub(crate) memory: Option<MemoryLimit>,
+    /// The time that it lives at most, less a jitter.
+    pub(crate) uptime: Option<Duration>,
+}
+
+/// The occasions for a reload that nobody asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReloadTriggers {
+    /// The times.
+    pub(crate) cron: Option<Schedule>,
+    /// The files and folders whose changes count.
+    pub(crate) watch: Vec<PathBuf>,
+    /// The changes that do not.
+    pub(crate) ignore_watch: Vec<WatchPattern>,
+}
+
+/// Merges what flags and variables give with an app's part of the file. A task has one worker, whatever number they give
+/// to all apps.
+pub(super) fn merge(above: &Layer, below: Layer) -> Layer {
+    let is_task = below.program.kind.first().is_some_and(|given| given.text.trim() == "task");
+    let mut above = above.clone();
+    if is_task {
+        above.app = AppSpec {
+            instances: Default::default(),
+            instances_min: Default::default(),
+            instances_max: Default::default(),
+            ..above.app
+        };
+    }
+    above.or(below)
+}
+
+/// Resolves the merged settings of one app, and lists them as they are in force. `command` is that of the command line;
+/// `place`, where the app stands in a file.
+pub(super) fn resolve(
+    layer: &Layer,
+    command: &[OsString],
+    place: Option<&Place>,
+    root: &Path,
+    faults: &mut Faults,
+) -> (AppConfig, Vec<SettingValue>) {
+    let mut reader = Reader { faults, in_force: vec![] };
+    let spec = &layer.app;
+    let mut settings = spec.parse(&mut reader);
+    let of_app = reader.in_force.len();
+    let program = layer.program.parse(&mut reader);
+    let command = match program.command.is_empty() {
+        true => command.to_vec(),
+        false => program.command.iter().map(|word| OsString::from(&word.0)).collect(),
+    };
+    if let (true, Some(place)) = (command.is_empty(), place) {
+        reader.faults.note_place(place, "the app has no command");
+    }
+    let words = redacted_command(command.iter().map(|word| word.to_string_lossy().into_owned()));
+    reader.resolved("command", shell_words::join(words), None);
+    if program.kind == Kind::Task {
+        as_task(&mut settings, spec, &mut reader);
+    }
+    let (instances, scaling) = scaling(&settings, spec, root, &mut reader);
+    let name = settings.name.as_ref().map_or_else(|| name_of(&command), |name| name.0.clone());
+    reader.resolved("name", name.clone(), settings.name.is_none().then(|| "from the command".into()));
+    let located = located(&command, program.cwd.as_deref());
+    let sharing =
+        Sharing::of(&located, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
+    let mut refuse = |flag: &str, given, why: Option<String>| {
+        if let (Some(why), Some(setting), Some(given)) = (why, by_flag(flag), given) {
+            reader.faults.note_value(setting, given, why);
+        }
+    };
+    let why = contradiction(&settings.ready, settings.share_ports, settings.listen.len());
+    refuse("ready", spec.ready.first(), why);
+    let missing = settings.user.as_ref().map(Credentials::missing_capabilities).unwrap_or_default();
+    refuse("user", spec.user.first(), (!missing.is_empty()).then(|| without_capabilities(&missing)));
+    for (variable, given) in settings.increment_env.iter().zip(spec.increment_env.all()) {
+        refuse("increment-env", Some(given), variable.overflow(scaling.max.unwrap_or(instances.count)));
+    }
+    let mut in_force = reader.in_force;
+    // A setting that only a file has is listed where a file gives it.
+    let mut at = 0;
+    in_force.retain(|setting| {
+        at += 1;
+        at <= of_app || setting.source != "default"
+    });
+    in_force.iter_mut().for_each(|setting| setting.app = Some(name.clone()));
+    let app = AppConfig {
+        policy: Policy {
+            kind: program.kind,
+            on_exit: program.on_exit,
+            ..policy(&settings, instances.count, sharing, sharing.sees_listening(&located))
+        },
+        name,
+        command,
+        after: program.after.into_iter().map(|name| name.0).collect(),
+        instances,
+        scaling,
+        ready: settings.ready,
+        live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
+        limits: WorkerLimits { memory: settings.max_memory, uptime: settings.max_uptime.map(|time| time.0) },
+        reloads: ReloadTriggers {
+            cron: settings.cron,
+            watch: settings.watch.into_iter().map(|path| path.0).collect(),
+            ignore_watch: settings.ignore_watch,
+        },
+        hooks: Hooks::of(program.hooks),
+        sharing,
+        balance: settings.balance,
+        listen: settings.listen,
+        increment_env: settings.increment_env,
+        env_files: settings.env_file,
+        env: program.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
+        user: settings.user,
+        process: ProcessConfig {
+            cwd: program.cwd,
+            umask: program.umask.map(|umask| umask.0),
+            nice: program.nice.map(|nice| nice.0),
+            limits: program.limits,
+        },
+    };
+    (app, in_force)
+}
+
+/// The settings of a task: one worker, which is not started again when it has succeeded.
+fn as_task(settings: &mut AppSettings, spec: &AppSpec, reader: &mut Reader) {
+    if let (Some(setting), Some(given)) = (by_flag("instances"), spec.instances.first())
+        && settings.instances != Some(Instances::Count(1))
+    {
+        reader.faults.note_value(setting, given, "a task has one worker: leave it out");
+    }
+    match (settings.restart, by_flag("restart"), spec.restart.first()) {
+        (Restart::Always, Some(setting), Some(given)) => {
+            reader.faults.note_value(setting, given, "a task runs once; allowed: on-failure, never");
+        }
+        (Restart::Always, ..) => {
+            settings.restart = Restart::Never;
+            reader.resolved("restart", "never".into(), Some("a task runs once".into()));
+        }
+        (Restart::OnFailure | Restart::Never, ..) => {}
+    }
+}
+
+/// The number of workers that an app starts with, and the bounds of that number.
+fn scaling(settings: &AppSettings, spec: &AppSpec, root: &Path, reader: &mut Reader) -> (InstanceCount, Scaling) {
+    let min = settings.instances_min.map(|count| count.0);
+    let max = settings.instances_max.map(|count| count.0);
+    let mut refuse = |flag: &str, values: &super::Values, why: String| {
+        if let (Some(setting), Some(given)) = (by_flag(flag), values.first()) {
+            reader.faults.note_value(setting, given, why);
+        }
+    };
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+    {
+        refuse("instances-max", &spec.instances_max, format!("it is below the fewest workers, {min}"));
+    }
+    let wanted = settings.instances.unwrap_or(Instances::Count(min.unwrap_or(1)));
+    let bounds = min.unwrap_or(1)..=max.unwrap_or(super::instances::MAX_INSTANCES);
+    let fewer_than_cpus = match wanted {
+        Instances::Count(count) => {
+            if !bounds.contains(&count) {
+                let (least, most) = (bounds.start(), bounds.end());
+                refuse(
+                    "instances",
+                    &spec.instances,
+                    format!("it is not within {least} to {most}, the bounds that are given"),
+                );
+            }
+            None
+        }
+        Instances::Cpus { less } => Some(less),
+    };
+    let mut instances = InstanceCount::of(wanted, root);
+    if fewer_than_cpus.is_some() {
+        // Bounds that contradict each other are refused above.
+        instances.count = instances.count.min(*bounds.end()).max(*bounds.start());
+    }
+    reader.resolved("instances", instances.count.to_string(), instances.why.clone());
+    (instances, Scaling { fewer_than_cpus, min: *bounds.start(), max })
+}
+
+/// The command with its program where it is found from rinit's own directory.
+fn located(command: &[OsString], cwd: Option<&Path>) -> Vec<OsString> {
+    let mut words = command.to_vec();
+    if let (Some(program), Some(cwd)) = (words.first_mut(), cwd)
+        && program.as_bytes().contains(&b'/')
+    {
+        *program = cwd.join(&*program).into_os_string();
+    }
+    words
+}
+
+/// The reason why workers cannot run as another user without these capabilities, and the cure.
+fn without_capabilities(missing: &[&str]) -> String {
+    let flags: Vec<String> =
+        missing.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_"))).collect();
+    let verb = if missing.contains(&"CAP_SETUID") { "start" } else { "signal" };
+    format!(
+        "rinit cannot {verb} workers of that user without {}: docker run {} (Kubernetes: securityContext.capabilities.add), or run the container as that user",
+        missing.join(", "),
+        flags.join(" ")
+    )
+}
+
+/// The reason why that readiness cannot come about with the other settings, if there is one.
+fn contradiction(ready: &ReadyCheck, share: Share, sockets: usize) -> Option<String> {
+    match ready {
+        ReadyCheck::Listen if share == Share::Off => Some("no port is shared with --share-ports off".into()),
+        ReadyCheck::Fd(number) if (3..3 + sockets as i32).contains(number) => {
+            Some(format!("descriptors 3 to {} are the sockets of --listen", 2 + sockets))
+        }
+        ReadyCheck::Listen
+        | ReadyCheck::Fd(_)
+        | ReadyCheck::Auto
+        | ReadyCheck::Spawn
+        | ReadyCheck::Uptime
+        | ReadyCheck::Message
+        | ReadyCheck::Notify
+        | ReadyCheck::Probe(_) => None,
+    }
+}
