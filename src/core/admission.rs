@@ -57,6 +57,7 @@ impl Fleet {
             | Event::Prepared(..)
             | Event::AddApp(..)
             | Event::ConfigureApp(..)
+            | Event::AdjustApp(..)
             | Event::RemoveApp(_)
             | Event::Shutdown
             | Event::Forward(_) => Ok(()),

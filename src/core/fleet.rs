@@ -147,6 +147,9 @@ impl Fleet {
                 for_each_app(apps, Target::App(id), |app| app.configure(policy.clone(), context));
                 order::chain_reloads(apps);
             }
+            Event::AdjustApp(id, policy) => {
+                for_each_app(apps, Target::App(id), |app| app.adjust(policy.clone(), context));
+            }
             Event::RemoveApp(id) => for_each_app(apps, Target::App(id), |app| app.remove(context)),
             Event::Scale(target, count) => for_each_app(apps, target, |app| app.scale(count, context)),
             Event::Start(target) => for_each_slot(apps, target, App::start_slot),

@@ -157,6 +157,8 @@ pub enum Event {
     AddApp(AppId, Policy),
     /// The configuration has other settings for an app: a reload brings them.
     ConfigureApp(AppId, Policy),
+    /// The configuration has other settings for an app by which no process is started: they are in force at once.
+    AdjustApp(AppId, Policy),
     /// The configuration has the app no more: stop its workers, and forget it.
     RemoveApp(AppId),
     /// Stop the container; the second time, kill (SIGTERM, SIGINT, SIGQUIT).
@@ -178,6 +180,7 @@ impl Event {
                 | Event::Remove(_)
                 | Event::AddApp(..)
                 | Event::ConfigureApp(..)
+                | Event::AdjustApp(..)
                 | Event::RemoveApp(_)
         )
     }

@@ -191,6 +191,12 @@ impl Slot {
         (self.generation, self.policy) = (rollout.generation, rollout.policy.clone());
     }
 
+    /// Takes settings by which no process is started.
+    pub(super) fn adjust(&mut self, policy: &Arc<Policy>) {
+        self.policy = policy.clone();
+        self.workers_mut().for_each(|worker| worker.policy = policy.clone());
+    }
+
     /// True if its worker has finished, with success.
     pub fn has_succeeded(&self) -> bool {
         self.state == SlotState::Stopped && self.last_exit.is_some_and(|exit| exit.status() == 0)

@@ -52,6 +52,7 @@ pub(super) enum Command {
     SendShutdown(WorkerId, Duration),
     RemoveWorker(WorkerId),
     Close(AppId),
+    SetApp(AppPorts),
     /// Sends a connection to one worker, at that port or at any.
     Deliver {
         worker: WorkerId,
@@ -227,6 +228,11 @@ impl Ports {
     /// Removes a worker that has ended.
     pub fn remove_worker(&self, worker: WorkerId) {
         self.send(Command::RemoveWorker(worker));
+    }
+
+    /// Adds an app, or changes what is known of it.
+    pub fn set_app(&self, app: AppPorts) {
+        self.send(Command::SetApp(app));
     }
 
     /// Closes an app's ports: waiting connections are dispatched, and new ones are refused.

@@ -181,6 +181,7 @@ impl Hub {
             Command::SendShutdown(worker, idle) => self.send_shutdown(worker, idle),
             Command::RemoveWorker(worker) => self.remove_worker(worker),
             Command::Close(app) => self.close(app),
+            Command::SetApp(app) => drop(self.apps.insert(app.id, app)),
             Command::Deliver { worker, port, connection, outcome } => {
                 // The caller may have given up.
                 let _ = outcome.send(self.deliver_to(worker, port, connection));

@@ -1,16 +1,17 @@
 //! Performs the effects that the fleet asks for.
 
-use super::env_files::read_again;
+use super::env_files::{Variables, read_again};
 use super::event_loop::Supervisor;
 use super::launch::{LaunchSpec, WorkerEnv};
-use super::reporter::Message;
+use super::message::Message;
 use super::{Notice, on_a_thread};
+use crate::config::AppConfig;
 use crate::control::Entry;
 use crate::core::{AppId, Effect, Event, Report, Role, Signal, WorkerId};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// The time that reading a new generation's files may take.
@@ -29,10 +30,10 @@ impl Supervisor {
     pub(super) fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Spawn { worker, slot, generation, workers } => {
-                let launch = self.launches.get(&slot.app)?;
+                let launch = self.launches.of(slot.app, generation)?.clone();
                 let is_only_app = self.launches.len() == 1;
-                let env = WorkerEnv { worker, index: slot.index, generation, workers, is_only_app };
-                let started = self.workers.start(worker, slot, launch, &env);
+                let env = WorkerEnv { worker, index: slot.index, workers, is_only_app };
+                let started = self.workers.start(worker, slot, &launch, &env);
                 started.err().map(|error| Event::SpawnFailed(worker, error))
             }
             Effect::Drain(worker, plan) => {
@@ -57,12 +58,9 @@ impl Supervisor {
                 self.workers.ports.close(app);
                 None
             }
-            Effect::Prepare(app, generation) => {
-                let notices = self.workers.notices.clone();
-                prepare(app, generation, self.launches.get_mut(&app)?, notices)
-            }
+            Effect::Prepare(app, generation) => self.prepare(app, generation),
             Effect::KeepGenerations(app, kept) => {
-                self.launches.get_mut(&app)?.forget_unless(|generation| kept.contains(&generation));
+                self.launches.keep(app, &kept);
                 None
             }
             Effect::SlotRemoved(slot) => {
@@ -70,7 +68,7 @@ impl Supervisor {
                 None
             }
             Effect::ForgetApp(app) => {
-                self.launches.remove(&app);
+                self.launches.remove(app);
                 self.workers.ports.close(app);
                 self.journal.remove_apps(|gone| gone == app);
                 None
@@ -100,7 +98,7 @@ impl Supervisor {
         let message = Message::of(report, &self.launches, pid, |worker| workers.last_answer(worker));
         let entry = Entry {
             time: SystemTime::now(),
-            app: report.app().and_then(|app| self.launches.get(&app)).map(|launch| launch.app.name.as_str()),
+            app: report.app().and_then(|app| self.launches.get(app)).map(|launch| launch.app.name.as_str()),
             pid: report.worker().and_then(pid).map(|pid| pid.as_raw().unsigned_abs()),
             level: message.level(),
             message: message.text(),
@@ -112,30 +110,50 @@ impl Supervisor {
         }
         self.reporter.tell(message, lines);
     }
-}
 
-/// Reads a new generation's files.
-fn prepare(app: AppId, generation: u32, launch: &mut LaunchSpec, notices: mpsc::Sender<Notice>) -> Option<Event> {
-    let paths = launch.app.env_files.clone();
-    if paths.is_empty() {
-        launch.keep(generation, Vec::new());
-        return Some(Event::Prepared(app, generation, Ok(())));
-    }
-    let Some(reading) = launch.begin_reading() else {
-        let why = "the files of --env-file are still being read for the reload before".to_owned();
-        return Some(Event::Prepared(app, generation, Err(why)));
-    };
-    let read = move || {
-        let _until_done = reading;
-        read_again(&paths)
-    };
-    tokio::task::spawn_local(async move {
-        let read = match timeout(READ_TIMEOUT, on_a_thread(read)).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(failed)) => Err(format!("cannot read --env-file: {failed}")),
-            Err(_) => Err(format!("reading --env-file took longer than {READ_TIMEOUT:?}")),
+    /// Reads a new generation's files.
+    fn prepare(&mut self, app: AppId, generation: u32) -> Option<Event> {
+        let settings = self.launches.take_next(app)?;
+        if settings.env_files.is_empty() {
+            return Some(self.on_prepared(app, generation, Ok((settings, Vec::new()))));
+        }
+        let Some(reading) = self.launches.begin_reading(app) else {
+            let why = "the files of --env-file are still being read for the reload before".to_owned();
+            return Some(Event::Prepared(app, generation, Err(why)));
         };
-        let _ = notices.send(Notice::Prepared(app, generation, read)).await;
-    });
-    None
+        let notices = self.workers.notices.clone();
+        let paths = settings.env_files.clone();
+        let read = move || {
+            let _until_done = reading;
+            read_again(&paths)
+        };
+        tokio::task::spawn_local(async move {
+            let read = match timeout(READ_TIMEOUT, on_a_thread(read)).await {
+                Ok(Ok(read)) => read.map(|variables| (settings, variables)),
+                Ok(Err(failed)) => Err(format!("cannot read --env-file: {failed}")),
+                Err(_) => Err(format!("reading --env-file took longer than {READ_TIMEOUT:?}")),
+            };
+            let _ = notices.send(Notice::Prepared(app, generation, read.map(Box::new))).await;
+        });
+        None
+    }
+
+    /// Keeps what was read for a new generation.
+    pub(super) fn on_prepared(
+        &mut self,
+        app: AppId,
+        generation: u32,
+        read: Result<(AppConfig, Variables), String>,
+    ) -> Event {
+        let result = read.and_then(|(settings, variables)| {
+            let launch = self.launches.add_generation(app, generation, settings, variables)?;
+            match launch.map(LaunchSpec::ports) {
+                Some(Ok(ports)) => self.workers.ports.set_app(ports),
+                Some(Err(error)) => return Err(format!("cannot share its sockets: {error}")),
+                None => {}
+            }
+            Ok(())
+        });
+        Event::Prepared(app, generation, result)
+    }
 }

@@ -2,22 +2,23 @@
 
 use super::Notice;
 use super::effects::DeadWorker;
-use super::launch::LaunchSpec;
+use super::launches::Launches;
 use super::linger::linger;
-use super::reporter::{self, Reporter};
+use super::message;
+use super::reporter::Reporter;
 use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::workers::Workers;
 use crate::config::SupervisorConfig;
 use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, start_when_needed};
-use crate::core::{AppId, Count, EndReason, Event, Fleet, Target, Time, WorkerId};
+use crate::core::{Count, EndReason, Event, Fleet, Target, Time, WorkerId};
 use crate::logs::{Logs, Patience};
 use crate::ports::Ports;
 use crate::sys::cgroup;
 use crate::sys::peer::exists;
 use crate::sys::signals::{Caught, Inherited, Signals, suspend};
 use nix::unistd::Pid;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -47,7 +48,7 @@ const GROUP_INTERVAL: Duration = Duration::from_millis(50);
 /// Everything the loop owns.
 pub(super) struct Supervisor {
     pub(super) fleet: Fleet,
-    pub(super) launches: BTreeMap<AppId, LaunchSpec>,
+    pub(super) launches: Launches,
     pub(super) workers: Workers,
     pub(super) journal: Arc<Journal>,
     calls: mpsc::Receiver<Call>,
@@ -75,14 +76,14 @@ impl Supervisor {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(
-        launches: BTreeMap<AppId, LaunchSpec>,
+        launches: Launches,
         logs: Logs,
         ports: Ports,
         inherited: Inherited,
         config: &SupervisorConfig,
         (journal, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
-        let policies: Vec<_> = launches.values().map(|launch| launch.app.policy.clone()).collect();
+        let policies: Vec<_> = launches.iter().map(|(_, launch)| launches.policy(&launch.app)).collect();
         let stop_signals = policies.iter().map(|policy| policy.stop.signal).collect();
         let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
         let (sender, notices) = mpsc::channel(MAX_QUEUED_NOTICES);
@@ -147,7 +148,7 @@ impl Supervisor {
                 self.handle(Event::Tick);
             }
         };
-        if let Some(message) = reporter::end(end) {
+        if let Some(message) = message::end(end) {
             self.reporter.tell(message, None);
         }
         // What is still asked is not answered any more.
@@ -227,18 +228,14 @@ impl Supervisor {
                 }
             }
             Notice::Prepared(app, generation, read) => {
-                let result = read.map(|variables| {
-                    if let Some(launch) = self.launches.get_mut(&app) {
-                        launch.keep(generation, variables);
-                    }
-                });
-                self.handle(Event::Prepared(app, generation, result));
+                let event = self.on_prepared(app, generation, read.map(|read| *read));
+                self.handle(event);
             }
         }
     }
 
     pub(super) fn program_of(&self, worker: WorkerId) -> String {
-        let app = self.workers.slot(worker).and_then(|slot| self.launches.get(&slot.app));
+        let app = self.workers.slot(worker).and_then(|slot| self.launches.get(slot.app));
         app.and_then(|launch| launch.app.command.first())
             .map_or_else(String::new, |program| program.to_string_lossy().into_owned())
     }

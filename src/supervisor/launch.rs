@@ -1,5 +1,6 @@
 //! Builds what a worker is started with: its command, its environment and its sockets.
 
+use super::env_files::Variables;
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ProcessConfig, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
 use crate::ports::{AppPorts, FIRST_SOCKET, Injected, ListenSocket, with_inspector_port};
@@ -11,29 +12,19 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An app as it is started, with what each generation of it has read.
+/// The way in which one generation of an app is started.
+#[derive(Clone)]
 pub(super) struct LaunchSpec {
-    id: AppId,
+    pub(super) id: AppId,
     pub(super) app: AppConfig,
     /// The files that rinit adds to its workers.
     pub(super) injected: Injected,
-    /// A thread reads the files again. When their file system hangs it may do so for ever, and no second one is started.
-    is_being_read: Arc<AtomicBool>,
-    listeners: Vec<ListenSocket>,
-    /// The variables of the `--env-file`s, by generation.
-    variables: BTreeMap<u32, Vec<(String, String)>>,
-}
-
-/// Leave to read the files, given back when it is dropped.
-pub(super) struct Reading(Arc<AtomicBool>);
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
+    listeners: Vec<Rc<ListenSocket>>,
+    /// The variables of the `--env-file`s.
+    variables: Variables,
 }
 
 /// What a worker is handed: where it finds each.
@@ -53,43 +44,49 @@ pub(super) struct InheritedFds<'a> {
 pub(super) struct WorkerEnv {
     pub(super) worker: WorkerId,
     pub(super) index: u32,
-    pub(super) generation: u32,
     pub(super) workers: u32,
     /// There is no other app.
     pub(super) is_only_app: bool,
 }
 
 impl LaunchSpec {
-    pub(super) fn new(
-        id: AppId,
-        app: AppConfig,
-        listeners: Vec<ListenSocket>,
-        variables: Vec<(String, String)>,
-    ) -> LaunchSpec {
-        LaunchSpec {
-            id,
-            app,
-            injected: Injected::default(),
-            is_being_read: Arc::default(),
-            listeners,
-            variables: BTreeMap::from([(1, variables)]),
+    /// The first generation. What rinit adds to its workers is not made yet.
+    pub(super) fn new(id: AppId, app: AppConfig, listeners: Vec<Rc<ListenSocket>>, variables: Variables) -> LaunchSpec {
+        LaunchSpec { id, app, injected: Injected::default(), listeners, variables }
+    }
+
+    /// Makes the files that rinit adds to its workers.
+    pub(super) fn inject(&mut self) {
+        let AppConfig { sharing, name, command, listen, .. } = &self.app;
+        self.injected = Injected::new(*sharing, name, command, !listen.is_empty());
+    }
+
+    /// The same generation with settings by which nothing is started.
+    pub(super) fn with(&self, app: AppConfig) -> LaunchSpec {
+        LaunchSpec { app, ..self.clone() }
+    }
+
+    /// The next generation, with what it has read. Sockets that both have stay open.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened.
+    pub(super) fn next(&self, app: AppConfig, variables: Variables) -> Result<LaunchSpec, String> {
+        let is_alike = app.sharing == self.app.sharing && app.command == self.app.command;
+        // Those that rinit was started with come first.
+        let handed = self.listeners.len() - self.app.listen.len().min(self.listeners.len());
+        let mut listeners: Vec<_> = self.listeners.iter().take(handed).cloned().collect();
+        for address in &app.listen {
+            let open = self.listeners.iter().skip(handed).find(|listener| listener.address() == address);
+            listeners.push(match open {
+                Some(listener) => listener.clone(),
+                None => Rc::new(address.open().map_err(|why| format!("--listen: {why}"))?),
+            });
         }
-    }
-
-    /// Leave to read the files again, while nobody else has it.
-    pub(super) fn begin_reading(&self) -> Option<Reading> {
-        let taken = self.is_being_read.swap(true, Ordering::Relaxed);
-        (!taken).then(|| Reading(self.is_being_read.clone()))
-    }
-
-    /// Keeps what a new generation has read.
-    pub(super) fn keep(&mut self, generation: u32, variables: Vec<(String, String)>) {
-        self.variables.insert(generation, variables);
-    }
-
-    /// Forgets generations that nobody will be started with any more.
-    pub(super) fn forget_unless(&mut self, is_used: impl Fn(u32) -> bool) {
-        self.variables.retain(|generation, _| is_used(*generation));
+        let mut next = LaunchSpec { id: self.id, app, injected: self.injected.clone(), listeners, variables };
+        if !is_alike {
+            next.inject();
+        }
+        Ok(next)
     }
 
     /// What the ports must know of it.
@@ -105,7 +102,7 @@ impl LaunchSpec {
 
     /// The sockets, each with the number that it has in the worker.
     pub(super) fn sockets(&self) -> Vec<(RawFd, RawFd)> {
-        self.listeners.iter().map(ListenSocket::as_raw_fd).zip(FIRST_SOCKET..).collect()
+        self.listeners.iter().map(|listener| listener.as_raw_fd()).zip(FIRST_SOCKET..).collect()
     }
 
     /// The numbers of a worker's end of Node's channel, and of the library: that one out of the way of shell scripts.
@@ -148,7 +145,7 @@ impl LaunchSpec {
     /// configuration file's, then what
     /// tells the worker who it is, then what it is handed.
     pub(super) fn environment(&self, worker_env: &WorkerEnv, handed: &InheritedFds) -> Vec<OsString> {
-        let WorkerEnv { worker, index, generation, workers, .. } = worker_env;
+        let WorkerEnv { worker, index, workers, .. } = worker_env;
         let mut variables: BTreeMap<OsString, OsString> =
             std::env::vars_os().filter(|(key, _)| is_the_workers(key)).collect();
         let mut set = |key: &str, value: &OsStr| {
@@ -157,7 +154,7 @@ impl LaunchSpec {
         if let Some(home) = self.app.user.as_ref().and_then(|user| user.home.as_ref()) {
             set("HOME", home.as_os_str());
         }
-        for (key, value) in self.variables.get(generation).into_iter().flatten() {
+        for (key, value) in &self.variables {
             set(key, value.as_ref());
         }
         for (key, value) in &self.app.env {

@@ -12,7 +12,9 @@ mod effects;
 mod env_files;
 mod event_loop;
 mod launch;
+mod launches;
 mod linger;
+mod message;
 mod notify;
 mod panic;
 mod probe;
@@ -28,13 +30,15 @@ use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig};
 use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
 use crate::core::{AppId, Event, WorkerId};
 use crate::logs::{self, Format};
-use crate::ports::{Injected, ListenSocket, Ports};
+use crate::ports::{ListenSocket, Ports};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
+use env_files::Variables;
 use event_loop::Supervisor;
 use launch::LaunchSpec;
-use std::collections::BTreeMap;
+use launches::Launches;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -47,7 +51,7 @@ enum Notice {
     /// The control plane wants something.
     Call(Call),
     /// A new generation's variables are read, or could not be.
-    Prepared(AppId, u32, Result<Vec<(String, String)>, String>),
+    Prepared(AppId, u32, Result<Box<(AppConfig, Variables)>, String>),
 }
 
 /// The number of the control plane's calls that wait for the loop; the next one waits to be sent.
@@ -62,7 +66,7 @@ const INTERNAL_ERROR: u8 = 70;
 /// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
 pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
     crate::sys::fd_limit::raise_limit();
-    let (launches, gate) = open_everything(&config)?;
+    let (opened, gate) = open_everything(&config)?;
     let cannot = |what: &str, error: io::Error| Refusal {
         text: format!("rinit: cannot start: {what}: {error}\n"),
         code: INTERNAL_ERROR,
@@ -87,11 +91,12 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     }
     let (caller, calls) = mpsc::channel(MAX_QUEUED_CALLS);
     let journal = Arc::new(Journal::default());
-    let mut launches = launches;
-    for LaunchSpec { app, injected, .. } in launches.values_mut() {
-        *injected = Injected::new(app.sharing, &app.name, &app.command, !app.listen.is_empty());
+    let mut launches = Launches::default();
+    for mut launch in opened {
+        launch.inject();
+        launches.add(launch);
     }
-    let ports = launches.values().map(LaunchSpec::ports).collect::<io::Result<_>>();
+    let ports = launches.iter().map(|(_, launch)| launch.ports()).collect::<io::Result<_>>();
     let ports = ports.and_then(Ports::new).map_err(|error| cannot("no descriptors for the ports", error))?;
     if gate.path().is_none() && config.container.endpoints.socket == EndpointSetting::Anywhere {
         tracing::info!(
@@ -112,9 +117,9 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
 }
 
 /// Opens the sockets and reads the files of every app, or refuses with everything that cannot be.
-fn open_everything(config: &SupervisorConfig) -> Result<(BTreeMap<AppId, LaunchSpec>, Endpoints), Refusal> {
+fn open_everything(config: &SupervisorConfig) -> Result<(Vec<LaunchSpec>, Endpoints), Refusal> {
     let mut faults = Faults::default();
-    let mut launches = BTreeMap::new();
+    let mut launches = Vec::new();
     // The first app's, as if rinit were not there.
     let mut inherited = ListenSocket::inherited();
     for ((id, app), variables) in (0..).zip(&config.apps).zip(env_files::read_all(config)?) {
@@ -122,15 +127,14 @@ fn open_everything(config: &SupervisorConfig) -> Result<(BTreeMap<AppId, LaunchS
             unread.into_iter().for_each(|(what, why)| faults.note(what, why));
             Vec::new()
         });
-        let mut listeners = std::mem::take(&mut inherited);
+        let mut listeners: Vec<_> = std::mem::take(&mut inherited).into_iter().map(Rc::new).collect();
         for address in &app.listen {
             match address.open() {
-                Ok(listener) => listeners.push(listener),
+                Ok(listener) => listeners.push(Rc::new(listener)),
                 Err(why) => faults.note("--listen", why),
             }
         }
-        let id = AppId(id);
-        launches.insert(id, LaunchSpec::new(id, app.clone(), listeners, variables));
+        launches.push(LaunchSpec::new(AppId(id), app.clone(), listeners, variables));
     }
     let gate = Endpoints::open(&config.container.endpoints).unwrap_or_else(|(name, why)| {
         faults.note(name, why);

@@ -1,9 +1,8 @@
 //! Decides the effect of each signal to the supervisor, and notices a stop signal that rinit was not told of.
 
-use super::launch::LaunchSpec;
-use crate::core::{AppId, Exit, ExitKind, Signal, SlotId, Time};
+use super::launches::Launches;
+use crate::core::{Exit, ExitKind, Signal, SlotId, Time};
 use crate::sys::signals::{Caught, Inherited, Sender};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The effect of a signal to rinit.
@@ -78,9 +77,9 @@ impl StopSignalHint {
 
     /// Says which setting is missing, when a forwarded signal has probably stopped the slot's worker, which was not asked to
     /// stop.
-    pub(super) fn on_exit(&mut self, slot: SlotId, launches: &BTreeMap<AppId, LaunchSpec>, exit: Exit, now: Time) {
+    pub(super) fn on_exit(&mut self, slot: SlotId, launches: &Launches, exit: Exit, now: Time) {
         if let Some(signal) = self.cause(exit, now)
-            && let Some(launch) = launches.get(&slot.app)
+            && let Some(launch) = launches.get(slot.app)
         {
             tracing::warn!(
                 "{}-{} ended right after {signal} was forwarded to it; if {signal} is to stop the container (STOPSIGNAL), \

@@ -100,7 +100,7 @@ impl Supervisor {
         let is_alone = self.launches.len() == 1;
         // A slot that is named is meant even while it is being removed.
         let slot = all().find(|slot| self.name(*slot) == name || is_alone && slot.index.to_string() == name);
-        let app = self.launches.iter().find(|(_, launch)| launch.app.name == name).map(|(id, _)| *id);
+        let app = self.launches.find(name);
         let target = match (slot, app) {
             (Some(slot), _) => Some(Target::Slot(slot)),
             (None, Some(app)) => Some(Target::App(app)),
@@ -128,18 +128,14 @@ impl Supervisor {
     }
 
     fn name(&self, slot: SlotId) -> String {
-        let app = self.launches.get(&slot.app).map_or("?", |launch| &launch.app.name);
+        let app = self.launches.get(slot.app).map_or("?", |launch| &launch.app.name);
         format!("{app}-{}", slot.index)
     }
 
     fn status(&self) -> Status {
         let journal = self.journal.lock();
-        let apps = self
-            .fleet
-            .apps()
-            .iter()
-            .zip(self.launches.values())
-            .map(|(app, launch)| self.app_status(app, launch, &journal));
+        let apps =
+            self.fleet.apps().iter().filter_map(|app| Some(self.app_status(app, self.launches.get(app.id)?, &journal)));
         let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -212,7 +208,7 @@ impl Supervisor {
         };
         WorkerStatus {
             id: self.name(slot.id),
-            app: self.launches.get(&slot.id.app).map_or(String::new(), |launch| launch.app.name.clone()),
+            app: self.launches.get(slot.id.app).map_or(String::new(), |launch| launch.app.name.clone()),
             slot: slot.id.index,
             role: role.into(),
             state: state.into(),
@@ -233,7 +229,7 @@ impl Supervisor {
 
     /// The part of a description that the loop knows; the rest is in /proc.
     fn describe(&self, id: SlotId) -> Option<Description> {
-        let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(&id.app)?);
+        let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(id.app)?);
         let journal = self.journal.lock();
         let policy = &launch.app.policy;
         Some(Description {

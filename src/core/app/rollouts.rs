@@ -21,6 +21,19 @@ impl App {
         self.reload(context);
     }
 
+    /// Changes settings by which no process is started. After a reload in progress another one brings them.
+    pub(in super::super) fn adjust(&mut self, policy: Policy, context: &mut Context) {
+        if self.is_reloading() {
+            return self.configure(policy, context);
+        }
+        let policy = Arc::new(policy);
+        self.slots.iter_mut().for_each(|slot| slot.adjust(&policy));
+        let old = std::mem::replace(&mut self.profile.policy, policy.clone());
+        if old.instances != policy.instances {
+            self.scale(Count::To(policy.instances), context);
+        }
+    }
+
     /// True while a reload of it is in progress.
     pub(in super::super) fn is_reloading(&self) -> bool {
         self.reload_state() == ReloadState::UnderWay
