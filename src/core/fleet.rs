@@ -234,7 +234,7 @@ fn longest_drain_delay(apps: &[App]) -> Time {
 /// Asks every app to stop.
 fn begin_stop(apps: &mut [App], context: &mut Context) {
     context.effects.push(Effect::AnnounceStopping);
-    apps.iter_mut().filter(|app| !app.is_removed()).for_each(|app| app.shut_down(context));
+    apps.iter_mut().filter(|app| !app.is_removed()).for_each(|app| app.shut_down(RolloutError::Stopped, context));
     order::reconcile(apps, context);
 }
 

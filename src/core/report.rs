@@ -190,6 +190,8 @@ pub enum RolloutError {
     Task { slot: SlotId, exit: Option<Exit> },
     /// The reload of an app that this one comes after has failed.
     Dependency(AppId),
-    /// The app is asked to stop.
+    /// The container is asked to stop.
     Stopped,
+    /// The configuration has the app no more.
+    Removed,
 }

@@ -87,10 +87,13 @@ impl Message {
                 format!("{} failed: {}", slot(at), exit.map_or("it could not be run".into(), |exit| exit.to_string()))
             }
             RolloutError::Dependency(id) => format!("the reload of {}, after which it comes, has failed", app(id)),
-            RolloutError::Stopped => "it is to stop".into(),
+            RolloutError::Stopped => "the container stops".into(),
+            RolloutError::Removed => "the app is removed".into(),
         };
         let failed = |what: String, error: &RolloutError, advice: &str| match error {
-            RolloutError::Stopped => Message::new(Level::INFO, format!("{what}: {}", failure(error))),
+            RolloutError::Stopped | RolloutError::Removed => {
+                Message::new(Level::INFO, format!("{what}: {}", failure(error)))
+            }
             error => Message::new(Level::ERROR, format!("{what}: {}; {advice}", failure(error))),
         };
         match report {

@@ -45,16 +45,11 @@ command = "FIXTURE env=RINIT_APP signals"
     );
     let rig = file.rig().start();
     rig.until("all are ready", |out| out.count("is ready") == 3);
-    let out = rig.output();
-    for line in [
-        "web-0   | COLOUR=green",
-        "web-1   | SHAPE=round",
-        "web-1   | RINIT_WORKERS=2",
-        "fixture-0 | RINIT_APP=fixture",
-    ] {
-        let line = line.replace("   |", " |");
+    for line in
+        ["web-0 | COLOUR=green", "web-1 | SHAPE=round", "web-1 | RINIT_WORKERS=2", "fixture-0 | RINIT_APP=fixture"]
+    {
         let is_same = |printed: &String| printed.split_whitespace().eq(line.split_whitespace());
-        assert!(out.stdout.iter().any(is_same), "{line}: {out:?}");
+        rig.until(line, |out| out.stdout.iter().any(is_same));
     }
     assert_eq!(rig.workers().len(), 3);
     rig.signal("HUP");

@@ -54,11 +54,11 @@ impl App {
     }
 
     /// Begins its end: the rollout stops at once, and the workers after the drain delay.
-    pub(in super::super) fn shut_down(&mut self, context: &mut Context) {
+    pub(in super::super) fn shut_down(&mut self, reason: RolloutError, context: &mut Context) {
         self.is_reload_queued = false;
         self.next_policy = None;
         self.replacements.clear();
-        self.fail_rollout(RolloutError::Stopped, context);
+        self.fail_rollout(reason, context);
         self.drain_until = Some(context.now + self.profile.policy.drain_delay);
     }
 
@@ -67,7 +67,7 @@ impl App {
         if !self.is_removed {
             self.is_removed = true;
             context.report(Report::Removing { app: self.id, drain_delay: self.profile.policy.drain_delay });
-            self.shut_down(context);
+            self.shut_down(RolloutError::Removed, context);
         }
     }
 
