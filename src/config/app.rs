@@ -5,7 +5,6 @@ use super::faults::Faults;
 use super::given::Place;
 use super::hooks::Hooks;
 use super::instances::{InstanceCount, Instances, Scaling};
-use super::memory::MemoryLimit;
 use super::policy::policy;
 use super::probe::LiveCheck;
 use super::process::Limit;
@@ -44,8 +43,6 @@ pub(crate) struct AppConfig {
     pub(crate) ready: ReadyCheck,
     /// The check by which it is learnt that they hang.
     pub(crate) live: Liveness,
-    /// The limits at which a worker is replaced.
-    pub(crate) limits: WorkerLimits,
     /// The occasions for a reload that nobody asks for.
     pub(crate) reloads: ReloadTriggers,
     /// The commands that rinit runs at moments of a worker's life.
@@ -90,15 +87,6 @@ pub(crate) struct Liveness {
     pub(crate) interval: Duration,
     /// The time that a probe may take.
     pub(crate) timeout: Duration,
-}
-
-/// The limits at which a worker is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WorkerLimits {
-    /// The memory of all its processes.
-    pub(crate) memory: Option<MemoryLimit>,
-    /// The time that it lives at most, less a jitter.
-    pub(crate) uptime: Option<Duration>,
 }
 
 /// The occasions for a reload that nobody asks for.
@@ -193,7 +181,6 @@ pub(super) fn resolve(
         scaling,
         ready: settings.ready,
         live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
-        limits: WorkerLimits { memory: settings.max_memory, uptime: settings.max_uptime.map(|time| time.0) },
         reloads: ReloadTriggers {
             cron: settings.cron,
             watch: settings.watch.into_iter().map(|path| path.0).collect(),

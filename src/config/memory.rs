@@ -1,32 +1,10 @@
 //! Parses sizes, and memory limits of a worker.
 
 use super::reader::{Show, Value};
+use crate::core::MemoryLimit;
 
 /// The largest share of memory, in percent.
 const ALL: u8 = 100;
-
-/// The memory that a worker's processes may use together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MemoryLimit {
-    /// Bytes.
-    Bytes(u64),
-    /// A share of the container's memory, in percent: 1 to 100.
-    Percent(u8),
-}
-
-impl MemoryLimit {
-    /// The limit in bytes, in a container that may use that many.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read with the limits on memory"))]
-    pub(crate) fn bytes(self, container: u64) -> u64 {
-        match self {
-            MemoryLimit::Bytes(bytes) => bytes,
-            MemoryLimit::Percent(percent) => {
-                let share = u128::from(container) * u128::from(percent) / u128::from(ALL);
-                u64::try_from(share).unwrap_or(container)
-            }
-        }
-    }
-}
 
 /// Parses a size with its unit, such as `300M` or `1.5G`: powers of 1024, as Docker has them.
 ///
@@ -98,7 +76,7 @@ mod tests {
     #[test]
     fn a_share_is_of_the_containers_memory() {
         assert_eq!(MemoryLimit::parse("25%"), Ok(MemoryLimit::Percent(25)));
-        assert_eq!(MemoryLimit::Percent(25).bytes(1 << 30), 1 << 28);
-        assert_eq!(MemoryLimit::Bytes(5).bytes(1 << 30), 5);
+        assert_eq!(MemoryLimit::Percent(25).bytes(Some(1 << 30)), Some(1 << 28));
+        assert_eq!(MemoryLimit::Bytes(5).bytes(Some(1 << 30)), Some(5));
     }
 }

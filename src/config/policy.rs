@@ -31,6 +31,8 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing, s
             },
             to_group: settings.kill_process_group,
         },
+        max_uptime: settings.max_uptime.map(|time| time.0),
+        max_memory: settings.max_memory,
         drain_delay: settings.drain_delay,
         reload: settings.reload,
     }

@@ -210,12 +210,18 @@ impl JournalState {
                 self.on_reload_end(*app, "done", *took, *generation, None, time.clone());
             }
             Report::ReloadFailed { app, generation, error, took } => {
-                let why = if *error == RolloutError::Stopped { None } else { Some(entry.message.to_owned()) };
+                let why = if matches!(error, RolloutError::Stopped | RolloutError::Removed) {
+                    None
+                } else {
+                    Some(entry.message.to_owned())
+                };
                 self.on_reload_end(*app, "failed", *took, *generation, why, time.clone());
             }
             Report::Started { .. }
             | Report::Silent { .. }
             | Report::NotReady { .. }
+            | Report::Oversized { .. }
+            | Report::MemoryShort { .. }
             | Report::Stopping { .. }
             | Report::Killed { .. }
             | Report::SignalRefused { .. }
@@ -284,6 +290,8 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
         Report::Silent { slot, .. } => ("silent", Some(*slot)),
         Report::NotReady { slot, .. } => ("not_ready", Some(*slot)),
         Report::Unhealthy { slot, .. } => ("unhealthy", Some(*slot)),
+        Report::Oversized { slot, .. } => ("oversized", Some(*slot)),
+        Report::MemoryShort { slot, .. } => ("memory_short", Some(*slot)),
         Report::Stopping { slot, .. } => ("stopping", Some(*slot)),
         Report::Killed { slot, .. } => ("killed", Some(*slot)),
         Report::SignalRefused { slot, .. } => ("signal_refused", Some(*slot)),

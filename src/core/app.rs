@@ -178,6 +178,7 @@ impl App {
             Outcome::Nothing => {}
             Outcome::Silent => self.profile.is_silent = true,
             Outcome::Signalled => self.profile.is_silent = false,
+            Outcome::Expired(worker) => self.replace(index, Replacement::new(worker, RolloutReason::Uptime)),
             Outcome::RolloutFailed(error) => self.fail_rollout(error, context),
             Outcome::Replaced => {
                 if let Some(rollout) = &mut self.rollout {
@@ -208,7 +209,7 @@ impl App {
             && let Err(answer) = answer
         {
             context.report(Report::Unhealthy { slot: slot_id, worker: id, answer });
-            self.replace(slot_id.index, id, RolloutReason::Liveness);
+            self.replace(slot_id.index, Replacement::new(id, RolloutReason::Liveness));
         }
     }
 

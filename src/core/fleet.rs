@@ -97,6 +97,8 @@ impl Fleet {
                     app.on_probed(at, id, answer, context);
                 }
             }
+            Event::MemorySampled(_) if is_stopping => {}
+            Event::MemorySampled(sample) => memory::on_sample(apps, &sample, context),
             Event::Drained(id) => in_slot_of(apps, id, context, |slot, _, context| {
                 slot.on_drained(id, context.now);
                 Outcome::Nothing
@@ -130,7 +132,7 @@ impl Fleet {
             event if is_stopping && event.is_change() => {}
             Event::Reload(Target::Slot(id)) => for_each_slot(apps, Target::Slot(id), |app, at| {
                 if let Some(worker) = app.slots.get(at).and_then(Slot::holder).map(|worker| worker.id) {
-                    app.replace(id.index, worker, RolloutReason::Requested);
+                    app.replace(id.index, Replacement::new(worker, RolloutReason::Requested));
                 }
             }),
             Event::Reload(target) => {

@@ -26,6 +26,7 @@ mod container_end;
 mod crash_budget;
 mod exit;
 mod fleet;
+mod memory;
 mod order;
 mod policy;
 mod readiness;
@@ -44,6 +45,7 @@ pub use container_end::{ContainerEnd, EndReason};
 use crash_budget::CrashBudget;
 pub use exit::{Exit, ExitKind};
 pub use fleet::Fleet;
+pub use memory::{MemoryLimit, MemorySample};
 pub use policy::{DrainKind, Kind, OnExit, Policy, Readiness, Reload, Restart, StopPolicy};
 use readiness::UptimeRule;
 pub use readiness::{Evidence, Expectation, ReadySignal};
@@ -54,6 +56,8 @@ pub use slot::{Desired, Slot, SlotState};
 pub use stop_plan::{StopContext, StopPlan};
 pub use worker::{Phase, StopReason, Worker};
 
+use rollout::Replacement;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A moment, as the time since rinit started.
@@ -126,6 +130,8 @@ pub enum Event {
     Ready(WorkerId, ReadySignal),
     /// A liveness probe of the worker was answered, or else this came back.
     Probed(WorkerId, Result<(), String>),
+    /// This much memory is in use.
+    MemorySampled(MemorySample),
     /// The worker has finished what it was asked to finish: its channel is closed.
     Drained(WorkerId),
     /// The worker has sent itself the stop signal of its plan, as its program handles that.

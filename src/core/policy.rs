@@ -1,6 +1,6 @@
 //! Defines an app's policy: the settings that the machine decides by.
 
-use super::{AppId, Backoff, ReadySignal, Signal};
+use super::{AppId, Backoff, MemoryLimit, ReadySignal, Signal};
 use std::time::Duration;
 
 /// The settings of an app that the machine decides by. Their meaning is the README's settings table.
@@ -24,6 +24,9 @@ pub struct Policy {
     /// Liveness probes in a row that fail before the worker is replaced; 0: there are no probes.
     pub live_failures: u32,
     pub stop: StopPolicy,
+    /// The longest life of a worker; a tenth less at the least.
+    pub max_uptime: Option<Duration>,
+    pub max_memory: Option<MemoryLimit>,
     pub drain_delay: Duration,
     pub reload: Reload,
 }

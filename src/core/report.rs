@@ -18,6 +18,10 @@ pub enum Report {
     NotReady { slot: SlotId, worker: WorkerId, after: Time, missing: Missing },
     /// Its liveness probes have failed: it is replaced. `answer`: the last one.
     Unhealthy { slot: SlotId, worker: WorkerId, answer: String },
+    /// It uses more memory than it may, in bytes, and is replaced; `drain_first`: both together have no room.
+    Oversized { slot: SlotId, worker: WorkerId, used: u64, limit: u64, drain_first: bool },
+    /// The container is nearly out of memory, in bytes, and this worker is the biggest: it is replaced.
+    MemoryShort { slot: SlotId, worker: WorkerId, used: u64, container: u64, limit: Option<u64> },
     /// It was sent its stop signal, or else is asked to finish first, and has this long.
     Stopping { slot: SlotId, worker: WorkerId, signal: Option<Signal>, timeout: Time },
     /// SIGKILL to its group: its time was up (`is_late`), or a second stop came.
@@ -68,6 +72,8 @@ impl Report {
             | Report::Silent { slot, .. }
             | Report::NotReady { slot, .. }
             | Report::Unhealthy { slot, .. }
+            | Report::Oversized { slot, .. }
+            | Report::MemoryShort { slot, .. }
             | Report::Stopping { slot, .. }
             | Report::Killed { slot, .. }
             | Report::SignalRefused { slot, .. }
@@ -99,6 +105,8 @@ impl Report {
             | Report::Silent { worker, .. }
             | Report::NotReady { worker, .. }
             | Report::Unhealthy { worker, .. }
+            | Report::Oversized { worker, .. }
+            | Report::MemoryShort { worker, .. }
             | Report::Stopping { worker, .. }
             | Report::Killed { worker, .. }
             | Report::SignalRefused { worker, .. }

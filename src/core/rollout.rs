@@ -19,6 +19,8 @@ pub struct Rollout {
     pub is_prepared: bool,
     /// The apps whose own reloads come first.
     pub waits_for: Vec<AppId>,
+    /// The order of a new worker's start and the old one's stop.
+    pub order: Reload,
     /// The slots that still have the worker which is to be replaced; of a new generation, those that are outdated.
     pending: BTreeMap<u32, Option<WorkerId>>,
 }
@@ -32,6 +34,12 @@ pub enum RolloutReason {
     Requested,
     /// The worker does not answer its liveness probe any more.
     Liveness,
+    /// The worker uses more memory than it may (`max_memory`).
+    Memory,
+    /// The container is nearly out of memory, and the worker is the biggest.
+    MemoryShortage,
+    /// The worker has lived long enough (`max_uptime`).
+    Uptime,
 }
 
 /// The progress of a rollout.
@@ -46,11 +54,28 @@ pub(super) enum Progress {
 }
 
 /// Workers that wait to be replaced, each for a reason, while a rollout is in progress.
-pub(super) type Replacements = BTreeMap<u32, (WorkerId, RolloutReason)>;
+pub(super) type Replacements = BTreeMap<u32, Replacement>;
+
+/// One worker that is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Replacement {
+    pub(super) worker: WorkerId,
+    pub(super) reason: RolloutReason,
+    /// Both together have no room: the old one stops first.
+    pub(super) drain_first: bool,
+}
+
+impl Replacement {
+    /// A replacement in the order that the app's settings have.
+    pub(super) fn new(worker: WorkerId, reason: RolloutReason) -> Replacement {
+        Replacement { worker, reason, drain_first: false }
+    }
+}
 
 impl Rollout {
     /// A rollout of a new generation to every slot.
     pub(super) fn reload(generation: u32, policy: Arc<Policy>, now: Time) -> Rollout {
+        let order = policy.reload;
         Rollout {
             reason: RolloutReason::Reload,
             generation,
@@ -58,12 +83,14 @@ impl Rollout {
             since: now,
             is_prepared: false,
             waits_for: Vec::new(),
+            order,
             pending: BTreeMap::new(),
         }
     }
 
     /// A replacement of one worker by another of the same generation.
-    pub(super) fn replacement(slot: &Slot, worker: WorkerId, reason: RolloutReason, now: Time) -> Rollout {
+    pub(super) fn replacement(slot: &Slot, replacement: Replacement, now: Time) -> Rollout {
+        let Replacement { worker, reason, drain_first } = replacement;
         Rollout {
             reason,
             generation: slot.generation,
@@ -71,6 +98,7 @@ impl Rollout {
             since: now,
             is_prepared: true,
             waits_for: Vec::new(),
+            order: if drain_first { Reload::Restart } else { slot.policy.reload },
             pending: BTreeMap::from([(slot.id.index, Some(worker))]),
         }
     }
@@ -120,7 +148,7 @@ impl Rollout {
 
     fn replace(&mut self, slots: &mut [Slot], profile: &Profile, context: &mut Context) -> Progress {
         self.refresh(slots);
-        let reload = self.policy.reload;
+        let reload = self.order;
         let width = match reload {
             Reload::Rolling(width) => width as usize,
             Reload::Restart => 1,
@@ -163,7 +191,11 @@ impl Rollout {
                 let outdated = candidates.filter(|slot| slot.generation < self.generation);
                 self.pending = outdated.map(|slot| (slot.id.index, None)).collect();
             }
-            RolloutReason::Requested | RolloutReason::Liveness => {
+            RolloutReason::Requested
+            | RolloutReason::Liveness
+            | RolloutReason::Memory
+            | RolloutReason::MemoryShortage
+            | RolloutReason::Uptime => {
                 let still_has = |slot: &Slot, worker: Option<WorkerId>| {
                     slot.incoming.is_some()
                         || slot.state == SlotState::Vacant

@@ -87,7 +87,12 @@ pub(super) enum Outcome {
     RolloutFailed(RolloutError),
     /// The replacement has taken over.
     Replaced,
+    /// The holder has lived long enough.
+    Expired(WorkerId),
 }
+
+/// The least time between two attempts to replace a worker that has lived long enough.
+const RETIRE_RETRY_INTERVAL: Time = Time::from_secs(30);
 
 impl SlotState {
     /// The state that follows a holder's end.
@@ -259,6 +264,13 @@ impl Slot {
         holder.into_iter().chain(&mut self.incoming).chain(&mut self.outgoing)
     }
 
+    pub(super) fn holder_mut(&mut self) -> Option<&mut Worker> {
+        match &mut self.state {
+            SlotState::Held(worker) => Some(worker),
+            SlotState::Vacant | SlotState::Backoff(_) | SlotState::Stopped | SlotState::Failed => None,
+        }
+    }
+
     fn find(&mut self, id: WorkerId) -> Option<&mut Worker> {
         self.workers_mut().find(|worker| worker.id == id)
     }
@@ -369,7 +381,12 @@ impl Slot {
                 Outcome::Nothing
             }
             Phase::Killing { .. } => self.on_given_up(id, profile, context),
-            Phase::Ready { .. } => Outcome::Nothing,
+            Phase::Ready { .. } => {
+                // Where it cannot be replaced, that is tried again.
+                let pause = worker.policy.max_uptime.unwrap_or_default() / 10;
+                worker.retire_at = Some(context.now + pause.max(RETIRE_RETRY_INTERVAL));
+                if part == Some(Part::Holder) { Outcome::Expired(id) } else { Outcome::Nothing }
+            }
         }
     }
 

@@ -18,6 +18,12 @@ pub struct Worker {
     pub evidence: Evidence,
     /// Liveness probes in a row that have failed.
     pub(super) failed_probes: u32,
+    /// The time at which it has lived long enough (`max_uptime`).
+    pub(super) retire_at: Option<Time>,
+    /// The memory that it used when it had become ready.
+    pub(super) first_memory: Option<u64>,
+    /// It is not replaced for its memory before this.
+    pub(super) replace_again_at: Time,
     /// The settings of its generation.
     pub(super) policy: Arc<Policy>,
 }
@@ -88,7 +94,18 @@ impl Worker {
     /// A process that is forked now.
     pub(super) fn new(id: WorkerId, generation: u32, policy: Arc<Policy>, now: Time) -> Worker {
         let phase = Phase::Forked { fail_at: now + policy.ready_timeout };
-        Worker { id, generation, started: now, phase, evidence: Evidence::default(), failed_probes: 0, policy }
+        Worker {
+            id,
+            generation,
+            started: now,
+            phase,
+            evidence: Evidence::default(),
+            failed_probes: 0,
+            retire_at: None,
+            first_memory: None,
+            replace_again_at: Time::ZERO,
+            policy,
+        }
     }
 
     /// True if it is on its way out.
@@ -99,6 +116,11 @@ impl Worker {
     /// True if it serves.
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. })
+    }
+
+    /// True if it serves, and has not just been to be replaced for its memory.
+    pub(super) fn may_be_replaced(&self, now: Time) -> bool {
+        self.is_ready() && self.replace_again_at <= now
     }
 
     /// The reason for its stop, once it is on its way out.
@@ -133,7 +155,7 @@ impl Worker {
                 UptimeRule::AfterMinUptime if !self.evidence.is_bound_only() => Some(min_uptime_at.min(fail_at)),
                 UptimeRule::AfterMinUptime | UptimeRule::AfterReadyTimeout | UptimeRule::Never => Some(fail_at),
             },
-            Phase::Ready { .. } => None,
+            Phase::Ready { .. } => self.retire_at,
             Phase::Draining { signal_at, kill_at, .. } => Some(signal_at.unwrap_or(kill_at).min(kill_at)),
             Phase::Killing { give_up_at, .. } => Some(give_up_at),
         }

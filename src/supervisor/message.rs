@@ -5,7 +5,7 @@ use crate::core::{
     AppId, AppResult, ContainerEnd, EndReason, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role,
     RolloutError, RolloutReason, SlotId, Time, WorkerId,
 };
-use crate::units::time as short;
+use crate::units::{size as bytes, time as short};
 use nix::unistd::Pid;
 use tracing::Level;
 
@@ -148,6 +148,18 @@ impl Message {
                     name(at, worker)
                 ),
             ),
+            Report::Oversized { slot: at, worker, used, limit, drain_first } => {
+                let order = if *drain_first { ", after it has stopped: there is no room for both" } else { "" };
+                let (used, limit) = (bytes(*used), bytes(*limit));
+                let text = format!("{} uses {used} of memory, its limit is {limit} (--max-memory)", name(at, worker));
+                Message::new(Level::WARN, format!("{text}: it is replaced{order}"))
+            }
+            Report::MemoryShort { slot: at, worker, used, container, limit } => {
+                let limit = limit.map_or(String::new(), |limit| format!(" of {}", bytes(limit)));
+                let text = format!("the container is nearly out of memory ({}{limit} in use)", bytes(*container));
+                let biggest = format!("{}, the biggest worker with {}", name(at, worker), bytes(*used));
+                Message::new(Level::WARN, format!("{text}: {biggest}, is replaced"))
+            }
             Report::Stopping { slot: at, worker, signal, timeout } => {
                 let what = match signal {
                     Some(signal) => format!("gets {signal} and {} to end", short(*timeout)),
@@ -297,6 +309,9 @@ fn reason_text(reason: RolloutReason) -> &'static str {
         RolloutReason::Reload => "a new generation",
         RolloutReason::Requested => "asked for",
         RolloutReason::Liveness => "its liveness probes have failed",
+        RolloutReason::Memory => "it uses too much memory",
+        RolloutReason::MemoryShortage => "memory is short",
+        RolloutReason::Uptime => "it has lived for --max-uptime",
     }
 }
 

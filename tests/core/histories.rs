@@ -5,7 +5,8 @@ use crate::world::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use rinit::core::{
-    AppId, Backoff, Desired, DrainKind, Kind, OnExit, Policy, Readiness, ReadySignal, Reload, Restart, StopPolicy,
+    AppId, Backoff, Desired, DrainKind, Kind, MemoryLimit, OnExit, Policy, Readiness, ReadySignal, Reload, Restart,
+    StopPolicy,
 };
 use std::any::Any;
 use std::cell::Cell;
@@ -23,6 +24,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<usize>().prop_map(|n| Binds(n % 8)),
         3 => (any::<usize>(), 80u16..82).prop_map(|(n, port)| Listens(n % 8, port)),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(n, passes)| Probes(n % 8, passes)),
+        2 => (any::<usize>(), 1u64..1200).prop_map(|(n, mib)| Uses(n % 8, mib)),
         1 => any::<bool>().prop_map(Leaves),
         1 => prop_oneof![Just(0u64), 1u64..9000].prop_map(KillTakes),
         1 => any::<bool>().prop_map(Forks),
@@ -83,6 +85,8 @@ fn policies() -> impl Strategy<Value = Policy> {
             min_uptime: uptimes.0 * MS,
             stable_after: uptimes.1 * MS,
             stop_exit_codes: vec![3],
+            max_memory: (instances > 2).then_some(MemoryLimit::Bytes(100 << 20)),
+            max_uptime: (instances == 2).then_some(60_000 * MS),
             ..policy()
         },
     )
@@ -170,13 +174,15 @@ fn as_code(policy: &Policy) -> String {
     let [uptime, stable, delay, min, max] =
         [policy.min_uptime, policy.stable_after, policy.drain_delay, backoff.min, backoff.max]
             .map(|time| time.as_millis());
+    let max_memory = format!("{:?}", policy.max_memory).replace("Bytes", "MemoryLimit::Bytes");
+    let max_uptime = policy.max_uptime.map_or("None".into(), |life| format!("Some({} * MS)", life.as_millis()));
     let readiness = format!("{readiness:?}").replace("Signal(", "Signal(ReadySignal::");
     let request = format!("{:?}", stop.request).replace("Some(", "Some(DrainKind::");
     format!(
         "Policy {{ kind: Kind::{kind:?}, on_exit: OnExit::{on_exit:?}, after: vec!{after:?}, instances: {instances}, restart: Restart::{restart:?}, stop_exit_codes: vec!{stop_exit_codes:?}, \
          min_uptime: {uptime} * MS, stable_after: {stable} * MS, max_restarts: {max_restarts}, \
          readiness: Readiness::{readiness}, backoff: Backoff {{ min: {min} * MS, max: {max} * MS }}, \
-         drain_delay: {delay} * MS, reload: Reload::{reload:?}, \
+         max_memory: {max_memory}, max_uptime: {max_uptime}, drain_delay: {delay} * MS, reload: Reload::{reload:?}, \
          stop: StopPolicy {{ request: {request}, to_group: {}, ..policy().stop }}, ..policy() }}",
         stop.to_group
     )
@@ -223,6 +229,7 @@ fn when_trouble_ends_a_reload_makes_every_worker_new_and_ready() {
                 kind: Kind::Service,
                 restart: Restart::Always,
                 stop_exit_codes: vec![],
+                max_uptime: None,
                 ..policy.clone()
             })
             .collect();

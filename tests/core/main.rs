@@ -4,5 +4,6 @@ mod apps;
 mod examples;
 mod histories;
 mod readiness;
+mod replacing;
 mod stops;
 mod world;

@@ -23,6 +23,8 @@ pub enum Step {
     Listens(usize, u16),
     /// The n-th live worker's liveness probe is answered, or not.
     Probes(usize, bool),
+    /// The n-th live worker uses this many MiB, the others 10; the container has 1000.
+    Uses(usize, u64),
     /// From now on the kernel forks, or refuses to.
     Forks(bool),
     /// From now on the program is there, or not.
@@ -128,6 +130,8 @@ pub struct World {
     /// The service manager was told that all apps are ready.
     is_announced: bool,
     is_stop_announced: bool,
+    /// A worker was stopped before its successor was started.
+    had_gap: bool,
     /// Other settings may come with fewer workers.
     is_configured: bool,
     removals: BTreeMap<AppId, Time>,
@@ -156,6 +160,8 @@ pub fn policy() -> Policy {
         ready_timeout: 30_000 * MS,
         live_failures: 3,
         stop: StopPolicy { signal: Signal::TERM, timeout: 8000 * MS, request: None, to_group: false },
+        max_uptime: None,
+        max_memory: None,
         drain_delay: Duration::ZERO,
         reload: Reload::Rolling(1),
     }
@@ -189,6 +195,7 @@ impl World {
             last_start: BTreeMap::new(),
             is_announced: false,
             is_stop_announced: false,
+            had_gap: false,
             is_configured: false,
             removals: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -234,6 +241,17 @@ impl World {
             Probes(n, passes) => nth(n).into_iter().for_each(|id| {
                 self.give(Event::Probed(id, if passes { Ok(()) } else { Err("no answer".into()) }));
             }),
+            Uses(n, mib) => {
+                let mut workers: BTreeMap<WorkerId, u64> = live().map(|id| (id, 10 << 20)).collect();
+                workers.extend(nth(n).map(|id| (id, mib << 20)));
+                let used = workers.values().sum();
+                self.give(Event::MemorySampled(MemorySample {
+                    workers,
+                    limit: Some(1000 << 20),
+                    used,
+                    is_short: false,
+                }));
+            }
             Forks(forks) => self.forks = forks,
             Program(program) => self.program = program,
             Heeds(heeds) => self.heeds = heeds,
@@ -378,7 +396,10 @@ impl World {
             self.note_take_overs();
             if self.pending.is_empty() {
                 self.check(&event);
-                let cannot_overlap = self.fleet.apps().iter().any(|app| app.policy().reload == Reload::Restart);
+                let is_order = |app: &App| app.rollout.as_ref().is_some_and(|rollout| rollout.order == Reload::Restart);
+                let apps = self.fleet.apps();
+                self.had_gap |= apps.iter().any(is_order);
+                let cannot_overlap = self.had_gap || apps.iter().any(|app| app.policy().reload == Reload::Restart);
                 let has_lowered = self.fleet.is_stopping() || !self.removals.is_empty() || self.is_configured;
                 if !may_lower && !cannot_overlap && !has_lowered {
                     assert!(self.ready() >= before, "{before} ready workers before, {} after {event:?}", self.ready());
@@ -677,7 +698,7 @@ impl World {
                 app.slots.is_sorted_by(|a, b| a.id.index < b.id.index),
                 "slots have numbers of their own, in order"
             );
-            let width = match app.rollout.as_ref().map_or(app.policy().reload, |rollout| rollout.policy.reload) {
+            let width = match app.rollout.as_ref().map_or(app.policy().reload, |rollout| rollout.order) {
                 Reload::Rolling(width) => width as usize,
                 Reload::Restart => 1,
             };

@@ -65,8 +65,14 @@ impl App {
     }
 
     /// Asks for a replacement of one worker, of the same generation. It begins when no other rollout is in progress.
-    pub(in super::super) fn replace(&mut self, index: u32, worker: WorkerId, reason: RolloutReason) {
-        self.replacements.insert(index, (worker, reason));
+    pub(in super::super) fn replace(&mut self, index: u32, replacement: Replacement) {
+        self.replacements.insert(index, replacement);
+    }
+
+    /// True while a worker is replaced for that reason, or is to be.
+    pub(in super::super) fn is_replacing(&self, reason: RolloutReason) -> bool {
+        let is_queued = self.replacements.values().any(|replacement| replacement.reason == reason);
+        is_queued || self.rollout.as_ref().is_some_and(|rollout| rollout.reason == reason)
     }
 
     fn begin_reload(&mut self, context: &mut Context) {
@@ -94,11 +100,12 @@ impl App {
         if self.is_reload_queued {
             return self.begin_reload(context);
         }
-        while let Some((index, (worker, reason))) = self.replacements.pop_first() {
+        while let Some((index, replacement)) = self.replacements.pop_first() {
+            let Replacement { worker, reason, .. } = replacement;
             let slot = self.slots.iter().find(|slot| slot.id.index == index && slot.desired == Desired::Up);
             if let Some(slot) = slot.filter(|slot| slot.holder().is_some_and(|holder| holder.id == worker)) {
                 context.report(Report::Replacing { slot: slot.id, worker, reason });
-                self.rollout = Some(Rollout::replacement(slot, worker, reason, context.now));
+                self.rollout = Some(Rollout::replacement(slot, replacement, context.now));
                 return;
             }
         }
@@ -148,10 +155,8 @@ impl App {
         context.report(match (reason, result) {
             (RolloutReason::Reload, Ok(())) => Report::Reloaded { app, generation, took },
             (RolloutReason::Reload, Err(error)) => Report::ReloadFailed { app, generation, error, took },
-            (RolloutReason::Requested | RolloutReason::Liveness, Ok(())) => Report::Replaced { app, reason, took },
-            (RolloutReason::Requested | RolloutReason::Liveness, Err(error)) => {
-                Report::ReplaceFailed { app, reason, error, took }
-            }
+            (reason, Ok(())) => Report::Replaced { app, reason, took },
+            (reason, Err(error)) => Report::ReplaceFailed { app, reason, error, took },
         });
         let used = self.slots.iter().flat_map(|slot| {
             let running = slot.workers().map(|worker| worker.generation);

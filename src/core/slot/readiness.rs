@@ -60,6 +60,9 @@ impl Slot {
             ReadySignal::Spawned | ReadySignal::Uptime => worker.started,
         };
         worker.phase = Phase::Ready { stays_from: since + worker.policy.min_uptime };
+        // A tenth less at the most, so that workers which started together do not end together.
+        worker.retire_at =
+            worker.policy.max_uptime.map(|life| worker.started + life.mul_f64(0.95 + context.jitter.sample() / 20.0));
         context.report(Report::Ready { slot, worker: id, signal, took: context.now - worker.started });
     }
 

@@ -1,0 +1,68 @@
+//! Workers that are replaced for their memory or their age.
+
+use crate::world::*;
+use rinit::core::*;
+
+fn limited(instances: u32) -> Policy {
+    Policy { instances, max_memory: Some(MemoryLimit::Percent(20)), ..policy() }
+}
+
+fn is_oversized(report: &Report) -> bool {
+    matches!(report, Report::Oversized { .. })
+}
+
+#[test]
+fn a_worker_that_uses_too_much_memory_is_replaced_and_the_new_one_comes_first() {
+    let mut world = World::healthy(vec![limited(2)]);
+    world.play(&[Uses(0, 100), Uses(0, 201)]);
+    assert_eq!((world.running(), world.ready()), (3, 2), "the new one runs beside the old");
+    world.play(&[Pass(20_000)]);
+    assert_eq!((world.running(), world.spawned.len()), (2, 3));
+    let order =
+        |report: &Report| matches!(report, Report::Oversized { drain_first: false, used, limit, .. } if used > limit);
+    assert_eq!(world.saw(order), 1);
+}
+
+#[test]
+fn where_both_have_no_room_the_old_one_stops_first() {
+    let mut world = World::healthy(vec![limited(2)]);
+    // The first sample of a worker is what a new one will need.
+    world.play(&[Heeds(false), Uses(0, 100), Uses(0, 941)]);
+    assert_eq!(world.running(), 2, "no third one beside the two");
+    world.play(&[Heeds(true), Pass(20_000)]);
+    assert_eq!((world.running(), world.ready(), world.spawned.len()), (2, 2, 3));
+}
+
+#[test]
+fn a_replacement_that_fails_is_tried_again_after_a_while_and_not_with_each_sample() {
+    let mut world = World::healthy(vec![limited(1)]);
+    world.play(&[Program(false)]);
+    world.play(&[Uses(0, 300), Uses(0, 300), Uses(0, 300), Pass(20_000), Uses(0, 300)]);
+    assert_eq!(world.saw(is_oversized), 1);
+    world.play(&[Program(true), Pass(20_000), Uses(0, 300), Pass(20_000)]);
+    assert_eq!((world.saw(is_oversized), world.ready()), (2, 1));
+}
+
+#[test]
+fn when_the_container_is_nearly_out_of_memory_the_biggest_worker_is_replaced_and_one_at_a_time() {
+    let mut world = World::healthy(vec![Policy { instances: 3, ..policy() }]);
+    world.play(&[Heeds(false), Uses(1, 940), Uses(1, 940), Uses(2, 940)]);
+    let short = |report: &Report| matches!(report, Report::MemoryShort { .. });
+    assert_eq!((world.saw(short), world.running()), (1, 3), "the old one stops first");
+    let biggest = world.reports.iter().find_map(|report| match report {
+        Report::MemoryShort { slot, .. } => Some(slot.index),
+        _ => None,
+    });
+    assert_eq!(biggest, Some(1));
+}
+
+#[test]
+fn a_worker_lives_no_longer_than_it_may_and_not_all_end_at_once() {
+    let mut world = World::healthy(vec![Policy { instances: 4, max_uptime: Some(3_600_000 * MS), ..policy() }]);
+    world.play(&[Pass(3_200_000)]);
+    assert_eq!(world.spawned.len(), 4, "none has lived for nine tenths of it");
+    world.play(&[Pass(400_000), Pass(60_000)]);
+    assert_eq!((world.spawned.len(), world.ready()), (8, 4));
+    let times: Vec<_> = world.spawned.iter().skip(4).map(|(time, ..)| time.as_secs()).collect();
+    assert!(times.iter().max() > times.iter().min(), "{times:?}");
+}
