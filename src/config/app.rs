@@ -8,7 +8,7 @@ use super::instances::{InstanceCount, Instances, Scaling};
 use super::memory::MemoryLimit;
 use super::policy::policy;
 use super::probe::LiveCheck;
-use super::process::Limit;
+use super::process::{Limit, VariablePattern};
 use super::reader::Reader;
 use super::ready::ReadyCheck;
 use super::schedule::Schedule;
@@ -62,10 +62,30 @@ pub(crate) struct AppConfig {
     pub(crate) env_files: Vec<PathBuf>,
     /// The variables of the configuration file, which go before those of the files.
     pub(crate) env: Vec<(String, String)>,
+    /// The container's own variables that its workers do not get.
+    pub(crate) filter_env: Vec<VariablePattern>,
     /// The user of its workers; `None`: rinit's own.
     pub(crate) user: Option<Credentials>,
     /// The further properties of its workers' processes.
     pub(crate) process: ProcessConfig,
+}
+
+impl AppConfig {
+    /// True if a worker of the new settings is started in another way than one of these.
+    pub(super) fn needs_new_workers(&self, new: &AppConfig) -> bool {
+        let with_new_rules = AppConfig {
+            after: new.after.clone(),
+            on_exit: new.on_exit,
+            instances: new.instances.clone(),
+            scaling: new.scaling,
+            policy: new.policy.clone(),
+            limits: new.limits,
+            reloads: new.reloads.clone(),
+            hooks: new.hooks.clone(),
+            ..self.clone()
+        };
+        with_new_rules != *new
+    }
 }
 
 /// The properties of a worker's process; rinit's own where nothing is given.
@@ -196,7 +216,8 @@ pub(super) fn resolve(
         limits: WorkerLimits { memory: settings.max_memory, uptime: settings.max_uptime.map(|time| time.0) },
         reloads: ReloadTriggers {
             cron: settings.cron,
-            watch: settings.watch.into_iter().map(|path| path.0).collect(),
+            // From the app's directory, as its own paths are.
+            watch: settings.watch.into_iter().map(|path| in_directory(path.0, program.cwd.as_deref())).collect(),
             ignore_watch: settings.ignore_watch,
         },
         hooks: Hooks::of(program.hooks),
@@ -206,6 +227,7 @@ pub(super) fn resolve(
         increment_env: settings.increment_env,
         env_files: settings.env_file,
         env: program.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
+        filter_env: program.filter_env,
         user: settings.user,
         process: ProcessConfig {
             cwd: program.cwd,
@@ -273,6 +295,10 @@ fn scaling(settings: &AppSettings, spec: &AppSpec, root: &Path, reader: &mut Rea
     }
     reader.resolved("instances", instances.count.to_string(), instances.why.clone());
     (instances, Scaling { fewer_than_cpus, min: *bounds.start(), max })
+}
+
+fn in_directory(path: PathBuf, cwd: Option<&Path>) -> PathBuf {
+    cwd.map_or(path.clone(), |cwd| cwd.join(path))
 }
 
 /// The command with its program where it is found from rinit's own directory.

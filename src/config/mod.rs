@@ -10,6 +10,8 @@
 
 mod advice;
 mod app;
+#[cfg_attr(not(test), expect(dead_code, reason = "used when the file is read again"))]
+mod changes;
 mod command;
 mod dependencies;
 mod duration;

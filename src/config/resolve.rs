@@ -3,9 +3,9 @@
 use super::app::{self, AppConfig};
 use super::dependencies;
 use super::faults::Faults;
-use super::file::ConfigFile;
+use super::file::{ConfigFile, read_file};
 use super::reader::Reader;
-use super::settings::{ContainerSpec, Layer, Scope};
+use super::settings::{ContainerSpec, Layer, Scope, by_flag};
 use crate::control::EndpointSettings;
 use crate::control::types::{Config, SettingValue};
 use crate::core::{Kind, Signal};
@@ -24,7 +24,39 @@ pub struct SupervisorConfig {
     pub(crate) container: ContainerConfig,
     /// The time that processes which outlive their workers have to end.
     pub(crate) linger: Duration,
+    /// The file that they were read from, if there is one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read when the file is read again"))]
+    pub(crate) source: Option<ConfigSource>,
     in_force: Vec<SettingValue>,
+}
+
+/// Everything that is needed to read the settings again.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigSource {
+    /// What flags and variables give.
+    layer: Layer,
+    /// The command of the command line; empty where the file has apps.
+    command: Vec<OsString>,
+    /// The file.
+    path: PathBuf,
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "used when the file is read again"))]
+impl ConfigSource {
+    /// Reads the file again and resolves it with the same flags and variables. Returns the remarks to be logged too. It may
+    /// take as long as the file system takes, so it is not for the event loop.
+    ///
+    /// # Errors
+    /// Every fault, in a line each: nothing is to change then.
+    pub(crate) fn read_again(&self) -> Result<(SupervisorConfig, Vec<String>), Vec<String>> {
+        let mut faults = Faults::default();
+        let file = read_file(&self.path, &self.layer, &mut faults);
+        if file.apps.is_empty() && self.command.is_empty() && faults.0.is_empty() {
+            faults.note(self.path.display().to_string(), "there is no app in it any more");
+        }
+        let config = for_supervisor(&self.layer, &file, &self.command, Path::new("/"), &mut faults);
+        if faults.0.is_empty() { Ok((config, file.warnings)) } else { Err(faults.lines()) }
+    }
 }
 
 impl SupervisorConfig {
@@ -34,6 +66,11 @@ impl SupervisorConfig {
             let kind = if app.policy.kind == Kind::Task { "task" } else { "worker" };
             (app.name.as_str(), crate::units::count(app.instances.count, kind))
         })
+    }
+
+    /// Every setting, as it is listed.
+    pub(super) fn listed(&self) -> &[SettingValue] {
+        &self.in_force
     }
 
     /// Every setting in force with its source, when the control socket was made there; `None`: there is none.
@@ -53,9 +90,6 @@ pub(crate) struct ContainerConfig {
     pub(crate) log: LogConfig,
     /// The control socket and the web.
     pub(crate) endpoints: EndpointSettings,
-    /// The file of settings.
-    #[expect(dead_code, reason = "read with the reloading of the file")]
-    pub(crate) file: Option<PathBuf>,
 }
 
 /// The form of the log.
@@ -121,13 +155,14 @@ pub fn for_supervisor(
     }
     dependencies::check(&apps, faults);
     let general = layer.clone().or(file.general.clone());
-    let (container, of_container) = resolve_container(&general.container, faults);
+    let (container, of_container) = resolve_container(&general.container, file, faults);
     in_force.extend(of_container);
     let mut reader = Reader { faults, in_force: vec![] };
     let linger = general.common.parse(&mut reader).linger;
     in_force.extend(reader.in_force);
     let apps = apps.into_iter().map(|(app, ..)| app).collect();
-    SupervisorConfig { apps, container, linger, in_force }
+    let source = file.path.clone().map(|path| ConfigSource { layer: layer.clone(), command: command.to_vec(), path });
+    SupervisorConfig { apps, container, linger, source, in_force }
 }
 
 fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, faults: &mut Faults) {
@@ -139,9 +174,20 @@ fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, fa
 }
 
 /// Resolves the settings of the container, and lists them as they are in force.
-fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerConfig, Vec<SettingValue>) {
+fn resolve_container(
+    spec: &ContainerSpec,
+    file: &ConfigFile,
+    faults: &mut Faults,
+) -> (ContainerConfig, Vec<SettingValue>) {
     let mut reader = Reader { faults, in_force: vec![] };
     let settings = spec.parse(&mut reader);
+    if let (Some(_), false, Some(given), Some(setting)) = (&settings.env, file.is_pm2, spec.env.first(), by_flag("env"))
+    {
+        reader.faults.note_value(setting, given, "means something only with pm2's file: --config ecosystem.json");
+    }
+    if let Some(path) = settings.config.as_ref().or(file.path.as_ref()) {
+        reader.resolved("config", path.display().to_string(), None);
+    }
     let container = ContainerConfig {
         log: LogConfig { format: settings.log, time: settings.log_time, level: settings.log_level },
         endpoints: EndpointSettings {
@@ -155,7 +201,6 @@ fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerCon
             hosts: settings.web_host,
             shown_variables: settings.show_env.into_iter().flat_map(|names| names.0).collect(),
         },
-        file: settings.config,
     };
     (container, reader.in_force)
 }

@@ -11,7 +11,7 @@ use super::hooks::HookSetting;
 use super::instances::{Instances, WorkerCount};
 use super::memory::MemoryLimit;
 use super::probe::LiveCheck;
-use super::process::{Limit, Nice, Umask, Variable, Word};
+use super::process::{EnvironmentName, Limit, Nice, Umask, Variable, VariablePattern, Word};
 use super::reader::{Field, Reader};
 use super::ready::ReadyCheck;
 use super::schedule::Schedule;
@@ -255,6 +255,8 @@ settings! {
         "the working directory";
     env: Vec<Variable> = vec![]; "env";
         "variables, a table; those of `[defaults]` and then the app's own";
+    filter_env: Vec<VariablePattern> = vec![]; "filter-env";
+        "the container's own variables that the workers do not get: names with `*` and `?`";
     umask: Option<Umask> = None, shown as "rinit's own"; "umask";
         "the mask of file modes, in octal, as text: `\"027\"`";
     nice: Option<Nice> = None, shown as "rinit's own"; "nice";
@@ -275,6 +277,8 @@ settings! {
 
     config: Option<PathBuf> = None, shown as "/etc/rinit.toml, if it exists and no command is given"; "config";
         "file of settings, `.toml` or `.json`, with several apps; pm2's ecosystem files in JSON too";
+    env: Option<EnvironmentName> = None; "env";
+        "the environment whose variables are taken from pm2's file: `production` for `env_production`";
     log: LogFormat = LogFormat::Prefix; "log";
         "how workers' lines are written: with `app-0 | ` in front, as they are, or as JSON";
     log_time: bool = false; "log-time";
@@ -362,10 +366,14 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Takes a value for the setting of that key in a file; false if there is none.
+    pub fn put_key(&mut self, flag: &str, given: Given) -> bool {
+        self.program.put(flag, given.clone()) || self.put(flag, given)
+    }
+
     /// Takes a value for the setting of that flag; false if there is none.
     pub fn put(&mut self, flag: &str, given: Given) -> bool {
         self.app.put(flag, given.clone())
-            || self.program.put(flag, given.clone())
             || self.container.put(flag, given.clone())
             || self.common.put(flag, given.clone())
             || self.init.put(flag, given)
@@ -413,7 +421,8 @@ mod tests {
     fn every_row_takes_its_value_by_its_flag() {
         for setting in all().chain(PROGRAM_SETTINGS) {
             let mut layer = Layer::default();
-            assert!(layer.put(setting.flag, Given::by_variable("x")), "{}", setting.flag);
+            let put = if setting.scope == Scope::Program { Layer::put_key } else { Layer::put };
+            assert!(put(&mut layer, setting.flag, Given::by_variable("x")), "{}", setting.flag);
             let names: Vec<&str> = layer.given().map(|(setting, _)| setting.flag).collect();
             assert_eq!(names, [setting.flag]);
         }
@@ -452,8 +461,8 @@ mod tests {
     #[test]
     fn an_apps_variables_come_after_those_of_every_app() {
         let (mut app, mut defaults) = (Layer::default(), Layer::default());
-        app.put("env", Given::by_variable("A=2"));
-        defaults.put("env", Given::by_variable("A=1"));
+        app.put_key("env", Given::by_variable("A=2"));
+        defaults.put_key("env", Given::by_variable("A=1"));
         let texts: Vec<String> = app.or(defaults).program.env.all().iter().map(|given| given.text.clone()).collect();
         assert_eq!(texts, ["A=1", "A=2"]);
     }
