@@ -75,7 +75,6 @@ impl AppConfig {
     pub(super) fn needs_new_workers(&self, new: &AppConfig) -> bool {
         let with_new_rules = AppConfig {
             after: new.after.clone(),
-            on_exit: new.on_exit,
             instances: new.instances.clone(),
             scaling: new.scaling,
             policy: new.policy.clone(),
@@ -84,7 +83,7 @@ impl AppConfig {
             hooks: new.hooks.clone(),
             ..self.clone()
         };
-        with_new_rules != *new
+        with_new_rules != *new || self.policy.kind != new.policy.kind
     }
 }
 
