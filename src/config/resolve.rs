@@ -4,8 +4,9 @@ use super::app::{self, AppConfig};
 use super::dependencies;
 use super::faults::Faults;
 use super::file::{ConfigFile, read_file};
+use super::layer::Layer;
 use super::reader::Reader;
-use super::settings::{ContainerSpec, Layer, Scope, by_flag};
+use super::settings::{CommonSettings, ContainerSettings, InitSettings, Scope};
 use crate::control::EndpointSettings;
 use crate::control::types::{Config, SettingValue};
 use crate::core::{Kind, Signal};
@@ -121,7 +122,7 @@ pub fn for_init(layer: &Layer, faults: &mut Faults) -> InitConfig {
         faults,
     );
     let reader = &mut Reader { faults, in_force: vec![] };
-    let (common, settings) = (layer.common.parse(reader), layer.init.parse(reader));
+    let (common, settings) = (CommonSettings::parse(layer, reader), InitSettings::parse(layer, reader));
     InitConfig {
         linger: common.linger,
         rewrite: settings.rewrite.into_iter().map(|rewrite| (rewrite.0, rewrite.1)).collect(),
@@ -155,10 +156,10 @@ pub fn for_supervisor(
     }
     dependencies::check(&apps, faults);
     let general = layer.clone().or(file.general.clone());
-    let (container, of_container) = resolve_container(&general.container, file, faults);
+    let (container, of_container) = resolve_container(&general, file, faults);
     in_force.extend(of_container);
     let mut reader = Reader { faults, in_force: vec![] };
-    let linger = general.common.parse(&mut reader).linger;
+    let linger = CommonSettings::parse(&general, &mut reader).linger;
     in_force.extend(reader.in_force);
     let apps = apps.into_iter().map(|(app, ..)| app).collect();
     let source = file.path.clone().map(|path| ConfigSource { layer: layer.clone(), command: command.to_vec(), path });
@@ -174,16 +175,11 @@ fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, fa
 }
 
 /// Resolves the settings of the container, and lists them as they are in force.
-fn resolve_container(
-    spec: &ContainerSpec,
-    file: &ConfigFile,
-    faults: &mut Faults,
-) -> (ContainerConfig, Vec<SettingValue>) {
+fn resolve_container(layer: &Layer, file: &ConfigFile, faults: &mut Faults) -> (ContainerConfig, Vec<SettingValue>) {
     let mut reader = Reader { faults, in_force: vec![] };
-    let settings = spec.parse(&mut reader);
-    if let (Some(_), false, Some(given), Some(setting)) = (&settings.env, file.is_pm2, spec.env.first(), by_flag("env"))
-    {
-        reader.faults.note_value(setting, given, "means something only with pm2's file: --config ecosystem.json");
+    let settings = ContainerSettings::parse(layer, &mut reader);
+    if settings.env.is_some() && !file.is_pm2 {
+        reader.refuse(layer, "env", "means something only with pm2's file: --config ecosystem.json");
     }
     if let Some(path) = settings.config.as_ref().or(file.path.as_ref()) {
         reader.resolved("config", path.display().to_string(), None);

@@ -6,7 +6,8 @@
 use super::super::environment::nearest;
 use super::super::faults::Faults;
 use super::super::given::{Given, Place};
-use super::super::settings::{self, Layer, Scope, Setting};
+use super::super::layer::Layer;
+use super::super::settings::{self, Scope, Setting};
 use super::super::shell::{self, Split};
 use super::document::{Entry, Node, NodeValue};
 use super::{ConfigFile, FileApp};

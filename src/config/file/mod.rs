@@ -15,7 +15,7 @@ mod toml;
 use super::env_file::read_text;
 use super::faults::Faults;
 use super::given::Place;
-use super::settings::Layer;
+use super::layer::Layer;
 use document::SourceText;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub struct FileApp {
 
 /// Returns the file to be read: the one that is given, else the default one where no command is given and it exists.
 pub fn file_of(layer: &Layer, command: &[OsString]) -> Option<PathBuf> {
-    let given = layer.container.config.first().map(|given| PathBuf::from(&given.text));
+    let given = layer.by_flag("config").first().map(|given| PathBuf::from(&given.text));
     let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| command.is_empty() && path.exists());
     given.or_else(default)
 }
@@ -87,7 +87,7 @@ pub fn read_file(path: &Path, layer: &Layer, faults: &mut Faults) -> ConfigFile 
     };
     match read_text(path, MAX_FILE) {
         Ok(text) => {
-            let environment = layer.container.env.first().map(|given| given.text.as_str());
+            let environment = layer.by_flag("env").first().map(|given| given.text.as_str());
             parse(path, &text, format, environment, faults)
         }
         Err(why) => {

@@ -5,7 +5,8 @@
 
 use super::super::faults::Faults;
 use super::super::given::{Given, Place};
-use super::super::settings::{Layer, Scope, by_flag, by_key};
+use super::super::layer::Layer;
+use super::super::settings::{Scope, by_flag, by_key};
 use super::document::{Entry, Node, NodeValue};
 use super::keys::Part;
 use super::pm2_fields::FIELDS;
