@@ -24,7 +24,7 @@ fn run(inherited: Inherited) -> ExitCode {
     match parse(std::env::args_os().collect(), &environment) {
         Invocation::Init(options) => init::run(&options, inherited).into(),
         Invocation::Supervise(settings, warnings) => {
-            supervisor::run(settings, &warnings, inherited).map_or_else(print_refusal, ExitCode::from)
+            supervisor::run(*settings, &warnings, inherited).map_or_else(print_refusal, ExitCode::from)
         }
         Invocation::Verb(call) => {
             // Not PID 1 but a command like any other: Ctrl-C ends it.

@@ -18,7 +18,7 @@ pub enum Invocation {
     /// Run one child.
     Init(init::Options),
     /// Run workers, and log these warnings.
-    Supervise(SupervisorConfig, Vec<String>),
+    Supervise(Box<SupervisorConfig>, Vec<String>),
     /// Call the rinit that runs the container.
     Verb(verbs::Call),
     /// Print this text and exit with 0.

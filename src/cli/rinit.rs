@@ -17,7 +17,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     let (below, mut warnings) = config::from_environment(environment, &mut faults);
     let mut layer = flags.or(below);
     let before = faults.0.len();
-    let file = config::file_of(&layer, &init.command).map(|path| config::read_file(&path, &mut faults));
+    let file = config::file_of(&layer, &init.command).map(|path| config::read_file(&path, &layer, &mut faults));
     let has_apps = file.as_ref().is_some_and(|file| !file.apps.is_empty()) || faults.0.len() > before;
     let file = file.or_else(|| layer.is_supervisor().then(ConfigFile::default));
     if !init.command.is_empty() {
@@ -35,7 +35,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
         }
         let config = for_supervisor(&layer, &file, &init.command, Path::new("/"), &mut faults);
         warnings.extend(file.warnings);
-        Invocation::Supervise(config, warnings)
+        Invocation::Supervise(Box::new(config), warnings)
     } else {
         let settings = for_init(&layer, &mut faults);
         let mut options = init::Options { linger: settings.linger, warnings, ..init };

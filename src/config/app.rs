@@ -5,13 +5,14 @@ use super::faults::Faults;
 use super::given::Place;
 use super::hooks::Hooks;
 use super::instances::{InstanceCount, Instances, Scaling};
+use super::layer::Layer;
 use super::policy::policy;
 use super::probe::LiveCheck;
-use super::process::Limit;
+use super::process::{Limit, VariablePattern};
 use super::reader::Reader;
 use super::ready::ReadyCheck;
 use super::schedule::Schedule;
-use super::settings::{AppSettings, AppSpec, Layer, by_flag};
+use super::settings::{AppSettings, ProgramSettings, by_key};
 use super::value::IncrementEnv;
 use super::watch::WatchPattern;
 use crate::control::redacted_command;
@@ -59,10 +60,28 @@ pub(crate) struct AppConfig {
     pub(crate) env_files: Vec<PathBuf>,
     /// The variables of the configuration file, which go before those of the files.
     pub(crate) env: Vec<(String, String)>,
+    /// The container's own variables that its workers do not get.
+    pub(crate) filter_env: Vec<VariablePattern>,
     /// The user of its workers; `None`: rinit's own.
     pub(crate) user: Option<Credentials>,
     /// The further properties of its workers' processes.
     pub(crate) process: ProcessConfig,
+}
+
+impl AppConfig {
+    /// True if a worker of the new settings is started in another way than one of these.
+    pub(super) fn needs_new_workers(&self, new: &AppConfig) -> bool {
+        let with_new_rules = AppConfig {
+            after: new.after.clone(),
+            instances: new.instances.clone(),
+            scaling: new.scaling,
+            policy: new.policy.clone(),
+            reloads: new.reloads.clone(),
+            hooks: new.hooks.clone(),
+            ..self.clone()
+        };
+        with_new_rules != *new || self.policy.kind != new.policy.kind
+    }
 }
 
 /// The properties of a worker's process; rinit's own where nothing is given.
@@ -103,16 +122,10 @@ pub(crate) struct ReloadTriggers {
 /// Merges what flags and variables give with an app's part of the file. A task has one worker, whatever number they give
 /// to all apps.
 pub(super) fn merge(above: &Layer, below: Layer) -> Layer {
-    let is_task = below.program.kind.first().is_some_and(|given| given.text.trim() == "task");
-    let mut above = above.clone();
-    if is_task {
-        above.app = AppSpec {
-            instances: Default::default(),
-            instances_min: Default::default(),
-            instances_max: Default::default(),
-            ..above.app
-        };
-    }
+    let is_task =
+        by_key("kind").and_then(|kind| below.values(kind).first()).is_some_and(|kind| kind.text.trim() == "task");
+    let above = above.clone();
+    let above = if is_task { above.without(&["instances", "instances-min", "instances-max"]) } else { above };
     above.or(below)
 }
 
@@ -126,10 +139,9 @@ pub(super) fn resolve(
     faults: &mut Faults,
 ) -> (AppConfig, Vec<SettingValue>) {
     let mut reader = Reader { faults, in_force: vec![] };
-    let spec = &layer.app;
-    let mut settings = spec.parse(&mut reader);
+    let mut settings = AppSettings::parse(layer, &mut reader);
     let of_app = reader.in_force.len();
-    let program = layer.program.parse(&mut reader);
+    let program = ProgramSettings::parse(layer, &mut reader);
     let command = match program.command.is_empty() {
         true => command.to_vec(),
         false => program.command.iter().map(|word| OsString::from(&word.0)).collect(),
@@ -140,25 +152,26 @@ pub(super) fn resolve(
     let words = redacted_command(command.iter().map(|word| word.to_string_lossy().into_owned()));
     reader.resolved("command", shell_words::join(words), None);
     if program.kind == Kind::Task {
-        as_task(&mut settings, spec, &mut reader);
+        as_task(&mut settings, layer, &mut reader);
     }
-    let (instances, scaling) = scaling(&settings, spec, root, &mut reader);
+    let (instances, scaling) = scaling(&settings, layer, root, &mut reader);
     let name = settings.name.as_ref().map_or_else(|| name_of(&command), |name| name.0.clone());
     reader.resolved("name", name.clone(), settings.name.is_none().then(|| "from the command".into()));
     let located = located(&command, program.cwd.as_deref());
     let sharing =
         Sharing::of(&located, settings.share_ports, settings.stop_message || settings.ready == ReadyCheck::Message);
-    let mut refuse = |flag: &str, given, why: Option<String>| {
-        if let (Some(why), Some(setting), Some(given)) = (why, by_flag(flag), given) {
-            reader.faults.note_value(setting, given, why);
-        }
-    };
-    let why = contradiction(&settings.ready, settings.share_ports, settings.listen.len());
-    refuse("ready", spec.ready.first(), why);
+    if let Some(why) = contradiction(&settings.ready, settings.share_ports, settings.listen.len()) {
+        reader.refuse(layer, "ready", why);
+    }
     let missing = settings.user.as_ref().map(Credentials::missing_capabilities).unwrap_or_default();
-    refuse("user", spec.user.first(), (!missing.is_empty()).then(|| without_capabilities(&missing)));
-    for (variable, given) in settings.increment_env.iter().zip(spec.increment_env.all()) {
-        refuse("increment-env", Some(given), variable.overflow(scaling.max.unwrap_or(instances.count)));
+    if !missing.is_empty() {
+        reader.refuse(layer, "user", without_capabilities(&missing));
+    }
+    let most = scaling.max.unwrap_or(instances.count);
+    for (at, variable) in settings.increment_env.iter().enumerate() {
+        if let Some(why) = variable.overflow(most) {
+            reader.refuse_nth(layer, "increment-env", at, why);
+        }
     }
     let mut in_force = reader.in_force;
     // A setting that only a file has is listed where a file gives it.
@@ -183,7 +196,8 @@ pub(super) fn resolve(
         live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
         reloads: ReloadTriggers {
             cron: settings.cron,
-            watch: settings.watch.into_iter().map(|path| path.0).collect(),
+            // From the app's directory, as its own paths are.
+            watch: settings.watch.into_iter().map(|path| in_directory(path.0, program.cwd.as_deref())).collect(),
             ignore_watch: settings.ignore_watch,
         },
         hooks: Hooks::of(program.hooks),
@@ -193,6 +207,7 @@ pub(super) fn resolve(
         increment_env: settings.increment_env,
         env_files: settings.env_file,
         env: program.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
+        filter_env: program.filter_env,
         user: settings.user,
         process: ProcessConfig {
             cwd: program.cwd,
@@ -205,37 +220,25 @@ pub(super) fn resolve(
 }
 
 /// The settings of a task: one worker, which is not started again when it has succeeded.
-fn as_task(settings: &mut AppSettings, spec: &AppSpec, reader: &mut Reader) {
-    if let (Some(setting), Some(given)) = (by_flag("instances"), spec.instances.first())
-        && settings.instances != Some(Instances::Count(1))
-    {
-        reader.faults.note_value(setting, given, "a task has one worker: leave it out");
+fn as_task(settings: &mut AppSettings, layer: &Layer, reader: &mut Reader) {
+    if settings.instances.is_some_and(|instances| instances != Instances::Count(1)) {
+        reader.refuse(layer, "instances", "a task has one worker: leave it out");
     }
-    match (settings.restart, by_flag("restart"), spec.restart.first()) {
-        (Restart::Always, Some(setting), Some(given)) => {
-            reader.faults.note_value(setting, given, "a task runs once; allowed: on-failure, never");
-        }
-        (Restart::Always, ..) => {
-            settings.restart = Restart::Never;
-            reader.resolved("restart", "never".into(), Some("a task runs once".into()));
-        }
-        (Restart::OnFailure | Restart::Never, ..) => {}
+    if settings.restart == Restart::Always {
+        reader.refuse(layer, "restart", "a task runs once; allowed: on-failure, never");
+        settings.restart = Restart::Never;
+        reader.resolved("restart", "never".into(), Some("a task runs once".into()));
     }
 }
 
 /// The number of workers that an app starts with, and the bounds of that number.
-fn scaling(settings: &AppSettings, spec: &AppSpec, root: &Path, reader: &mut Reader) -> (InstanceCount, Scaling) {
+fn scaling(settings: &AppSettings, layer: &Layer, root: &Path, reader: &mut Reader) -> (InstanceCount, Scaling) {
     let min = settings.instances_min.map(|count| count.0);
     let max = settings.instances_max.map(|count| count.0);
-    let mut refuse = |flag: &str, values: &super::Values, why: String| {
-        if let (Some(setting), Some(given)) = (by_flag(flag), values.first()) {
-            reader.faults.note_value(setting, given, why);
-        }
-    };
     if let (Some(min), Some(max)) = (min, max)
         && min > max
     {
-        refuse("instances-max", &spec.instances_max, format!("it is below the fewest workers, {min}"));
+        reader.refuse(layer, "instances-max", format!("it is below the fewest workers, {min}"));
     }
     let wanted = settings.instances.unwrap_or(Instances::Count(min.unwrap_or(1)));
     let bounds = min.unwrap_or(1)..=max.unwrap_or(super::instances::MAX_INSTANCES);
@@ -243,9 +246,9 @@ fn scaling(settings: &AppSettings, spec: &AppSpec, root: &Path, reader: &mut Rea
         Instances::Count(count) => {
             if !bounds.contains(&count) {
                 let (least, most) = (bounds.start(), bounds.end());
-                refuse(
+                reader.refuse(
+                    layer,
                     "instances",
-                    &spec.instances,
                     format!("it is not within {least} to {most}, the bounds that are given"),
                 );
             }
@@ -260,6 +263,10 @@ fn scaling(settings: &AppSettings, spec: &AppSpec, root: &Path, reader: &mut Rea
     }
     reader.resolved("instances", instances.count.to_string(), instances.why.clone());
     (instances, Scaling { fewer_than_cpus, min: *bounds.start(), max })
+}
+
+fn in_directory(path: PathBuf, cwd: Option<&Path>) -> PathBuf {
+    cwd.map_or(path.clone(), |cwd| cwd.join(path))
 }
 
 /// The command with its program where it is found from rinit's own directory.

@@ -4,7 +4,8 @@ use super::app::AppConfig;
 use super::environment::nearest;
 use super::faults::Faults;
 use super::given::Place;
-use super::settings::{Layer, by_key};
+use super::layer::Layer;
+use super::settings::by_key;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks the names of several apps and what each is to be started after.
@@ -34,11 +35,11 @@ pub(super) fn check(apps: &[(AppConfig, Option<Place>, Layer)], faults: &mut Fau
         let advice = nearest(name, places.keys().copied()).map(|near| format!("; did you mean {near}?"));
         format!("there is no app {name}{}", advice.unwrap_or_default())
     };
-    for (_, _, layer) in apps {
-        for given in layer.program.after.all().iter().filter(|given| !places.contains_key(given.text.trim())) {
-            if let Some(setting) = by_key("after") {
-                faults.note_value(setting, given, unknown(given.text.trim()));
-            }
+    for (setting, layer) in
+        by_key("after").iter().flat_map(|setting| apps.iter().map(move |(.., layer)| (setting, layer)))
+    {
+        for given in layer.values(setting).all().iter().filter(|given| !places.contains_key(given.text.trim())) {
+            faults.note_value(setting, given, unknown(given.text.trim()));
         }
     }
     if let Some(cycle) = find_cycle(apps) {

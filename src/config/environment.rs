@@ -2,7 +2,8 @@
 
 use super::faults::Faults;
 use super::given::Given;
-use super::settings::{self, Layer, PREFIX, Setting};
+use super::layer::Layer;
+use super::settings::{self, PREFIX, Setting};
 use std::ffi::OsString;
 
 /// Variables that rinit sets for workers; a rinit inside a worker sees them too.
@@ -99,8 +100,8 @@ mod tests {
     #[test]
     fn a_variable_that_repeats_is_separated_by_commas() {
         let (layer, _) = read(&[("RINIT_LISTEN", "1,2"), ("RINIT_READY", "exec:a,b")]);
-        assert_eq!(layer.app.listen.all(), [Given::by_variable("1"), Given::by_variable("2")]);
-        assert_eq!(layer.app.ready.all(), [Given::by_variable("exec:a,b")]);
+        assert_eq!(layer.by_flag("listen").all(), [Given::by_variable("1"), Given::by_variable("2")]);
+        assert_eq!(layer.by_flag("ready").all(), [Given::by_variable("exec:a,b")]);
     }
 
     #[test]

@@ -71,6 +71,9 @@ impl Given {
 pub struct Values(Vec<Given>);
 
 impl Values {
+    /// No values.
+    pub(super) const NONE: Values = Values(Vec::new());
+
     /// Adds a value to a setting that repeats, and replaces the value of one that does not.
     pub fn put(&mut self, given: Given, repeats: bool) {
         if !repeats {

@@ -10,6 +10,8 @@
 
 mod advice;
 mod app;
+#[cfg_attr(not(test), expect(dead_code, reason = "used when the file is read again"))]
+mod changes;
 mod command;
 mod dependencies;
 mod duration;
@@ -21,6 +23,7 @@ mod file;
 mod given;
 mod hooks;
 mod instances;
+mod layer;
 mod memory;
 mod policy;
 mod probe;
@@ -47,13 +50,14 @@ pub use faults::{BAD_SETTINGS, Fault, Faults, Refusal};
 pub use file::{ConfigFile, DEFAULT_FILE, FileApp, file_of, read_file};
 pub use given::{Given, Place, Source, Values};
 pub use instances::scaled;
+pub use layer::Layer;
 pub use probe::{LiveCheck, Probe};
 pub use reader::Value;
 pub use ready::ReadyCheck;
 pub(crate) use resolve::LogConfig;
 pub use resolve::{InitConfig, SupervisorConfig, for_init, for_supervisor};
 pub use settings::{
-    APP_SETTINGS, AppSpec, COMMON_SETTINGS, CONTAINER_SETTINGS, CommonSpec, ContainerSpec, INIT_SETTINGS, InitSpec,
-    Layer, NO_DEFAULT, PREFIX, PROGRAM_SETTINGS, ProgramSpec, Scope, Setting, all, by_flag,
+    APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PREFIX, PROGRAM_SETTINGS, Scope,
+    Setting, all, by_flag,
 };
 pub use value::{Rewrite, exit_code};

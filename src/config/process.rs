@@ -2,7 +2,9 @@
 
 use super::environment::is_reserved;
 use super::reader::{Show, Value};
+use super::watch::fits;
 use nix::sys::resource::Resource;
+use std::ffi::OsStr;
 
 /// A word of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,50 @@ impl Value for Variable {
     }
     fn shown(text: &str) -> &str {
         text.split_once('=').map_or(text, |(name, _)| name)
+    }
+}
+
+/// A pattern of names of variables: `*` is any number of characters, `?` is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VariablePattern(String);
+
+impl VariablePattern {
+    /// True if the name fits.
+    pub(crate) fn fits(&self, name: &OsStr) -> bool {
+        fits(&self.0, name)
+    }
+}
+
+impl Value for VariablePattern {
+    const FORM: &'static str = "NAME";
+    fn parse(text: &str) -> Result<VariablePattern, String> {
+        match text.is_empty() || text.contains('=') {
+            true => Err("allowed: a variable's name, with * and ?".into()),
+            false => Ok(VariablePattern(text.to_owned())),
+        }
+    }
+}
+
+/// The name of an environment of pm2's file: `production` for `env_production`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EnvironmentName(pub(super) String);
+
+impl Value for EnvironmentName {
+    const FORM: &'static str = "NAME";
+    fn parse(text: &str) -> Result<EnvironmentName, String> {
+        match text.is_empty() || text.contains('=') {
+            true => {
+                Err("allowed: the name of an environment, such as production; a variable is docker run -e NAME=VALUE"
+                    .into())
+            }
+            false => Ok(EnvironmentName(text.to_owned())),
+        }
+    }
+}
+
+impl Show for EnvironmentName {
+    fn show(&self) -> String {
+        self.0.clone()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::faults::Faults;
 use super::given::{Source, Values};
-use super::settings::Setting;
+use super::layer::Layer;
+use super::settings::{Setting, by_flag};
 use crate::control::types::SettingValue;
 
 /// A type that a value is parsed to.
@@ -102,26 +103,42 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// Parses a setting's values, or returns its default where there are none or a fault was noted.
     pub(super) fn field<T: Field>(&mut self, setting: &Setting, values: &Values, default: impl Fn() -> T) -> T {
-        let Some(first) = values.first() else {
-            self.record(setting, (setting.default)(), "default", None);
+        if values.first().is_none() {
+            self.record(setting, values, (setting.default)());
             return default();
-        };
-        let (source, place) = match &first.source {
-            Source::Flag(written) => ("flag", Some(written.clone())),
-            Source::Variable => ("environment", Some(setting.variable())),
-            Source::File(place, _) => ("file", Some(place.to_string())),
-        };
-        let mut refuse = |at: usize, why: String| {
-            if let Some(given) = values.all().get(at) {
-                self.faults.note_value(setting, given, why);
-            }
-        };
+        }
+        let mut refuse = |at: usize, why: String| self.note(setting, values, at, why);
         let value = T::parse(values, &mut refuse).unwrap_or_else(default);
-        self.record(setting, value.show_given(values), source, place);
+        self.record(setting, values, value.show_given(values));
         value
     }
 
-    fn record(&mut self, setting: &Setting, value: String, source: &str, place: Option<String>) {
+    fn note(&mut self, setting: &Setting, values: &Values, at: usize, why: String) {
+        if let Some(given) = values.all().get(at) {
+            self.faults.note_value(setting, given, why);
+        }
+    }
+
+    /// Notes a fault of the first value of the setting of that flag, if it has one.
+    pub(super) fn refuse(&mut self, layer: &Layer, flag: &str, why: impl Into<String>) {
+        self.refuse_nth(layer, flag, 0, why);
+    }
+
+    /// The same for another value of a setting that repeats.
+    pub(super) fn refuse_nth(&mut self, layer: &Layer, flag: &str, at: usize, why: impl Into<String>) {
+        if let Some(setting) = by_flag(flag) {
+            self.note(setting, layer.values(setting), at, why.into());
+        }
+    }
+
+    /// Records the value in force, with the source of the first of these.
+    fn record(&mut self, setting: &Setting, values: &Values, value: String) {
+        let (source, place) = match values.first().map(|given| &given.source) {
+            None => ("default", None),
+            Some(Source::Flag(written)) => ("flag", Some(written.clone())),
+            Some(Source::Variable) => ("environment", Some(setting.variable())),
+            Some(Source::File(place, _)) => ("file", Some(place.to_string())),
+        };
         self.in_force.push(SettingValue {
             app: None,
             name: setting.flag.into(),

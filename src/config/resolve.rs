@@ -3,9 +3,10 @@
 use super::app::{self, AppConfig};
 use super::dependencies;
 use super::faults::Faults;
-use super::file::ConfigFile;
+use super::file::{ConfigFile, read_file};
+use super::layer::Layer;
 use super::reader::Reader;
-use super::settings::{ContainerSpec, Layer, Scope};
+use super::settings::{CommonSettings, ContainerSettings, InitSettings, Scope};
 use crate::control::EndpointSettings;
 use crate::control::types::{Config, SettingValue};
 use crate::core::{Kind, Signal};
@@ -24,7 +25,39 @@ pub struct SupervisorConfig {
     pub(crate) container: ContainerConfig,
     /// The time that processes which outlive their workers have to end.
     pub(crate) linger: Duration,
+    /// The file that they were read from, if there is one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read when the file is read again"))]
+    pub(crate) source: Option<ConfigSource>,
     in_force: Vec<SettingValue>,
+}
+
+/// Everything that is needed to read the settings again.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigSource {
+    /// What flags and variables give.
+    layer: Layer,
+    /// The command of the command line; empty where the file has apps.
+    command: Vec<OsString>,
+    /// The file.
+    path: PathBuf,
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "used when the file is read again"))]
+impl ConfigSource {
+    /// Reads the file again and resolves it with the same flags and variables. Returns the remarks to be logged too. It may
+    /// take as long as the file system takes, so it is not for the event loop.
+    ///
+    /// # Errors
+    /// Every fault, in a line each: nothing is to change then.
+    pub(crate) fn read_again(&self) -> Result<(SupervisorConfig, Vec<String>), Vec<String>> {
+        let mut faults = Faults::default();
+        let file = read_file(&self.path, &self.layer, &mut faults);
+        if file.apps.is_empty() && self.command.is_empty() && faults.0.is_empty() {
+            faults.note(self.path.display().to_string(), "there is no app in it any more");
+        }
+        let config = for_supervisor(&self.layer, &file, &self.command, Path::new("/"), &mut faults);
+        if faults.0.is_empty() { Ok((config, file.warnings)) } else { Err(faults.lines()) }
+    }
 }
 
 impl SupervisorConfig {
@@ -34,6 +67,11 @@ impl SupervisorConfig {
             let kind = if app.policy.kind == Kind::Task { "task" } else { "worker" };
             (app.name.as_str(), crate::units::count(app.instances.count, kind))
         })
+    }
+
+    /// Every setting, as it is listed.
+    pub(super) fn listed(&self) -> &[SettingValue] {
+        &self.in_force
     }
 
     /// Every setting in force with its source, when the control socket was made there; `None`: there is none.
@@ -53,9 +91,6 @@ pub(crate) struct ContainerConfig {
     pub(crate) log: LogConfig,
     /// The control socket and the web.
     pub(crate) endpoints: EndpointSettings,
-    /// The file of settings.
-    #[expect(dead_code, reason = "read with the reloading of the file")]
-    pub(crate) file: Option<PathBuf>,
 }
 
 /// The form of the log.
@@ -87,7 +122,7 @@ pub fn for_init(layer: &Layer, faults: &mut Faults) -> InitConfig {
         faults,
     );
     let reader = &mut Reader { faults, in_force: vec![] };
-    let (common, settings) = (layer.common.parse(reader), layer.init.parse(reader));
+    let (common, settings) = (CommonSettings::parse(layer, reader), InitSettings::parse(layer, reader));
     InitConfig {
         linger: common.linger,
         rewrite: settings.rewrite.into_iter().map(|rewrite| (rewrite.0, rewrite.1)).collect(),
@@ -121,13 +156,14 @@ pub fn for_supervisor(
     }
     dependencies::check(&apps, faults);
     let general = layer.clone().or(file.general.clone());
-    let (container, of_container) = resolve_container(&general.container, faults);
+    let (container, of_container) = resolve_container(&general, file, faults);
     in_force.extend(of_container);
     let mut reader = Reader { faults, in_force: vec![] };
-    let linger = general.common.parse(&mut reader).linger;
+    let linger = CommonSettings::parse(&general, &mut reader).linger;
     in_force.extend(reader.in_force);
     let apps = apps.into_iter().map(|(app, ..)| app).collect();
-    SupervisorConfig { apps, container, linger, in_force }
+    let source = file.path.clone().map(|path| ConfigSource { layer: layer.clone(), command: command.to_vec(), path });
+    SupervisorConfig { apps, container, linger, source, in_force }
 }
 
 fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, faults: &mut Faults) {
@@ -139,9 +175,15 @@ fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, fa
 }
 
 /// Resolves the settings of the container, and lists them as they are in force.
-fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerConfig, Vec<SettingValue>) {
+fn resolve_container(layer: &Layer, file: &ConfigFile, faults: &mut Faults) -> (ContainerConfig, Vec<SettingValue>) {
     let mut reader = Reader { faults, in_force: vec![] };
-    let settings = spec.parse(&mut reader);
+    let settings = ContainerSettings::parse(layer, &mut reader);
+    if settings.env.is_some() && !file.is_pm2 {
+        reader.refuse(layer, "env", "means something only with pm2's file: --config ecosystem.json");
+    }
+    if let Some(path) = settings.config.as_ref().or(file.path.as_ref()) {
+        reader.resolved("config", path.display().to_string(), None);
+    }
     let container = ContainerConfig {
         log: LogConfig { format: settings.log, time: settings.log_time, level: settings.log_level },
         endpoints: EndpointSettings {
@@ -155,7 +197,6 @@ fn resolve_container(spec: &ContainerSpec, faults: &mut Faults) -> (ContainerCon
             hosts: settings.web_host,
             shown_variables: settings.show_env.into_iter().flat_map(|names| names.0).collect(),
         },
-        file: settings.config,
     };
     (container, reader.in_force)
 }

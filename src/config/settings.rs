@@ -1,16 +1,15 @@
 //! Defines every setting once: the flags, the variables, the defaults, `--help`, the README's tables and `rinit config`
 //! are made from these tables.
 //!
-//! A row is `field: Type = default; flag, help`. The macro makes a *spec* of each table (the values as text, with their
-//! sources) and a struct of *settings* (the values as they were parsed). The fields of the settings are private to
-//! `config`: a row that nothing reads does not compile.
+//! A row is `field: Type = default; flag, help`. The macro makes a struct of each table: the values as they were parsed from a
+//! [`Layer`]. Its fields are private to `config`: a row that nothing reads does not compile.
 
 use super::duration::PositiveDuration;
-use super::given::{Given, Values};
 use super::hooks::HookSetting;
 use super::instances::{Instances, WorkerCount};
+use super::layer::Layer;
 use super::probe::LiveCheck;
-use super::process::{Limit, Nice, Umask, Variable, Word};
+use super::process::{EnvironmentName, Limit, Nice, Umask, Variable, VariablePattern, Word};
 use super::reader::{Field, Reader};
 use super::ready::ReadyCheck;
 use super::schedule::Schedule;
@@ -49,7 +48,7 @@ pub struct Setting {
 }
 
 /// The part that a setting is a setting of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// One app, in supervisor mode.
     App,
@@ -100,21 +99,15 @@ macro_rules! settings {
         }
     };
     (
-        $(#[$about:meta])* $Spec:ident, $(#[$parsed:meta])* $Settings:ident, $(#[$listed:meta])* $TABLE:ident: $scope:ident;
+        $(#[$parsed:meta])* $Settings:ident, $(#[$listed:meta])* $TABLE:ident: $scope:ident;
         $($field:ident: $type:ty = $default:expr $(, shown as $words:literal)?;
           $flag:literal $(/ $letter:literal)?; $help:literal;)*
     ) => {
-        $(#[$about])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct $Spec {
-            $(#[doc = $help] pub $field: Values,)*
-        }
-
         $(#[$parsed])*
         #[derive(Clone, Debug)]
         #[deny(dead_code)]
         pub(super) struct $Settings {
-            $(pub(super) $field: $type,)*
+            $(#[doc = $help] pub(super) $field: $type,)*
         }
 
         $(#[$listed])*
@@ -122,33 +115,14 @@ macro_rules! settings {
             $(settings!(@row $scope; $type = $default $(, shown as $words)?; $flag $(/ $letter)?; $help),)*
         ];
 
-        impl $Spec {
-            /// Takes a value for the setting of that flag; false if this table has none.
-            pub fn put(&mut self, flag: &str, given: Given) -> bool {
-                match flag {
-                    $($flag => self.$field.put(given, <$type as Field>::REPEATS),)*
-                    _ => return false,
-                }
-                true
-            }
-
-            /// These values, and the ones of the layer below for settings that have none here.
-            pub fn or(self, below: $Spec) -> $Spec {
-                $Spec { $($field: self.$field.or(below.$field),)* }
-            }
-
-            /// The settings that have values, in the order of the table.
-            pub fn given(&self) -> impl Iterator<Item = (&'static Setting, &Values)> {
-                $TABLE.iter().zip([$(&self.$field,)*]).filter(|(_, values)| values.first().is_some())
-            }
-
+        impl $Settings {
             /// Parses every value; a setting without one has its default.
-            pub(super) fn parse(&self, reader: &mut Reader<'_>) -> $Settings {
+            pub(super) fn parse(layer: &Layer, reader: &mut Reader<'_>) -> $Settings {
                 $Settings {
                     $($field: {
                         const ROW: Setting =
                             settings!(@row $scope; $type = $default $(, shown as $words)?; $flag $(/ $letter)?; $help);
-                        reader.field(&ROW, &self.$field, || $default)
+                        reader.field(&ROW, layer.values(&ROW), || $default)
                     },)*
                 }
             }
@@ -159,8 +133,6 @@ macro_rules! settings {
 const SECOND: Duration = Duration::from_secs(1);
 
 settings! {
-    /// The raw settings of one app: text, with its source, or nothing.
-    AppSpec,
     /// The parsed settings of one app.
     AppSettings,
     /// The table of an app's settings.
@@ -235,8 +207,6 @@ settings! {
 }
 
 settings! {
-    /// The raw settings that an app has in a file alone: text, with its source, or nothing.
-    ProgramSpec,
     /// The parsed settings that an app has in a file alone.
     ProgramSettings,
     /// The table of the settings that an app has in a file alone.
@@ -254,6 +224,8 @@ settings! {
         "the working directory";
     env: Vec<Variable> = vec![]; "env";
         "variables, a table; those of `[defaults]` and then the app's own";
+    filter_env: Vec<VariablePattern> = vec![]; "filter-env";
+        "the container's own variables that the workers do not get: names with `*` and `?`";
     umask: Option<Umask> = None, shown as "rinit's own"; "umask";
         "the mask of file modes, in octal, as text: `\"027\"`";
     nice: Option<Nice> = None, shown as "rinit's own"; "nice";
@@ -265,8 +237,6 @@ settings! {
 }
 
 settings! {
-    /// The raw settings of the container: text, with its source, or nothing.
-    ContainerSpec,
     /// The parsed settings of the container.
     ContainerSettings,
     /// The table of the container's settings.
@@ -274,6 +244,8 @@ settings! {
 
     config: Option<PathBuf> = None, shown as "/etc/rinit.toml, if it exists and no command is given"; "config";
         "file of settings, `.toml` or `.json`, with several apps; pm2's ecosystem files in JSON too";
+    env: Option<EnvironmentName> = None; "env";
+        "the environment whose variables are taken from pm2's file: `production` for `env_production`";
     log: LogFormat = LogFormat::Prefix; "log";
         "how workers' lines are written: with `app-0 | ` in front, as they are, or as JSON";
     log_time: bool = false; "log-time";
@@ -301,8 +273,6 @@ settings! {
 }
 
 settings! {
-    /// The raw settings of both modes: text, with its source, or nothing.
-    CommonSpec,
     /// The parsed settings of both modes.
     CommonSettings,
     /// The table of the settings of both modes.
@@ -313,8 +283,6 @@ settings! {
 }
 
 settings! {
-    /// The raw settings of init mode: text, with its source, or nothing.
-    InitSpec,
     /// The parsed settings of init mode.
     InitSettings,
     /// The table of init mode's settings.
@@ -344,116 +312,14 @@ pub fn by_key(flag: &str) -> Option<&'static Setting> {
     PROGRAM_SETTINGS.iter().find(|setting| setting.flag == flag)
 }
 
-/// The settings of one source: the command line, the environment, or a part of a file. Layers are merged in the order of
-/// precedence with [`Layer::or`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layer {
-    /// Settings of an app.
-    pub app: AppSpec,
-    /// Settings of an app that only a file has.
-    pub program: ProgramSpec,
-    /// Settings of the container.
-    pub container: ContainerSpec,
-    /// Settings of both modes.
-    pub common: CommonSpec,
-    /// Settings of init mode.
-    pub init: InitSpec,
-}
-
-impl Layer {
-    /// Takes a value for the setting of that flag; false if there is none.
-    pub fn put(&mut self, flag: &str, given: Given) -> bool {
-        self.app.put(flag, given.clone())
-            || self.program.put(flag, given.clone())
-            || self.container.put(flag, given.clone())
-            || self.common.put(flag, given.clone())
-            || self.init.put(flag, given)
-    }
-
-    /// These values, and the ones of the layer below for settings that have none here.
-    pub fn or(self, below: Layer) -> Layer {
-        // An app's variables do not take the place of those of every app.
-        let env = self.program.env.clone().after(below.program.env.clone());
-        Layer {
-            app: self.app.or(below.app),
-            program: ProgramSpec { env, ..self.program.or(below.program) },
-            container: self.container.or(below.container),
-            common: self.common.or(below.common),
-            init: self.init.or(below.init),
-        }
-    }
-
-    /// The settings that have values, in the order of the tables.
-    pub fn given(&self) -> impl Iterator<Item = (&'static Setting, &Values)> {
-        let app = self.app.given().chain(self.program.given());
-        app.chain(self.container.given()).chain(self.common.given()).chain(self.init.given())
-    }
-
-    /// True if these settings ask for a supervisor.
-    pub fn is_supervisor(&self) -> bool {
-        self.app.instances.first().or(self.app.instances_max.first()).is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::given::Place;
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn no_setting_has_a_name_that_kubernetes_gives_to_a_service() {
         for setting in all() {
             assert!(!crate::config::is_kubernetes_variable(&setting.variable()), "{}", setting.variable());
         }
-    }
-
-    #[test]
-    fn every_row_takes_its_value_by_its_flag() {
-        for setting in all().chain(PROGRAM_SETTINGS) {
-            let mut layer = Layer::default();
-            assert!(layer.put(setting.flag, Given::by_variable("x")), "{}", setting.flag);
-            let names: Vec<&str> = layer.given().map(|(setting, _)| setting.flag).collect();
-            assert_eq!(names, [setting.flag]);
-        }
-    }
-
-    #[test]
-    fn a_higher_layers_value_is_the_value_and_its_list_is_the_list() {
-        let in_file = |text: &str, line| {
-            Given::by_key(Place { path: Path::new("rinit.toml").into(), line, column: 1 }, "key", text)
-        };
-        let (mut flags, mut variables, mut file, mut defaults) = Default::default();
-        let layers: [(&mut AppSpec, &[(&str, Given)]); 4] = [
-            (&mut flags, &[("listen", Given::by_flag("--listen", "1"))]),
-            (&mut variables, &[("name", Given::by_variable("variable")), ("listen", Given::by_variable("2"))]),
-            (&mut file, &[("name", in_file("file", 3)), ("backoff", in_file("1s..2s", 4))]),
-            (
-                &mut defaults,
-                &[("backoff", in_file("5s..6s", 9)), ("listen", in_file("3", 10)), ("web", in_file("1", 11))],
-            ),
-        ];
-        for (layer, values) in layers {
-            for (flag, given) in values {
-                assert_eq!(
-                    layer.put(flag, given.clone()),
-                    *flag != "web",
-                    "only an app's settings are in an app's spec"
-                );
-            }
-        }
-        let merged = flags.or(variables).or(file).or(defaults);
-        assert_eq!(merged.name.all(), [Given::by_variable("variable")]);
-        assert_eq!(merged.listen.all(), [Given::by_flag("--listen", "1")]);
-        assert_eq!(merged.backoff.all(), [in_file("1s..2s", 4)]);
-    }
-
-    #[test]
-    fn an_apps_variables_come_after_those_of_every_app() {
-        let (mut app, mut defaults) = (Layer::default(), Layer::default());
-        app.put("env", Given::by_variable("A=2"));
-        defaults.put("env", Given::by_variable("A=1"));
-        let texts: Vec<String> = app.or(defaults).program.env.all().iter().map(|given| given.text.clone()).collect();
-        assert_eq!(texts, ["A=1", "A=2"]);
     }
 }

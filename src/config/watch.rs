@@ -38,7 +38,7 @@ impl WatchPattern {
 }
 
 /// True if the pattern fits the whole text.
-fn fits(pattern: &str, text: &OsStr) -> bool {
+pub(super) fn fits(pattern: &str, text: &OsStr) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_encoded_bytes());
     let (mut at, mut place) = (0, 0);
     // The last star: the place behind it in the pattern, that in the text up to which it reaches, and whether it passes `/`.

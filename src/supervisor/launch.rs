@@ -126,6 +126,10 @@ impl LaunchSpec {
         if self.app.sharing.cluster { with_inspector_port(&self.app.command, slot) } else { self.app.command.clone() }
     }
 
+    fn is_filtered(&self, key: &OsStr) -> bool {
+        self.app.filter_env.iter().any(|pattern| pattern.fits(key))
+    }
+
     /// The properties of its workers' processes.
     ///
     /// # Errors
@@ -147,7 +151,7 @@ impl LaunchSpec {
     pub(super) fn environment(&self, worker_env: &WorkerEnv, handed: &InheritedFds) -> Vec<OsString> {
         let WorkerEnv { worker, index, workers, .. } = worker_env;
         let mut variables: BTreeMap<OsString, OsString> =
-            std::env::vars_os().filter(|(key, _)| is_the_workers(key)).collect();
+            std::env::vars_os().filter(|(key, _)| is_the_workers(key) && !self.is_filtered(key)).collect();
         let mut set = |key: &str, value: &OsStr| {
             variables.insert(key.into(), value.into());
         };

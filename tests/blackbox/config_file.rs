@@ -64,7 +64,7 @@ command = "FIXTURE env=RINIT_APP signals"
 fn the_container_ends_when_every_app_has_ended_with_the_highest_code() {
     let file = File::new(
         "rinit.json",
-        r#"{ "defaults": { "restart": "never" }, "app": [
+        r#"{ "defaults": { "restart": "never", "on_exit": "ignore" }, "app": [
             { "name": "one", "command": ["FIXTURE", "exit=3"] }, { "name": "two", "command": ["FIXTURE", "after=300", "say=last"] } ] }"#,
     );
     let rig = file.rig().start();

@@ -67,7 +67,7 @@ fn check(call: &Call, path: &Path) -> Outcome {
     let mut faults = Faults::default();
     let environment: Vec<_> = std::env::vars_os().collect();
     let (variables, _) = from_environment(&environment, &mut faults);
-    let file = read_file(path, &mut faults);
+    let file = read_file(path, &variables, &mut faults);
     if file.apps.is_empty() && faults.0.is_empty() {
         faults.note(path.display().to_string(), "there is no app in it: write [[app]] with its command");
     }

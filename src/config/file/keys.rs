@@ -6,7 +6,8 @@
 use super::super::environment::nearest;
 use super::super::faults::Faults;
 use super::super::given::{Given, Place};
-use super::super::settings::{self, Layer, Scope, Setting};
+use super::super::layer::Layer;
+use super::super::settings::{self, Scope, Setting};
 use super::super::shell::{self, Split};
 use super::document::{Entry, Node, NodeValue};
 use super::{ConfigFile, FileApp};
@@ -61,16 +62,16 @@ pub(super) fn read(root: &Node, faults: &mut Faults) -> ConfigFile {
 }
 
 /// A part of a file: a table whose keys are settings of certain scopes.
-struct Part {
+pub(super) struct Part {
     name: &'static str,
     allows: fn(Scope) -> bool,
-    layer: Layer,
+    pub(super) layer: Layer,
     seen: BTreeSet<&'static str>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Part {
-    fn new(name: &'static str, allows: fn(Scope) -> bool) -> Part {
+    pub(super) fn new(name: &'static str, allows: fn(Scope) -> bool) -> Part {
         Part { name, allows, layer: Layer::default(), seen: BTreeSet::new(), warnings: vec![] }
     }
 
@@ -78,7 +79,7 @@ impl Part {
         entries.iter().for_each(|entry| self.take(entry, faults));
     }
 
-    fn take(&mut self, entry: &Entry, faults: &mut Faults) {
+    pub(super) fn take(&mut self, entry: &Entry, faults: &mut Faults) {
         let key = entry.key.replace('_', "-");
         let Some(setting) = settings::in_files().find(|setting| setting.flag == key) else {
             return faults.note_place(&entry.place, self.unknown(&entry.key, &key));
@@ -100,11 +101,11 @@ impl Part {
         }
     }
 
-    fn put(&mut self, setting: &Setting, given: Given, faults: &mut Faults) {
+    pub(super) fn put(&mut self, setting: &Setting, given: Given, faults: &mut Faults) {
         // The kernel's strings end there.
         match given.text.contains('\0') {
             true => faults.note_value(setting, &given, "there is a NUL byte in it"),
-            false => drop(self.layer.put(setting.flag, given)),
+            false => drop(self.layer.put_key(setting.flag, given)),
         }
     }
 

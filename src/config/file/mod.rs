@@ -8,12 +8,14 @@
 mod document;
 mod json;
 mod keys;
+mod pm2;
+mod pm2_fields;
 mod toml;
 
 use super::env_file::read_text;
 use super::faults::Faults;
 use super::given::Place;
-use super::settings::Layer;
+use super::layer::Layer;
 use document::SourceText;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -31,12 +33,16 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// The settings of a file, as text.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigFile {
+    /// The file; none if no file is read.
+    pub path: Option<PathBuf>,
     /// The settings of the container.
     pub general: Layer,
     /// The settings of every app that does not set them itself.
     pub defaults: Layer,
     /// The apps, in the order of the file.
     pub apps: Vec<FileApp>,
+    /// It is pm2's ecosystem file.
+    pub is_pm2: bool,
     /// Remarks on values that are used, to be logged.
     pub warnings: Vec<String>,
 }
@@ -52,13 +58,14 @@ pub struct FileApp {
 
 /// Returns the file to be read: the one that is given, else the default one where no command is given and it exists.
 pub fn file_of(layer: &Layer, command: &[OsString]) -> Option<PathBuf> {
-    let given = layer.container.config.first().map(|given| PathBuf::from(&given.text));
+    let given = layer.by_flag("config").first().map(|given| PathBuf::from(&given.text));
     let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| command.is_empty() && path.exists());
     given.or_else(default)
 }
 
-/// Reads a file; every fault is noted at its place. It may take as long as the file system takes.
-pub fn read_file(path: &Path, faults: &mut Faults) -> ConfigFile {
+/// Reads a file; every fault is noted at its place. `layer` holds what flags and variables give: of pm2's environments, the
+/// one of `--env` is taken. It may take as long as the file system takes.
+pub fn read_file(path: &Path, layer: &Layer, faults: &mut Faults) -> ConfigFile {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let format = match extension {
         "toml" => toml::read,
@@ -79,7 +86,10 @@ pub fn read_file(path: &Path, faults: &mut Faults) -> ConfigFile {
         }
     };
     match read_text(path, MAX_FILE) {
-        Ok(text) => parse(path, &text, format, faults),
+        Ok(text) => {
+            let environment = layer.by_flag("env").first().map(|given| given.text.as_str());
+            parse(path, &text, format, environment, faults)
+        }
         Err(why) => {
             faults.note(path.display().to_string(), format!("cannot read it: {why}"));
             ConfigFile::default()
@@ -89,10 +99,17 @@ pub fn read_file(path: &Path, faults: &mut Faults) -> ConfigFile {
 
 type Format = fn(&SourceText, &mut Faults) -> Option<document::Node>;
 
-fn parse(path: &Path, text: &str, format: Format, faults: &mut Faults) -> ConfigFile {
+fn parse(path: &Path, text: &str, format: Format, environment: Option<&str>, faults: &mut Faults) -> ConfigFile {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let source = SourceText::new(Arc::from(path), text);
-    let mut file = format(&source, faults).map(|root| keys::read(&root, faults)).unwrap_or_default();
+    let mut file = match format(&source, faults) {
+        None => ConfigFile::default(),
+        Some(root) => match pm2::apps(&root) {
+            Some(apps) => pm2::read(&apps, environment, faults),
+            None => keys::read(&root, faults),
+        },
+    };
+    file.path = Some(path.to_owned());
     if let Some(app) = file.apps.get(MAX_APPS) {
         faults.note_place(&app.place, format!("more than {MAX_APPS} apps"));
         file.apps.truncate(MAX_APPS);
@@ -110,14 +127,14 @@ mod tests {
     fn read(name: &str, text: &str) -> (ConfigFile, Vec<String>) {
         let format = if name.ends_with(".json") { json::read } else { toml::read };
         let mut faults = Faults::default();
-        let file = parse(Path::new(name), text, format, &mut faults);
+        let file = parse(Path::new(name), text, format, None, &mut faults);
         (file, faults.lines())
     }
 
     fn resolved(layer: &Layer, text: &str) -> (SupervisorConfig, Vec<String>) {
         let mut faults = Faults::default();
         let format = if text.starts_with('{') { json::read } else { toml::read };
-        let file = parse(Path::new("f"), text, format, &mut faults);
+        let file = parse(Path::new("f"), text, format, None, &mut faults);
         let config = for_supervisor(layer, &file, &[], Path::new("/"), &mut faults);
         (config, faults.lines())
     }
@@ -258,7 +275,7 @@ command = "node 'x"
         assert!(
             lines("f.json", "{\"log\": 1, \"l\\\"g\": 1, \"log\": 2}").contains("f.json:1:23: \"log\" is given twice")
         );
-        assert!(lines("f.json", "[1]").contains("f.json:1:1: the file is a list"));
+        assert!(lines("f.json", "[1]").contains("f.json:1:2: an app is a table"));
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(lines("f.json", &deep).contains("inside each other"));
         assert!(!lines("f.toml", &format!("a = {deep}")).is_empty());
@@ -303,7 +320,7 @@ command = "node 'x"
     fn a_command_and_a_file_with_apps_contradict_each_other_and_defaults_do_not() {
         let run = |text: &str| {
             let mut faults = Faults::default();
-            let file = parse(Path::new("f"), text, toml::read, &mut faults);
+            let file = parse(Path::new("f"), text, toml::read, None, &mut faults);
             let config =
                 for_supervisor(&Layer::default(), &file, &[OsString::from("app")], Path::new("/"), &mut faults);
             (config, faults.lines())
@@ -326,9 +343,9 @@ command = "node 'x"
     #[test]
     fn javascript_is_answered_with_the_command_that_makes_it_json() {
         let mut faults = Faults::default();
-        read_file(Path::new("/app/ecosystem.config.js"), &mut faults);
-        read_file(Path::new("/app/pm2.yaml"), &mut faults);
-        read_file(Path::new("/none.toml"), &mut faults);
+        read_file(Path::new("/app/ecosystem.config.js"), &Layer::default(), &mut faults);
+        read_file(Path::new("/app/pm2.yaml"), &Layer::default(), &mut faults);
+        read_file(Path::new("/none.toml"), &Layer::default(), &mut faults);
         let faults = faults.lines();
         assert!(faults[0].contains("node -p 'JSON.stringify(require(\"./ecosystem.config.js\"))' > ecosystem.json"));
         assert!(faults[1].contains("neither .toml nor .json"));
