@@ -66,6 +66,9 @@ impl Probe {
 fn http(rest: &str, allowed: &str) -> Result<Probe, String> {
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let path = http_path(if path.is_empty() { "/" } else { path })?;
+    if host.is_empty() {
+        return Err(format!("no host and no port; {allowed}"));
+    }
     let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
     Ok(Probe::Http { target: ProbeTarget::parse(&host, allowed)?, path })
 }

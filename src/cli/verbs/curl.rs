@@ -8,9 +8,9 @@ pub(super) static VERB: Verb = Verb {
     arguments: "ID [:PORT]PATH",
     takes: 2..=2,
     summary: "ask one worker for a page, also where all share a port",
-    help: "Sends GET to that worker and no other, and prints the body of its answer: /healthz, or :9100/metrics\n\
-           where it listens on several ports. A status of 400 or more is printed on stderr, and the exit code is 1.\n\
-           ID is as `rinit list` shows it: web-0, or 0 while there is one app.",
+    help: "Sends GET to that worker and no other, and prints the body of its answer: /healthz, or\n\
+           :9100/metrics where it listens on several ports. After a status of 400 or more, which is printed\n\
+           on stderr, the exit code is 1. ID is as `rinit list` shows it: web-0, or 0 while there is one app.",
     options: &[],
     run,
 };
