@@ -7,8 +7,8 @@ mod stream;
 
 pub use stream::{Part, Stream};
 
-use crate::control::SOCKET_PATHS;
 use crate::control::types::Error;
+use crate::control::{SOCKET_PATHS, WORKER_HEADER};
 use connection::RequestFirst;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -88,6 +88,22 @@ impl Client {
             Ok((status, body_text(response.into_body()).await?))
         };
         timeout(limit, answer).await.map_err(|_| timed_out())?
+    }
+
+    /// Asks one worker for a page. Returns the status code and the body of its answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; an answer of the worker is none, whatever its status code.
+    pub async fn ask_worker(&self, path: &str) -> Result<(u16, Vec<u8>), ClientError> {
+        let answer = async {
+            let response = self.send(Method::GET, path, None, "*/*").await?;
+            let status = response.status().as_u16();
+            if !response.headers().contains_key(WORKER_HEADER) {
+                return Err(refusal(status, &body_text(response.into_body()).await?));
+            }
+            Ok((status, body_bytes(response.into_body()).await?.into()))
+        };
+        timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| timed_out())?
     }
 
     /// Asks for a change and waits until it is done, however long that takes.
@@ -189,8 +205,12 @@ pub fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, ClientError> {
     })
 }
 
+async fn body_bytes(body: Incoming) -> Result<Bytes, ClientError> {
+    Ok(Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| broken(&*error))?.to_bytes())
+}
+
 async fn body_text(body: Incoming) -> Result<String, ClientError> {
-    let bytes = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| broken(&*error))?.to_bytes();
+    let bytes = body_bytes(body).await?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

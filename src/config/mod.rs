@@ -51,7 +51,7 @@ pub use file::{ConfigFile, DEFAULT_FILE, FileApp, file_of, read_file};
 pub use given::{Given, Place, Source, Values};
 pub use instances::scaled;
 pub use layer::Layer;
-pub use probe::{LiveCheck, Probe};
+pub use probe::{LiveCheck, Probe, ProbeTarget};
 pub use reader::Value;
 pub use ready::ReadyCheck;
 pub(crate) use resolve::LogConfig;

@@ -6,17 +6,26 @@ use std::fmt;
 /// A question to a worker that is answered by yes or no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// A connection to `HOST:PORT` is accepted.
-    Tcp(String),
+    /// A connection is accepted.
+    Tcp(ProbeTarget),
     /// `GET` is answered with 200 to 399.
     Http {
-        /// `HOST:PORT`.
-        host: String,
+        /// The server.
+        target: ProbeTarget,
         /// The path, from the slash on.
         path: String,
     },
     /// A program exits with 0.
     Exec(Vec<String>),
+}
+
+/// The server that a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeTarget {
+    /// `HOST:PORT`.
+    Address(String),
+    /// The worker itself and no other, at that port or at the first where it listens.
+    Worker(Option<u16>),
 }
 
 /// The check by which the supervisor learns that a worker hangs (`--live`).
@@ -31,16 +40,19 @@ pub enum LiveCheck {
 }
 
 impl Probe {
-    /// Parses `tcp:HOST:PORT`, `http://HOST:PORT/PATH` or `exec:CMD`; `None`: it is none of these. `allowed` ends the reason.
+    /// Parses `tcp:[[HOST]:PORT]`, `http://HOST:PORT/PATH`, `http:/PATH` or `exec:CMD`; `None`: it is none of these. `allowed` ends the reason.
     ///
     /// # Errors
     /// The reason for which it cannot be used.
     pub(super) fn parse(text: &str, allowed: &str) -> Option<Result<Probe, String>> {
         if let Some(address) = text.strip_prefix("tcp:") {
-            return Some(host_and_port(address, allowed).map(Probe::Tcp));
+            return Some(ProbeTarget::parse(address, allowed).map(Probe::Tcp));
         }
         if let Some(rest) = text.strip_prefix("http://") {
             return Some(http(rest, allowed));
+        }
+        if let Some(path) = text.strip_prefix("http:").filter(|path| path.starts_with('/')) {
+            return Some(http_path(path).map(|path| Probe::Http { target: ProbeTarget::Worker(None), path }));
         }
         let command = text.strip_prefix("exec:")?;
         Some(match shell_words::split(command) {
@@ -53,18 +65,39 @@ impl Probe {
 
 fn http(rest: &str, allowed: &str) -> Result<Probe, String> {
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if path.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("a path has no spaces".into());
+    let path = http_path(if path.is_empty() { "/" } else { path })?;
+    if host.is_empty() {
+        return Err(format!("no host and no port; {allowed}"));
     }
     let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let host = host_and_port(&host, allowed)?;
-    Ok(Probe::Http { host, path: if path.is_empty() { "/".into() } else { path.into() } })
+    Ok(Probe::Http { target: ProbeTarget::parse(&host, allowed)?, path })
 }
 
-fn host_and_port(text: &str, allowed: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(text.to_owned()),
-        Some(_) | None => Err(format!("{text:?} is no HOST:PORT; {allowed}")),
+fn http_path(path: &str) -> Result<String, String> {
+    let has_spaces = path.chars().any(|c| c.is_whitespace() || c.is_control());
+    if has_spaces { Err("a path has no spaces".into()) } else { Ok(path.into()) }
+}
+
+impl ProbeTarget {
+    /// Parses `HOST:PORT`; or `:PORT` or nothing, for the worker itself.
+    fn parse(text: &str, allowed: &str) -> Result<ProbeTarget, String> {
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+        match (host, port.parse::<u16>().ok().filter(|port| *port > 0)) {
+            ("", None) if text.is_empty() => Ok(ProbeTarget::Worker(None)),
+            ("", Some(port)) => Ok(ProbeTarget::Worker(Some(port))),
+            (_, Some(_)) => Ok(ProbeTarget::Address(text.to_owned())),
+            (_, None) => Err(format!("{text:?} is no HOST:PORT; {allowed}")),
+        }
+    }
+}
+
+impl fmt::Display for ProbeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeTarget::Address(address) => f.write_str(address),
+            ProbeTarget::Worker(Some(port)) => write!(f, ":{port}"),
+            ProbeTarget::Worker(None) => Ok(()),
+        }
     }
 }
 
@@ -72,7 +105,8 @@ impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Probe::Tcp(address) => write!(f, "tcp:{address}"),
-            Probe::Http { host, path } => write!(f, "http://{host}{path}"),
+            Probe::Http { target: ProbeTarget::Worker(None), path } => write!(f, "http:{path}"),
+            Probe::Http { target, path } => write!(f, "http://{target}{path}"),
             Probe::Exec(command) => write!(f, "exec:{}", shell_words::join(command)),
         }
     }
@@ -92,7 +126,8 @@ impl Value for LiveCheck {
     const FORM: &'static str = "HOW";
 
     fn parse(text: &str) -> Result<LiveCheck, String> {
-        const ALLOWED: &str = "allowed: off, watchdog, tcp:HOST:PORT, http://HOST:PORT/PATH, exec:CMD";
+        const ALLOWED: &str =
+            "allowed: off, watchdog, tcp:, http:/PATH, tcp:HOST:PORT, http://HOST:PORT/PATH, exec:CMD";
         match text {
             "off" => Ok(LiveCheck::Off),
             "watchdog" => Ok(LiveCheck::Watchdog),
@@ -107,7 +142,9 @@ mod tests {
 
     #[test]
     fn liveness_is_read_in_every_form_and_shown_as_it_is_written() {
-        for text in ["off", "watchdog", "tcp:h:1", "http://h:80/x", "exec:a 'b c'"] {
+        for text in
+            ["off", "watchdog", "tcp:", "http:/x?y=1", "http://:80/x", "tcp:h:1", "http://h:80/x", "exec:a 'b c'"]
+        {
             assert_eq!(LiveCheck::parse(text).unwrap().show(), text);
         }
         for text in ["", "auto", "listen", "fd:3", "tcp:h", "http://h:x/", "exec:"] {

@@ -96,11 +96,11 @@ impl Value for ReadyCheck {
     }
 }
 
-const ALLOWED: &str =
-    "allowed: auto, spawn, uptime, message, listen, notify, fd:N, tcp:HOST:PORT, http://HOST:PORT/PATH, exec:CMD";
+const ALLOWED: &str = "allowed: auto, spawn, uptime, message, listen, notify, fd:N, tcp:, http:/PATH, tcp:HOST:PORT, http://HOST:PORT/PATH, exec:CMD";
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe::ProbeTarget;
     use super::*;
 
     fn ready(text: &str) -> Result<ReadyCheck, String> {
@@ -110,17 +110,37 @@ mod tests {
     #[test]
     fn readiness_is_read_in_every_form() {
         assert_eq!(ready("fd:3"), Ok(ReadyCheck::Fd(3)));
-        assert_eq!(ready("tcp:127.0.0.1:80"), Ok(ReadyCheck::Probe(Probe::Tcp("127.0.0.1:80".into()))));
-        let http = |host: &str, path: &str| Ok(ReadyCheck::Probe(Probe::Http { host: host.into(), path: path.into() }));
+        let address = |address: &str| ProbeTarget::Address(address.into());
+        assert_eq!(ready("tcp:127.0.0.1:80"), Ok(ReadyCheck::Probe(Probe::Tcp(address("127.0.0.1:80")))));
+        let asked = |target, path: &str| Ok(ReadyCheck::Probe(Probe::Http { target, path: path.into() }));
+        let http = |host: &str, path: &str| asked(address(host), path);
+        // Without a host it is the worker itself.
+        assert_eq!(ready("tcp:"), Ok(ReadyCheck::Probe(Probe::Tcp(ProbeTarget::Worker(None)))));
+        assert_eq!(ready("tcp::80"), Ok(ReadyCheck::Probe(Probe::Tcp(ProbeTarget::Worker(Some(80))))));
+        assert_eq!(ready("http:/healthz"), asked(ProbeTarget::Worker(None), "/healthz"));
+        assert_eq!(ready("http://:8080/healthz"), asked(ProbeTarget::Worker(Some(8080)), "/healthz"));
         assert_eq!(ready("http://localhost/health?x=1"), http("localhost:80", "/health?x=1"));
         assert_eq!(ready("http://[::1]:8080"), http("[::1]:8080", "/"));
         assert_eq!(
             ready("exec:sh -c 'test -f /tmp/x'"),
             Ok(ReadyCheck::Probe(Probe::Exec(vec!["sh".into(), "-c".into(), "test -f /tmp/x".into()])))
         );
-        for text in
-            ["", "fd:2", "fd:x", "tcp:80", "tcp::80", "tcp:h:0", "http://", "exec:", "exec:'x", "soon", "http://h/a b"]
-        {
+        for text in [
+            "",
+            "fd:2",
+            "fd:x",
+            "tcp:80",
+            "tcp::x",
+            "tcp::0",
+            "tcp:h:0",
+            "http://",
+            "http:",
+            "http:x",
+            "exec:",
+            "exec:'x",
+            "soon",
+            "http://h/a b",
+        ] {
             assert!(ready(text).is_err(), "{text:?}");
         }
     }
@@ -135,6 +155,10 @@ mod tests {
             "listen",
             "notify",
             "fd:3",
+            "tcp:",
+            "tcp::1",
+            "http:/x",
+            "http://:80/x",
             "tcp:h:1",
             "http://h:80/x",
             "exec:a 'b c'",

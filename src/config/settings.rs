@@ -155,11 +155,11 @@ settings! {
     backoff: Backoff = Backoff { min: SECOND / 10, max: 15 * SECOND }; "backoff";
         "wait before restart n: MIN·1.5ⁿ up to MAX, ±10 %; the first restart after a stable life is immediate";
     ready: ReadyCheck = ReadyCheck::Auto; "ready";
-        "when a worker is ready: `auto`, `spawn`, `uptime`, `message` (`process.send('ready')`), `listen` (it listens on a shared port), `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD` (no shell: `exec:sh -c '…'`)";
+        "when a worker is ready: `auto`, `spawn`, `uptime`, `message` (`process.send('ready')`), `listen` (it listens on a shared port), `notify` (sd_notify `READY=1`), `fd:N` (a newline on that descriptor), `http:/PATH` and `tcp:` (this worker answers), `http://HOST:PORT/PATH`, `tcp:HOST:PORT`, `exec:CMD` (no shell: `exec:sh -c '…'`)";
     ready_timeout: PositiveDuration = PositiveDuration(30 * SECOND); "ready-timeout";
         "not ready by then is a failed start; under `auto`, an app that gives no signal counts as ready then";
     live: LiveCheck = LiveCheck::Off; "live";
-        "whether a worker that is ready still serves: `tcp:HOST:PORT`, `http://HOST:PORT/PATH`, `exec:CMD` as for `--ready`, or `watchdog` (sd_notify `WATCHDOG=1` within the interval); one that fails is replaced as in a reload";
+        "whether a worker that is ready still serves: `http:/PATH`, `tcp:`, `http://HOST:PORT/PATH`, `tcp:HOST:PORT`, `exec:CMD` as for `--ready`, or `watchdog` (sd_notify `WATCHDOG=1` within the interval); one that fails is replaced as in a reload";
     live_interval: PositiveDuration = PositiveDuration(10 * SECOND); "live-interval";
         "the time between two liveness probes";
     live_timeout: PositiveDuration = PositiveDuration(5 * SECOND); "live-timeout";

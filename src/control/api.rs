@@ -51,6 +51,8 @@ pub(super) struct Request {
     pub(super) permission: Permission,
     /// `{id}` of the route's path.
     pub(super) id: String,
+    /// `{path}` of the route's path, as it was sent.
+    pub(super) rest: String,
     pub(super) text: Option<String>,
     /// Its `Accept` header.
     pub(super) accept: String,

@@ -4,8 +4,9 @@
 use super::Journal;
 use super::response::Failure;
 use super::types::{Config, Description, Status};
-use crate::core::{AppId, Signal, SlotId, Target};
+use crate::core::{AppId, Signal, SlotId, Target, WorkerId};
 use crate::logs::LogHistory;
+use crate::ports::Ports;
 use hyper::StatusCode;
 use nix::unistd::Pid;
 use std::sync::Arc;
@@ -20,8 +21,23 @@ pub enum Call {
     Describe(SlotId, oneshot::Sender<Option<Description>>),
     /// The target that a name means (`web-0`, `0`, `web`, `all`), and its slots.
     Resolve(String, oneshot::Sender<Result<(Target, Vec<SlotId>), String>>),
+    /// The processes that hold the slots.
+    Holders(oneshot::Sender<Vec<Holder>>),
     /// A change.
     Act(Action, oneshot::Sender<Result<Accepted, String>>),
+}
+
+/// The process that holds a slot: the worker that serves, or is to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The slot.
+    pub slot: SlotId,
+    /// Its name: `web-0`.
+    pub name: String,
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its process.
+    pub pid: Pid,
 }
 
 /// A change.
@@ -74,6 +90,8 @@ pub struct SupervisorHandle {
     pub log_history: Arc<LogHistory>,
     /// The settings in force.
     pub config: Arc<Config>,
+    /// Connections to single workers.
+    pub ports: Ports,
     /// The number of connections.
     pub connections: Arc<AtomicUsize>,
 }

@@ -26,13 +26,15 @@ mod server;
 mod socket;
 pub mod types;
 mod usage;
+mod worker_http;
 
 pub use access::Permission;
 pub use endpoints::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS};
-pub use handle::{Accepted, Action, Call, SupervisorHandle};
+pub use handle::{Accepted, Action, Call, Holder, SupervisorHandle};
 pub use journal::{Entry, Journal, JournalState, time_text};
 pub use limits::Class;
 pub use redact::redacted_command;
 pub use routes::{ROUTES, Route, encoded};
 pub use server::start_when_needed;
 pub use socket::{SocketFile, SocketGroup, SocketMode, check_server};
+pub use worker_http::WORKER_HEADER;

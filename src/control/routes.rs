@@ -4,7 +4,7 @@ use super::access::Permission;
 use super::api::{self, Api, Request};
 use super::limits::Class;
 use super::response::{Answer, Failure};
-use super::{health, metrics, operations};
+use super::{health, metrics, operations, worker_http};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use std::rc::Rc;
 pub struct Route {
     /// `GET`, `POST` or `DELETE`. GET takes HEAD too.
     pub method: &'static str,
-    /// The path; `{id}` is a worker, an app or `all`.
+    /// The path; `{id}` is a worker, an app or `all`, and `{path}` is all that follows.
     pub path: &'static str,
     /// The limits.
     pub class: Class,
@@ -48,6 +48,7 @@ pub const ROUTES: &[Route] = &[
     route!("GET"    "/v1/status"               Read   Public api::status),
     route!("GET"    "/v1/workers"              Read   Public api::workers),
     route!("GET"    "/v1/workers/{id}"         Read   Read   api::describe),
+    route!("GET"    "/v1/workers/{id}/http/{path}" Read Change worker_http::get),
     route!("GET"    "/v1/config"               Read   Read   api::config),
     route!("GET"    "/v1/logs"                 Read   Read   api::logs),
     route!("GET"    "/v1/events"               Stream Read   api::events),
@@ -79,8 +80,8 @@ impl fmt::Debug for Route {
 /// The route that a request means.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The route, and `{id}` or nothing.
-    Route(&'static Route, String),
+    /// The route, and what `{id}` and `{path}` stand for, or nothing.
+    Route(&'static Route, String, String),
     /// The path takes these methods.
     WrongMethod(Vec<&'static str>),
     /// There is no such path.
@@ -91,20 +92,25 @@ pub(super) fn find(method: &str, path: &str) -> Found {
     // HEAD is GET without the body, which the server leaves out (RFC 9110, 9.3.2).
     let method = if method == "HEAD" { "GET" } else { method };
     let matching = || ROUTES.iter().filter_map(|route| Some((route, match_path(route.path, path)?)));
-    if let Some((route, id)) = matching().find(|(route, _)| route.method == method) {
-        return Found::Route(route, id);
+    if let Some((route, (id, rest))) = matching().find(|(route, _)| route.method == method) {
+        return Found::Route(route, id, rest.to_owned());
     }
     let methods: Vec<&str> = matching().map(|(route, _)| route.method).collect();
     if methods.is_empty() { Found::Nothing } else { Found::WrongMethod(methods) }
 }
 
-/// Returns `{id}`, or nothing where the pattern has none.
-fn match_path(pattern: &str, path: &str) -> Option<String> {
+/// Returns `{id}` decoded and `{path}` as it is, or nothing where the pattern has none.
+fn match_path<'a>(pattern: &str, path: &'a str) -> Option<(String, &'a str)> {
     let Some((before, after)) = pattern.split_once("{id}") else {
-        return (pattern == path).then(String::new);
+        return (pattern == path).then(|| (String::new(), ""));
     };
-    let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!id.is_empty() && !id.contains('/')).then(|| decoded(id))
+    let rest = path.strip_prefix(before)?;
+    let (id, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let rest = match after.strip_suffix("{path}") {
+        Some(after) => rest.strip_prefix(after)?,
+        None => rest.strip_prefix(after).filter(|rest| rest.is_empty())?,
+    };
+    (!id.is_empty()).then(|| (decoded(id), rest))
 }
 
 /// Decodes percent-encoding (RFC 3986, 2.1). Bytes that are not UTF-8 are replaced: no worker has such a name.
@@ -155,12 +161,14 @@ mod tests {
     #[test]
     fn a_request_means_one_route() {
         let found = |method, path| match find(method, path) {
-            Found::Route(route, id) => format!("{} {id}", route.path),
+            Found::Route(route, id, rest) => format!("{} {id}{rest}", route.path),
             Found::WrongMethod(methods) => format!("wrong method: {}", methods.join(" ")),
             Found::Nothing => "nothing".into(),
         };
         assert_eq!(found("GET", "/v1/workers/web-0"), "/v1/workers/{id} web-0");
         assert_eq!(found("POST", "/v1/workers/a%2db/stop"), "/v1/workers/{id}/stop a-b");
+        assert_eq!(found("GET", "/v1/workers/0/http/a/b%2F"), "/v1/workers/{id}/http/{path} 0a/b%2F");
+        assert_eq!(found("GET", "/v1/workers/0/http"), "nothing");
         assert_eq!(found("HEAD", "/healthz"), "/healthz ");
         assert_eq!(found("PUT", "/v1/workers/0"), "wrong method: GET DELETE");
         for path in ["/v1/workers/", "/v1/workers/a/b", "/v1", "", "/v1/workers//stop", "/status/"] {
@@ -171,7 +179,7 @@ mod tests {
     #[test]
     fn a_read_that_follows_is_a_stream() {
         let class = |path, query| match find("GET", path) {
-            Found::Route(route, _) => route.class_of(query),
+            Found::Route(route, _, _) => route.class_of(query),
             other => panic!("{other:?}"),
         };
         assert_eq!(class("/v1/logs", Some("lines=5")), Class::Read);

@@ -289,8 +289,8 @@ async fn respond(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat
 async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat: &Rc<Seat>) -> Result<Answer, Failure> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
-    let (route, id) = match find(head.method.as_str(), path) {
-        Found::Route(route, id) => (route, id),
+    let (route, id, rest) = match find(head.method.as_str(), path) {
+        Found::Route(route, id, rest) => (route, id, rest),
         Found::WrongMethod(methods) => {
             let methods = methods.join(", ");
             let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {methods}"));
@@ -309,7 +309,8 @@ async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat:
         Origin::Socket { uid, .. } if is_owner(uid) => Permission::Change,
         Origin::Socket { .. } if route.permission <= Permission::Read => Permission::Read,
         Origin::Socket { uid, .. } => {
-            let error = format!("user {uid} may read by this socket; changes are for root and rinit's own user");
+            let error =
+                format!("user {uid} may read by this socket; changes are for root and rinit's own user, as is this");
             return Err(Failure::new(StatusCode::FORBIDDEN, error));
         }
         // Orchestrators and Prometheus use names of their own, and have no token.
@@ -335,6 +336,7 @@ async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat:
         origin,
         permission,
         id,
+        rest,
         text: head.uri.query().map(str::to_owned),
         accept: header(ACCEPT).unwrap_or_default().to_owned(),
         body: Some(body),

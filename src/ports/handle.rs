@@ -2,6 +2,7 @@
 
 use super::hub::Hub;
 use super::node::Channel;
+use super::own_listeners::own_addresses;
 use super::preload::Broker;
 use super::worker::{Notifiers, PortWorker};
 use super::{AppPorts, Sharing, sockets};
@@ -11,9 +12,10 @@ use crate::sys::spawn_thread;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -208,6 +210,30 @@ impl Ports {
         self.send(Command::Deliver { worker, port, connection, outcome });
         delivered.await.map_err(|_| io::Error::other("the shared ports had an internal error"))??;
         Ok(client)
+    }
+
+    /// Connects to exactly that worker: as [`Ports::connect_to`] does, or to a port at which its process alone listens.
+    ///
+    /// # Errors
+    /// As for [`Ports::connect_to`].
+    pub async fn connect_to_process(
+        &self,
+        worker: WorkerId,
+        pid: Pid,
+        port: Option<u16>,
+    ) -> io::Result<tokio::net::TcpStream> {
+        let refused = match self.connect_to(worker, port).await {
+            Ok(stream) => return tokio::net::TcpStream::from_std(stream),
+            Err(error) if !matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::Unsupported) => {
+                return Err(error);
+            }
+            Err(error) => error,
+        };
+        let own = own_addresses(pid).await?;
+        match own.iter().find(|address| port.is_none_or(|port| port == address.port())) {
+            Some(address) => tokio::net::TcpStream::connect(address).await,
+            None => Err(refused),
+        }
     }
 
     /// Stops new connections to a worker.

@@ -20,6 +20,7 @@ mod hub;
 mod listen;
 mod listener;
 pub mod node;
+mod own_listeners;
 mod poller;
 mod preload;
 mod primary;

@@ -109,6 +109,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
         journal: journal.clone(),
         log_history: logs.history(),
         config: Arc::new(config.in_force(gate.path())),
+        ports: ports.clone(),
         connections: Arc::default(),
     };
     let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &config, (journal, calls))

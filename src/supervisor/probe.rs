@@ -1,8 +1,9 @@
 //! Asks a worker whether it serves: by a connection, a request or a program, for readiness and for liveness.
 
 use super::on_a_thread;
-use crate::config::Probe;
-use crate::core::Exit;
+use crate::config::{Probe, ProbeTarget};
+use crate::core::{Exit, WorkerId};
+use crate::ports::Ports;
 use crate::sys::process::{Program, Properties, Session, Setup, exec_result, kill, spawn};
 use crate::sys::signals::Inherited;
 use crate::sys::user::Credentials;
@@ -28,6 +29,9 @@ pub(super) type LastAnswer = Rc<RefCell<Option<String>>>;
 
 /// The setting in which a worker's probes run: as the worker itself.
 pub(super) struct ProbeSetup {
+    pub(super) worker: WorkerId,
+    pub(super) pid: Pid,
+    pub(super) ports: Ports,
     pub(super) environment: Vec<OsString>,
     pub(super) user: Option<Credentials>,
     pub(super) signals: Inherited,
@@ -41,8 +45,14 @@ impl ProbeSetup {
     pub(super) async fn ask(&self, probe: &Probe, patience: Duration) -> Result<(), String> {
         let answer = async {
             match probe {
-                Probe::Tcp(address) => connect(address).await.map(drop),
-                Probe::Http { host, path } => get(host, path).await,
+                Probe::Tcp(ProbeTarget::Address(address)) => connect(address).await.map(drop),
+                Probe::Tcp(ProbeTarget::Worker(port)) => wait_for_accept(self.connect_to_worker(*port).await?).await,
+                Probe::Http { target: ProbeTarget::Address(address), path } => {
+                    get(connect(address).await?, address, path).await
+                }
+                Probe::Http { target: ProbeTarget::Worker(port), path } => {
+                    get(self.connect_to_worker(*port).await?, "localhost", path).await
+                }
                 Probe::Exec(command) => run(command, self).await,
             }
         };
@@ -51,6 +61,17 @@ impl ProbeSetup {
             Err(_) => Err(format!("none within {patience:?}")),
         }
     }
+
+    /// Connects to the worker itself, whether it shares its port or not.
+    async fn connect_to_worker(&self, port: Option<u16>) -> io::Result<TcpStream> {
+        self.ports.connect_to_process(self.worker, self.pid, port).await
+    }
+}
+
+/// Waits until the worker has taken the connection: it answers the end of the client's side by something, or by its own end.
+async fn wait_for_accept(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    stream.read(&mut [0]).await.map(drop)
 }
 
 /// Connects to `HOST:PORT`, by the first of its addresses that answers.
@@ -66,8 +87,7 @@ async fn connect(address: &str) -> io::Result<TcpStream> {
 }
 
 /// Sends a `GET`; 200 to 399 is a yes, as for a Kubernetes probe.
-async fn get(host: &str, path: &str) -> io::Result<()> {
-    let mut stream = connect(host).await?;
+async fn get(mut stream: TcpStream, host: &str, path: &str) -> io::Result<()> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rinit\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     // "HTTP/1.1 200": nothing more is needed.
@@ -81,7 +101,7 @@ async fn get(host: &str, path: &str) -> io::Result<()> {
 
 /// Runs the probe's program once; exit code 0 is a yes.
 async fn run(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
-    let ProbeSetup { environment, user, signals, null, probes, last_answer: _ } = probe;
+    let ProbeSetup { environment, user, signals, null, probes, .. } = probe;
     let name = command.first().cloned().unwrap_or_default();
     let command: Vec<OsString> = command.iter().map(OsString::from).collect();
     let mut program = Program::new(&command, environment).map_err(io::Error::other)?;

@@ -4,7 +4,7 @@ use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
-use crate::control::{Accepted, Action, Call, JournalState, redacted_command, time_text};
+use crate::control::{Accepted, Action, Call, Holder, JournalState, redacted_command, time_text};
 use crate::core::{
     App, Count, Desired, Event, Kind, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
 };
@@ -19,6 +19,7 @@ impl Supervisor {
             Call::Status(reply) => drop(reply.send(self.status())),
             Call::Describe(slot, reply) => drop(reply.send(self.describe(slot))),
             Call::Resolve(name, reply) => drop(reply.send(self.resolve(&name))),
+            Call::Holders(reply) => drop(reply.send(self.holders())),
             Call::Act(action, reply) => {
                 let (answer, event) = match self.act(action) {
                     Ok((accepted, event)) => (Ok(accepted), event),
@@ -121,6 +122,15 @@ impl Supervisor {
                 Err(format!("there is no worker {name}; there is {some}{more} and all"))
             }
         }
+    }
+
+    fn holders(&self) -> Vec<Holder> {
+        let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
+        let holder = |slot: &Slot| {
+            let worker = slot.holder()?.id;
+            Some(Holder { slot: slot.id, name: self.name(slot.id), worker, pid: self.workers.pid(worker)? })
+        };
+        slots.filter_map(holder).collect()
     }
 
     fn is_leaving(&self, slot: SlotId) -> bool {

@@ -155,6 +155,9 @@ impl Workers {
         let who = Identity { pid: child.pid, uid };
         let last_answer = LastAnswer::default();
         let probe = ProbeSetup {
+            worker,
+            pid: child.pid,
+            ports: self.ports.clone(),
             environment: environment.into_iter().filter(is_a_probes).collect(),
             user: user.cloned(),
             signals: self.inherited,

@@ -15,5 +15,6 @@ mod fuzz;
 mod health;
 mod limits;
 mod metrics;
+mod one_worker;
 mod openapi;
 mod socket;

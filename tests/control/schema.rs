@@ -21,7 +21,8 @@ pub struct Operation {
 impl Operation {
     /// The description of an answer with this status; `None`: it is not declared.
     pub fn answer(&self, status: u16) -> Option<&'static Value> {
-        self.described["responses"].get(status.to_string()).map(follow)
+        let responses = &self.described["responses"];
+        responses.get(status.to_string()).or(responses.get("default")).map(follow)
     }
 
     /// The names of the query's parameters.

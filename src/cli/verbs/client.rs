@@ -30,6 +30,11 @@ impl Client {
         Ok(runtime()?.block_on(self.0.get_text(path))?)
     }
 
+    /// Asks one worker for a page. Returns the status code and the body of its answer.
+    pub fn ask_worker(&self, path: &str) -> Result<(u16, Vec<u8>), Failure> {
+        Ok(runtime()?.block_on(self.0.ask_worker(path))?)
+    }
+
     /// Gets the status code and the text of a probe, such as `/readyz`.
     pub fn probe(&self, path: &str, limit: Duration) -> Result<(u16, String), Failure> {
         Ok(runtime()?.block_on(self.0.probe(path, limit))?)

@@ -6,6 +6,7 @@ mod arguments;
 mod client;
 mod completions;
 mod config;
+mod curl;
 mod delete;
 mod describe;
 mod events;
@@ -39,7 +40,7 @@ use output::Output;
 use std::ops::RangeInclusive;
 
 /// All verbs, in the order of the help.
-static VERBS: [&Verb; 19] = [
+static VERBS: [&Verb; 20] = [
     &list::VERB,
     &describe::VERB,
     &logs::VERB,
@@ -52,6 +53,7 @@ static VERBS: [&Verb; 19] = [
     &delete::VERB,
     &signal::VERB,
     &events::VERB,
+    &curl::VERB,
     &config::VERB,
     &health::VERB,
     &wait::VERB,

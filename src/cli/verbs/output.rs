@@ -48,10 +48,15 @@ impl Output {
     pub fn print(&self, text: &str) -> Outcome {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        written.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::Unread,
-            _ => Failure::failed(format!("cannot write to stdout: {error}")),
-        })
+        written.map_err(cannot_write)
+    }
+
+    /// Writes bytes of an app: as they are, but on a terminal, which they must not control.
+    pub fn print_bytes(&self, bytes: &[u8]) -> Outcome {
+        if self.stdout_is_terminal {
+            return self.print(&format!("{}\n", harmless_lines(&String::from_utf8_lossy(bytes))));
+        }
+        io::stdout().lock().write_all(bytes).map_err(cannot_write)
     }
 
     /// Writes the API's JSON, as one line.
@@ -85,6 +90,13 @@ impl Output {
     /// The text in a colour, where there are colours.
     pub fn paint(&self, colour: Colour, text: &str) -> String {
         paint(self.colour, colour, text)
+    }
+}
+
+fn cannot_write(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::failed(format!("cannot write to stdout: {error}")),
     }
 }
 
