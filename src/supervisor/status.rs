@@ -1,5 +1,6 @@
 //! Answers the control plane's calls from the fleet, the processes and the journal.
 
+use super::condition::{SlotFacts, condition};
 use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use crate::config::scaled;
@@ -166,6 +167,8 @@ impl Supervisor {
             wanted,
             ready,
             missing: wanted - ready,
+            condition: condition(&app.slots.iter().filter(is_wanted).map(|slot| self.facts(slot)).collect::<Vec<_>>())
+                .into(),
             generation: app.newest(),
             reload: rollout.map(|rollout| Reloading {
                 generation: rollout.generation,
@@ -173,6 +176,18 @@ impl Supervisor {
             }),
             last_reload: journal.last_reload(app.id).cloned(),
             listens: listens.into_iter().collect(),
+        }
+    }
+
+    fn facts(&self, slot: &Slot) -> SlotFacts {
+        let stable_after =
+            self.launches.get(&slot.id.app).map_or(Duration::MAX, |launch| launch.app.policy.stable_after);
+        let has_lived = |worker: &Worker| self.now().saturating_sub(worker.started) >= stable_after;
+        SlotFacts {
+            is_ready: slot.is_ready(),
+            crashes: slot.crashes(),
+            is_stable: slot.holder().is_some_and(|worker| worker.is_ready() && has_lived(worker)),
+            has_failed: slot.state == SlotState::Failed,
         }
     }
 
@@ -223,6 +238,7 @@ impl Supervisor {
             status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             retry_in_ms: retry,
+            is_crash_looping: self.facts(slot).is_crash_looping(),
             last_exit: history.and_then(|history| history.exits.front().cloned()),
         }
     }
