@@ -292,13 +292,13 @@ mod tests {
     fn status(workers: &[(&str, u64)]) -> Status {
         let row = |(id, restarts): &(&str, u64)| {
             json!({
-                "id": id, "app": "web", "slot": 0, "role": "worker", "state": "ready", "pid": 7, "generation": 1, "uptime_ms": 1,
+                "id": id, "app": "web", "slot": 0, "role": "worker", "state": "ready", "pid": 7, "generation": 1, "started": null, "uptime_ms": 1,
                 "restarts": restarts, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "status": null,
                 "listens": [], "retry_in_ms": null, "last_exit": null, "is_crash_looping": false,
             })
         };
         let app = json!({
-            "id": 0, "name": "web", "command": [], "instances": 1, "wanted": 1, "missing": 0, "ready": 1, "generation": 1,
+            "id": 0, "name": "web", "kind": "service", "command": [], "instances": 1, "wanted": 1, "missing": 0, "ready": 1, "generation": 1,
             "condition": "ready", "reload": null, "last_reload": null, "listens": [],
         });
         let workers: Vec<_> = workers.iter().map(row).collect();

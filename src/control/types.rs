@@ -44,7 +44,7 @@ pub struct AppStatus {
     /// The number of those that are not.
     pub missing: u32,
     /// `ready`: all workers that are wanted; `starting`: the others are on their way; `degraded`: some have crashed; `down`: all
-    /// have; `crash-looping`: one crashes again and again; `idle`: none is wanted.
+    /// have; `crash-looping`: one crashes again and again; `waiting`: for another app; `idle`: none is wanted.
     pub condition: String,
     /// The generation that new workers run: 1 at the start, one more with each reload.
     pub generation: u32,

@@ -158,6 +158,7 @@ impl Supervisor {
         let is_ready = |slot: &&Slot| if is_task { app.has_been_up() || slot.has_succeeded() } else { slot.is_ready() };
         let wanted = app.slots.iter().filter(is_wanted).count() as u32;
         let ready = app.slots.iter().filter(is_wanted).filter(is_ready).count() as u32;
+        let slots: Vec<_> = app.slots.iter().filter(is_wanted).map(|slot| self.facts(slot, is_ready(&slot))).collect();
         AppStatus {
             id: app.id.0,
             name: launch.app.name.clone(),
@@ -167,8 +168,7 @@ impl Supervisor {
             wanted,
             ready,
             missing: wanted - ready,
-            condition: condition(&app.slots.iter().filter(is_wanted).map(|slot| self.facts(slot)).collect::<Vec<_>>())
-                .into(),
+            condition: if app.is_held() { "waiting" } else { condition(&slots) }.into(),
             generation: app.newest(),
             reload: rollout.map(|rollout| Reloading {
                 generation: rollout.generation,
@@ -179,12 +179,10 @@ impl Supervisor {
         }
     }
 
-    fn facts(&self, slot: &Slot) -> SlotFacts {
-        let stable_after =
-            self.launches.get(&slot.id.app).map_or(Duration::MAX, |launch| launch.app.policy.stable_after);
-        let has_lived = |worker: &Worker| self.now().saturating_sub(worker.started) >= stable_after;
+    fn facts(&self, slot: &Slot, is_ready: bool) -> SlotFacts {
+        let has_lived = |worker: &Worker| self.now().saturating_sub(worker.started) >= slot.policy.stable_after;
         SlotFacts {
-            is_ready: slot.is_ready(),
+            is_ready,
             crashes: slot.crashes(),
             is_stable: slot.holder().is_some_and(|worker| worker.is_ready() && has_lived(worker)),
             has_failed: slot.state == SlotState::Failed,
@@ -238,7 +236,7 @@ impl Supervisor {
             status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             retry_in_ms: retry,
-            is_crash_looping: self.facts(slot).is_crash_looping(),
+            is_crash_looping: self.facts(slot, slot.is_ready()).is_crash_looping(),
             last_exit: history.and_then(|history| history.exits.front().cloned()),
         }
     }

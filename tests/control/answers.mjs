@@ -10,7 +10,7 @@ const exit = (cause, ago, asked = false) => ({ time: time(ago), pid: 9, code: 3,
 function worker(app, slot, state, other = {}) {
   const runs = !["stopped", "failed", "backoff"].includes(state);
   return {
-    id: `${app}-${slot}`, app, slot, role: "worker", state, pid: runs ? 20 + slot : null, generation: 2, uptime_ms: runs ? 11_520_000 - slot * 3000 : null,
+    id: `${app}-${slot}`, app, slot, role: "worker", state, pid: runs ? 20 + slot : null, generation: 2, started: runs ? time(11_520_000 - slot * 3000) : null, uptime_ms: runs ? 11_520_000 - slot * 3000 : null,
     restarts: 0, cpu_percent: runs ? 8.3 + slot * 3.9 : null, memory_bytes: runs ? 47_500_000 + slot * 4_000_000 : null,
     ready_by: state === "ready" ? "listen" : null, status: null, listens: app === "web" ? ["port 8080"] : [],
     retry_in_ms: state === "backoff" ? 3_400 : null, is_crash_looping: false, last_exit: null, ...other,
@@ -22,7 +22,7 @@ const served = slot => ({ connections: 37 + slot * 2, node: { event_loop_lag_ms:
 function app(id, name, command, workers, condition, other = {}) {
   const wanted = workers.filter(one => one.role === "worker" && one.state !== "stopped"), ready = wanted.filter(one => one.state === "ready").length;
   return {
-    id, name, command, instances: wanted.length, wanted: wanted.length, ready, missing: wanted.length - ready, condition, generation: 2, reload: null,
+    id, name, kind: "service", command, instances: wanted.length, wanted: wanted.length, ready, missing: wanted.length - ready, condition, generation: 2, reload: null,
     last_reload: { generation: 2, result: "done", took_ms: 2_190, time: time(HOUR), why: null }, listens: name === "web" ? ["port 8080"] : [], ...other,
   };
 }

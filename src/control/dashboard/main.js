@@ -31,7 +31,7 @@ let status = null, timer = 0, isPolling = false, lastAnswer = Date.now();
 /** The worst condition of all apps. */
 function worst(next) {
   if (next.state !== "running") return ["warn", "Stopping"];
-  const order = ["crash-looping", "down", "degraded", "starting", "ready", "idle"];
+  const order = ["crash-looping", "down", "degraded", "starting", "waiting", "ready", "idle"];
   const condition = order.find(one => next.apps.some(app => app.condition === one)) ?? "idle";
   const isReloading = condition === "ready" && next.apps.some(app => app.reload);
   return isReloading ? ["busy", "Reloading"] : CONDITIONS[condition];

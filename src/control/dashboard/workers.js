@@ -1,11 +1,11 @@
 
 // ---- Apps, their slots and their workers
 
-const TONES = { ready: "good", starting: "busy", draining: "busy", backoff: "warn", failed: "bad", stopped: "soft" };
+const TONES = { ready: "good", starting: "busy", draining: "busy", backoff: "warn", failed: "bad", stopped: "soft", waiting: "soft" };
 /** Conditions of apps: tone and words. */
 const CONDITIONS = {
   ready: ["good", "Ready"], starting: ["busy", "Starting"], degraded: ["warn", "Degraded"], down: ["bad", "Down"],
-  "crash-looping": ["bad", "Crash-looping"], idle: ["soft", "No worker wanted"],
+  "crash-looping": ["bad", "Crash-looping"], waiting: ["soft", "Waiting"], idle: ["soft", "No worker wanted"],
 };
 const apps = new Map();
 
@@ -101,9 +101,9 @@ function presentOf(workers) {
 function showApp(of, app, all, now) {
   const workers = all.filter(worker => worker.app === app.name), slots = slotsOf(workers);
   const [tone, words] = CONDITIONS[app.condition] ?? ["soft", app.condition];
-  put(of.condition, words);
+  put(of.condition, app.kind === "task" && app.condition === "ready" ? "Done" : words);
   putClass(of.condition, "pill " + tone);
-  put(of.ready, `${app.ready}/${app.wanted} ready`);
+  put(of.ready, `${app.ready}/${app.wanted} ${app.kind === "task" ? "done" : "ready"}`);
   put(of.facts, app.listens.length ? "on " + app.listens.join(", ") : "");
   const [how, text] = reloadWords(app, slots);
   put(of.reload, text);
