@@ -91,6 +91,12 @@ impl Access {
         })
     }
 
+    /// The permissions for which a token is configured.
+    pub(super) fn permissions_with_token(&self) -> impl Iterator<Item = Permission> {
+        let tokens = [(Permission::Read, &self.read), (Permission::Change, &self.change)];
+        tokens.into_iter().filter(|(_, tokens)| tokens.is_set()).map(|(permission, _)| permission)
+    }
+
     /// True if everybody may read.
     pub(super) fn is_public(&self) -> bool {
         self.is_public

@@ -6,17 +6,15 @@ use super::handle::{Call, SupervisorHandle};
 use super::limits::Seat;
 use super::response::{Answer, ClientGone, Failure, event_batch, json, stream, whole};
 use super::routes::query;
-use super::types::{Config, Description, Status, Workers};
+use super::types::{Access, Config, Description, Status, Workers};
 use super::usage::{Samples, describe_process};
 use super::{logs as worker_logs, redact};
 use crate::core::{SlotId, Target};
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use serde::de::DeserializeOwned;
 use std::cell::{Cell, RefCell};
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,7 +30,6 @@ const PAST_EVENTS: u64 = 100;
 /// One in this many refused tokens is logged.
 const LOGGED_REFUSALS: u64 = 100;
 
-const PAGE: &str = include_str!("page.html");
 const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
 
 /// The state that all requests share.
@@ -146,6 +143,12 @@ pub(super) async fn status(api: Rc<Api>, request: Request) -> Result<Answer, Fai
     Ok(json(StatusCode::OK, &status))
 }
 
+/// `GET /v1/access`
+pub(super) async fn access(api: Rc<Api>, request: Request) -> Result<Answer, Failure> {
+    let tokens = api.endpoints.access.permissions_with_token().map(|permission| permission.name().into()).collect();
+    Ok(json(StatusCode::OK, &Access { permission: request.permission.name().into(), tokens }))
+}
+
 /// `GET /v1/workers`
 pub(super) async fn workers(api: Rc<Api>, _: Request) -> Result<Answer, Failure> {
     let Status { workers, .. } = api.status().await?;
@@ -230,27 +233,6 @@ pub(super) async fn events(api: Rc<Api>, request: Request) -> Result<Answer, Fai
 /// `GET /openapi.json`
 pub(super) async fn openapi(_: Rc<Api>, _: Request) -> Result<Answer, Failure> {
     Ok(whole(StatusCode::OK, "application/json", OPENAPI))
-}
-
-/// `GET /`: the dashboard. It loads nothing from elsewhere, and its policy lets only its own script run.
-pub(super) async fn page(_: Rc<Api>, _: Request) -> Result<Answer, Failure> {
-    let random = RandomState::new();
-    let nonce = format!("{:016x}{:016x}", random.hash_one(1), random.hash_one(2));
-    let with_nonce =
-        |text: &str, tag: &str| text.replacen(&format!("<{tag}>"), &format!("<{tag} nonce=\"{nonce}\">"), 1);
-    let text = with_nonce(&with_nonce(PAGE, "style"), "script");
-    let mut answer = whole(StatusCode::OK, "text/html; charset=utf-8", text);
-    let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
-    let headers = answer.headers_mut();
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
-    Ok(answer)
 }
 
 #[expect(clippy::disallowed_methods, reason = "usage is the difference between two moments")]

@@ -1,9 +1,9 @@
 //! Connects the control plane with the event loop: calls, which the loop answers between two turns, and shared data, which
 //! is read without it.
 
-use super::Journal;
 use super::response::Failure;
 use super::types::{Config, Description, Status};
+use super::{Journal, UsageHistory};
 use crate::core::{AppId, Signal, SlotId, Target, WorkerId};
 use crate::logs::LogHistory;
 use crate::ports::Ports;
@@ -86,6 +86,8 @@ pub struct SupervisorHandle {
     pub calls: mpsc::Sender<Call>,
     /// Events, histories and counters.
     pub journal: Arc<Journal>,
+    /// The workers' usage in the last hour.
+    pub usage_history: Arc<UsageHistory>,
     /// Lines of the workers.
     pub log_history: Arc<LogHistory>,
     /// The settings in force.

@@ -97,6 +97,7 @@ mod tests {
             ready: *ready,
             missing: wanted - ready,
             command: Vec::new(),
+            condition: "ready".into(),
             generation: 1,
             reload: None,
             last_reload: None,

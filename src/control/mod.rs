@@ -9,10 +9,12 @@
 
 mod access;
 mod api;
+mod dashboard;
 mod endpoints;
 mod exposition;
 mod handle;
 mod health;
+mod history;
 mod journal;
 mod limits;
 mod logs;
@@ -31,6 +33,7 @@ mod worker_http;
 pub use access::Permission;
 pub use endpoints::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS};
 pub use handle::{Accepted, Action, Call, Holder, SupervisorHandle};
+pub use history::{UsageHistory, record_usage};
 pub use journal::{Entry, Journal, JournalState, time_text};
 pub use limits::Class;
 pub use redact::redacted_command;

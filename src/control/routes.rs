@@ -4,7 +4,7 @@ use super::access::Permission;
 use super::api::{self, Api, Request};
 use super::limits::Class;
 use super::response::{Answer, Failure};
-use super::{health, metrics, operations, worker_http};
+use super::{dashboard, health, history, metrics, operations, worker_http};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -43,9 +43,11 @@ pub const ROUTES: &[Route] = &[
     route!("GET"    "/healthz"                 Probe  Public health::alive),
     route!("GET"    "/readyz"                  Probe  Public health::ready),
     route!("GET"    "/metrics"                 Probe  Public metrics::metrics),
-    route!("GET"    "/"                        Read   Public api::page),
+    route!("GET"    "/"                        Read   Public dashboard::page),
     route!("GET"    "/openapi.json"            Read   Public api::openapi),
     route!("GET"    "/v1/status"               Read   Public api::status),
+    route!("GET"    "/v1/access"               Read   Public api::access),
+    route!("GET"    "/v1/history"              Read   Public history::history),
     route!("GET"    "/v1/workers"              Read   Public api::workers),
     route!("GET"    "/v1/workers/{id}"         Read   Read   api::describe),
     route!("GET"    "/v1/workers/{id}/http/{path}" Read Change worker_http::get),

@@ -43,6 +43,9 @@ pub struct AppStatus {
     pub ready: u32,
     /// The number of those that are not.
     pub missing: u32,
+    /// `ready`: all workers that are wanted; `starting`: the others are on their way; `degraded`: some have crashed; `down`: all
+    /// have; `crash-looping`: one crashes again and again; `waiting`: for another app; `idle`: none is wanted.
+    pub condition: String,
     /// The generation that new workers run: 1 at the start, one more with each reload.
     pub generation: u32,
     /// The reload in progress.
@@ -112,6 +115,8 @@ pub struct WorkerStatus {
     pub listens: Vec<String>,
     /// In backoff: time until the next start.
     pub retry_in_ms: Option<u64>,
+    /// True if the slot's workers have crashed three times or more in a row, and the present one has not been stable since.
+    pub is_crash_looping: bool,
     /// The exit of the slot's last worker.
     pub last_exit: Option<ExitRecord>,
 }
@@ -142,6 +147,45 @@ pub struct ExitRecord {
 pub struct Workers {
     /// As in [`Status`].
     pub workers: Vec<WorkerStatus>,
+}
+
+/// `GET /v1/access`: the client's permission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Access {
+    /// `public`, `read` or `change`; each includes the ones before it.
+    pub permission: String,
+    /// The permissions for which a token is configured: `read`, `change`.
+    pub tokens: Vec<String>,
+}
+
+/// `GET /v1/history`: the usage of the last hour. Series end at the same time; a shorter one begins later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The time of the newest values; none in the first seconds.
+    pub time: Option<String>,
+    /// Time between two values.
+    pub interval_ms: u64,
+    /// The sums of each app's workers; of the lag, the greatest.
+    pub apps: Vec<UsageSeries>,
+    /// Each slot: its worker and, during a reload, its replacement.
+    pub workers: Vec<UsageSeries>,
+}
+
+/// The usage of an app or a worker, oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageSeries {
+    /// The app, or the worker.
+    pub name: String,
+    /// Mean percentage of one CPU.
+    pub cpu_percent: Vec<Option<f64>>,
+    /// Resident memory.
+    pub memory_bytes: Vec<Option<u64>>,
+    /// Starts that followed an exit that nobody asked for.
+    pub restarts: Vec<Option<u64>>,
+    /// Open connections; empty while they are not known.
+    pub connections: Vec<Option<u64>>,
+    /// The greatest lag of a Node event loop; empty for other programs.
+    pub event_loop_lag_ms: Vec<Option<f64>>,
 }
 
 /// `GET /v1/workers/{id}`.

@@ -10,7 +10,7 @@ use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::workers::Workers;
 use crate::config::SupervisorConfig;
-use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, start_when_needed};
+use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, record_usage, start_when_needed};
 use crate::core::{Count, EndReason, Event, Fleet, Target, Time, WorkerId};
 use crate::logs::{Logs, Patience};
 use crate::ports::Ports;
@@ -123,6 +123,7 @@ impl Supervisor {
         let (gate, rinit) = control;
         let (socket, clients) = (gate.socket_file().cloned(), rinit.connections.clone());
         if gate.is_open() {
+            tokio::task::spawn_local(record_usage(rinit.clone()));
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
         self.handle(Event::Boot);

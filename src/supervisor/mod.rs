@@ -8,6 +8,7 @@
 //!
 //! Everything runs on one thread; the log's bytes are moved by another. No call in here waits for anything.
 
+mod condition;
 mod effects;
 mod env_files;
 mod event_loop;
@@ -107,6 +108,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
     let rinit = SupervisorHandle {
         calls: caller,
         journal: journal.clone(),
+        usage_history: Arc::default(),
         log_history: logs.history(),
         config: Arc::new(config.in_force(gate.path())),
         ports: ports.clone(),

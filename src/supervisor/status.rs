@@ -1,5 +1,6 @@
 //! Answers the control plane's calls from the fleet, the processes and the journal.
 
+use super::condition::{SlotFacts, condition};
 use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use crate::config::scaled;
@@ -167,6 +168,7 @@ impl Supervisor {
         let is_ready = |slot: &&Slot| if is_task { app.has_been_up() || slot.has_succeeded() } else { slot.is_ready() };
         let wanted = app.slots.iter().filter(is_wanted).count() as u32;
         let ready = app.slots.iter().filter(is_wanted).filter(is_ready).count() as u32;
+        let slots: Vec<_> = app.slots.iter().filter(is_wanted).map(|slot| self.facts(slot, is_ready(&slot))).collect();
         AppStatus {
             id: app.id.0,
             name: launch.app.name.clone(),
@@ -176,6 +178,7 @@ impl Supervisor {
             wanted,
             ready,
             missing: wanted - ready,
+            condition: if app.is_held() { "waiting" } else { condition(&slots) }.into(),
             generation: app.newest(),
             reload: rollout.map(|rollout| Reloading {
                 generation: rollout.generation,
@@ -183,6 +186,16 @@ impl Supervisor {
             }),
             last_reload: journal.last_reload(app.id).cloned(),
             listens: listens.into_iter().collect(),
+        }
+    }
+
+    fn facts(&self, slot: &Slot, is_ready: bool) -> SlotFacts {
+        let has_lived = |worker: &Worker| self.now().saturating_sub(worker.started) >= slot.policy.stable_after;
+        SlotFacts {
+            is_ready,
+            crashes: slot.crashes(),
+            is_stable: slot.holder().is_some_and(|worker| worker.is_ready() && has_lived(worker)),
+            has_failed: slot.state == SlotState::Failed,
         }
     }
 
@@ -233,6 +246,7 @@ impl Supervisor {
             status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             retry_in_ms: retry,
+            is_crash_looping: self.facts(slot, slot.is_ready()).is_crash_looping(),
             last_exit: history.and_then(|history| history.exits.front().cloned()),
         }
     }

@@ -8,11 +8,13 @@ use std::net::TcpStream;
 use std::path::Path;
 
 const TOKEN: &str = "a-token-of-some-length";
-const ROUTES: [(&str, &str); 8] = [
+const ROUTES: [(&str, &str); 10] = [
     ("GET /healthz", "probe"),
     ("GET /metrics", "probe"),
     ("GET /v1/status", "public"),
     ("GET /v1/workers", "public"),
+    ("GET /v1/access", "public"),
+    ("GET /v1/history", "public"),
     ("GET /v1/workers/0", "read"),
     ("GET /v1/config", "read"),
     ("GET /v1/logs", "read"),
@@ -96,7 +98,7 @@ fn a_wrong_token_is_refused_counted_and_logged_and_the_right_one_allows_changes(
     assert_eq!(statuses(&address, ""), expected(|class| if matches!(class, "probe" | "public") { 200 } else { 401 }));
     rinit.rig.until("it is logged", |out| out.has("from 127.0.0.1:") && out.has("its token is wrong"));
     let metrics = ask(&rinit.socket, "GET", "/metrics", "").text();
-    assert!(metrics.contains("rinit_refused_tokens_total 6\n"), "{metrics}");
+    assert!(metrics.contains("rinit_refused_tokens_total 8\n"), "{metrics}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod conflicts;
 mod faults;
 mod fuzz;
 mod health;
+mod history;
 mod limits;
 mod metrics;
 mod one_worker;

@@ -22,8 +22,9 @@ macro_rules! every {
 }
 
 /// The types of `types.rs`; the count finds one that is missing here.
-const TYPES: [(&str, RoundTrip); 18] = every! {
-    Status AppStatus Reloading Reloaded WorkerStatus ExitRecord Workers Description Config SettingValue Event LogLine Missed
+const TYPES: [(&str, RoundTrip); 21] = every! {
+    Status AppStatus Reloading Reloaded WorkerStatus ExitRecord Workers Access History UsageSeries
+    Description Config SettingValue Event LogLine Missed
     LogLines ScaleRequest SignalRequest Done Error
 };
 

@@ -28,6 +28,7 @@ pub fn worker(slot: u32, state: &str) -> WorkerStatus {
         status: None,
         listens: vec!["port 8080".into()],
         retry_in_ms: (state == "backoff").then_some(3_400),
+        is_crash_looping: false,
         last_exit: (slot == 2).then(|| ExitRecord {
             time: "2026-08-01T11:58:00.000Z".into(),
             pid: Some(9),
@@ -58,6 +59,7 @@ pub fn status(workers: Vec<WorkerStatus>) -> Status {
             ready: ready as u32,
             missing: (workers.len() - ready) as u32,
             kind: "service".into(),
+            condition: if ready == workers.len() { "ready" } else { "degraded" }.into(),
             generation: 2,
             reload: None,
             last_reload: None,

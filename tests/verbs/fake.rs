@@ -165,6 +165,7 @@ pub fn worker(id: &str) -> WorkerStatus {
         status: None,
         listens: vec!["port 8080".into()],
         retry_in_ms: None,
+        is_crash_looping: false,
         last_exit: None,
     }
 }
@@ -179,6 +180,7 @@ pub fn app(name: &str, wanted: u32, ready: u32) -> AppStatus {
         ready,
         missing: wanted.saturating_sub(ready),
         kind: "service".into(),
+        condition: if ready == wanted { "ready" } else { "degraded" }.into(),
         generation: 1,
         reload: None,
         last_reload: None,

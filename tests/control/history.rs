@@ -1,0 +1,55 @@
+//! Tests the history of usage, which begins with rinit, and the condition of apps and workers.
+
+use crate::client::ask;
+use crate::harness::eventually;
+use crate::started::{Started, start};
+use serde_json::Value;
+
+fn history(rinit: &Started, query: &str) -> Value {
+    ask(&rinit.socket, "GET", &format!("/v1/history{query}"), "").json()
+}
+
+#[test]
+fn usage_is_recorded_every_fifteen_seconds() {
+    let rinit = start(&[], "up wait");
+    assert_eq!(history(&rinit, "")["interval_ms"], 15_000);
+    let history = eventually("there is a sample", || {
+        let history = history(&rinit, "?worker=web-1&points=60");
+        (!history["time"].is_null()).then_some(history)
+    });
+    assert_eq!(history["interval_ms"], 60_000);
+    let ([app], [worker]) = (&history["apps"].as_array().unwrap()[..], &history["workers"].as_array().unwrap()[..])
+    else {
+        panic!("{history}");
+    };
+    assert_eq!((&app["name"], &worker["name"]), (&"web".into(), &"web-1".into()));
+    let memory = |series: &Value| series["memory_bytes"][0].as_u64().unwrap();
+    assert!(memory(worker) > 100_000 && memory(app) > memory(worker), "{history}");
+    assert!(app["cpu_percent"][0].as_f64().unwrap() < 50.0, "{history}");
+    assert_eq!((&app["restarts"][0], &worker["connections"]), (&0.into(), &Value::Array(vec![])));
+    for query in ["?points=0", "?points=241", "?points=many"] {
+        assert_eq!(ask(&rinit.socket, "GET", &format!("/v1/history{query}"), "").status, 400, "{query}");
+    }
+}
+
+#[test]
+fn a_worker_that_crashes_again_and_again_is_called_crash_looping_until_it_is_stable() {
+    let options = ["--backoff", "10ms..20ms", "--max-restarts", "0", "--stable-after", "1s", "--min-uptime", "1ms"];
+    let rinit = start(&options, "unless=DIR/fails wait crash=SEGV");
+    let condition = || rinit.status()["apps"][0]["condition"].clone();
+    assert_eq!(condition(), "ready");
+    std::fs::write(rinit.folder.path().join("fails"), "").unwrap();
+    ask(&rinit.socket, "POST", "/v1/workers/web-0/restart", "");
+    eventually("it is crash-looping", || (condition() == "crash-looping").then_some(()));
+    let status = rinit.status();
+    assert_eq!([0, 1].map(|slot| status["workers"][slot]["is_crash_looping"].clone()), [true, false]);
+    std::fs::remove_file(rinit.folder.path().join("fails")).unwrap();
+    eventually("it is stable", || (condition() == "ready").then_some(()));
+}
+
+#[test]
+fn a_client_is_told_its_permission() {
+    let rinit = start(&[], "up wait");
+    let access = ask(&rinit.socket, "GET", "/v1/access", "").json();
+    assert_eq!((&access["permission"], &access["tokens"]), (&"change".into(), &Value::Array(vec![])));
+}
