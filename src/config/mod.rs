@@ -10,7 +10,6 @@
 
 mod advice;
 mod app;
-#[cfg_attr(not(test), expect(dead_code, reason = "used when the file is read again"))]
 mod changes;
 mod command;
 mod dependencies;
@@ -41,6 +40,7 @@ mod watch;
 pub use crate::logs::LogFormat;
 pub use advice::warnings;
 pub(crate) use app::{AppConfig, Liveness, ProcessConfig};
+pub(crate) use changes::{AppChange, Changes};
 pub use command::NodeCommand;
 pub use duration::duration;
 pub use env_file::{EnvFileError, read_env_file, read_text};
@@ -54,7 +54,7 @@ pub use layer::Layer;
 pub use probe::{LiveCheck, Probe, ProbeTarget};
 pub use reader::Value;
 pub use ready::ReadyCheck;
-pub(crate) use resolve::LogConfig;
+pub(crate) use resolve::{ConfigSource, LogConfig};
 pub use resolve::{InitConfig, SupervisorConfig, for_init, for_supervisor};
 pub use settings::{
     APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PREFIX, PROGRAM_SETTINGS, Scope,

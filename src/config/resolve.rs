@@ -26,7 +26,6 @@ pub struct SupervisorConfig {
     /// The time that processes which outlive their workers have to end.
     pub(crate) linger: Duration,
     /// The file that they were read from, if there is one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read when the file is read again"))]
     pub(crate) source: Option<ConfigSource>,
     in_force: Vec<SettingValue>,
 }
@@ -42,7 +41,6 @@ pub(crate) struct ConfigSource {
     path: PathBuf,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "used when the file is read again"))]
 impl ConfigSource {
     /// Reads the file again and resolves it with the same flags and variables. Returns the remarks to be logged too. It may
     /// take as long as the file system takes, so it is not for the event loop.

@@ -4,18 +4,14 @@ use super::env_files::{Variables, read_again};
 use super::event_loop::Supervisor;
 use super::launch::{LaunchSpec, WorkerEnv};
 use super::message::Message;
-use super::{Notice, on_a_thread};
+use super::{Notice, within_time};
 use crate::config::AppConfig;
 use crate::control::Entry;
 use crate::core::{AppId, Effect, Event, Report, Role, Signal, WorkerId};
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
-
-/// The time that reading a new generation's files may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A worker that has ended, until its end is reported.
 pub(super) struct DeadWorker {
@@ -113,7 +109,7 @@ impl Supervisor {
 
     /// Reads a new generation's files.
     fn prepare(&mut self, app: AppId, generation: u32) -> Option<Event> {
-        let settings = self.launches.take_next(app)?;
+        let settings = self.launches.wanted(app)?;
         if settings.env_files.is_empty() {
             return Some(self.on_prepared(app, generation, Ok((settings, Vec::new()))));
         }
@@ -128,12 +124,8 @@ impl Supervisor {
             read_again(&paths)
         };
         tokio::task::spawn_local(async move {
-            let read = match timeout(READ_TIMEOUT, on_a_thread(read)).await {
-                Ok(Ok(read)) => read.map(|variables| (settings, variables)),
-                Ok(Err(failed)) => Err(format!("cannot read --env-file: {failed}")),
-                Err(_) => Err(format!("reading --env-file took longer than {READ_TIMEOUT:?}")),
-            };
-            let _ = notices.send(Notice::Prepared(app, generation, read.map(Box::new))).await;
+            let read = within_time("--env-file", read).await.map(|variables| Box::new((settings, variables)));
+            let _ = notices.send(Notice::Prepared(app, generation, read)).await;
         });
         None
     }

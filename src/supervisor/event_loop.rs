@@ -5,6 +5,7 @@ use super::effects::DeadWorker;
 use super::launches::Launches;
 use super::linger::linger;
 use super::message;
+use super::reconfigure::{Configuration, Request};
 use super::reporter::Reporter;
 use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
@@ -63,6 +64,7 @@ pub(super) struct Supervisor {
     signals: SignalTable,
     pub(super) hint: StopSignalHint,
     linger: Duration,
+    pub(super) configuration: Configuration,
     /// The last turn may have left zombies.
     pub(super) more_to_reap: bool,
     recorder: VecDeque<(Time, Event)>,
@@ -80,7 +82,7 @@ impl Supervisor {
         logs: Logs,
         ports: Ports,
         inherited: Inherited,
-        config: &SupervisorConfig,
+        config: SupervisorConfig,
         (journal, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies: Vec<_> = launches.iter().map(|(_, launch)| launches.policy(&launch.app)).collect();
@@ -106,6 +108,7 @@ impl Supervisor {
             signals: SignalTable { stop_signals, is_pid_1, inherited },
             hint: StopSignalHint::default(),
             linger: config.linger,
+            configuration: Configuration::new(config),
             more_to_reap: false,
             recorder: VecDeque::with_capacity(MAX_RECORDED_EVENTS),
         })
@@ -196,7 +199,7 @@ impl Supervisor {
                 return;
             }
             SignalAction::Stop => Event::Shutdown,
-            SignalAction::Reload => Event::Reload(Target::All),
+            SignalAction::Reload => return self.reload_all(Request::Signal),
             SignalAction::Scale(by) => Event::Scale(Target::All, Count::By(by)),
             SignalAction::Forward => {
                 self.journal.lock().counters.forwarded += 1;
@@ -228,6 +231,7 @@ impl Supervisor {
                     self.journal.wake();
                 }
             }
+            Notice::Configuration(read, requests) => self.on_configuration(read, requests),
             Notice::Prepared(app, generation, read) => {
                 let event = self.on_prepared(app, generation, read.map(|read| *read));
                 self.handle(event);

@@ -22,8 +22,8 @@ struct Generations {
     /// The one that is shown: the newest that could be prepared.
     current: Rc<LaunchSpec>,
     in_use: BTreeMap<u32, Rc<LaunchSpec>>,
-    /// The settings that the next generation has.
-    next: Option<AppConfig>,
+    /// The settings that the next generation has: those of the configuration, though a reload with them has failed.
+    wanted: AppConfig,
     /// A thread reads the files again. When their file system hangs it may do so for ever, and no second one is started.
     is_being_read: Arc<AtomicBool>,
 }
@@ -49,7 +49,8 @@ impl Launches {
         self.next_id = self.next_id.max(id.0 + 1);
         let current = Rc::new(launch);
         let in_use = BTreeMap::from([(1, current.clone())]);
-        self.apps.insert(id, Generations { current, in_use, next: None, is_being_read: Arc::default() });
+        let wanted = current.app.clone();
+        self.apps.insert(id, Generations { current, in_use, wanted, is_being_read: Arc::default() });
     }
 
     /// Forgets an app.
@@ -91,7 +92,7 @@ impl Launches {
     /// Notes the settings of the next generation.
     pub(super) fn configure(&mut self, id: AppId, settings: AppConfig) {
         if let Some(app) = self.apps.get_mut(&id) {
-            app.next = Some(settings);
+            app.wanted = settings;
         }
     }
 
@@ -99,15 +100,15 @@ impl Launches {
     pub(super) fn adjust(&mut self, id: AppId, settings: AppConfig) {
         if let Some(app) = self.apps.get_mut(&id) {
             let newest = app.in_use.last_entry();
+            app.wanted = settings.clone();
             app.current = Rc::new(app.current.with(settings));
             newest.into_iter().for_each(|mut newest| drop(newest.insert(app.current.clone())));
         }
     }
 
-    /// The settings of an app's next generation. They are taken: the one after it has them too.
-    pub(super) fn take_next(&mut self, id: AppId) -> Option<AppConfig> {
-        let app = self.apps.get_mut(&id)?;
-        Some(app.next.take().unwrap_or_else(|| app.current.app.clone()))
+    /// The settings of an app's next generation.
+    pub(super) fn wanted(&self, id: AppId) -> Option<AppConfig> {
+        self.apps.get(&id).map(|app| app.wanted.clone())
     }
 
     /// Leave to read an app's files again, while nobody else has it.

@@ -21,6 +21,7 @@ mod panic;
 mod probe;
 mod ready;
 mod reaping;
+mod reconfigure;
 mod reporter;
 mod service_manager;
 mod signals;
@@ -38,10 +39,13 @@ use env_files::Variables;
 use event_loop::Supervisor;
 use launch::LaunchSpec;
 use launches::Launches;
+use reconfigure::{NewConfiguration, Request};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 /// A message from a task to the event loop.
 enum Notice {
@@ -53,10 +57,15 @@ enum Notice {
     Call(Call),
     /// A new generation's variables are read, or could not be.
     Prepared(AppId, u32, Result<Box<(AppConfig, Variables)>, String>),
+    /// The configuration file is read again for these requests, or has faults.
+    Configuration(Result<Box<NewConfiguration>, String>, Vec<Request>),
 }
 
 /// The number of the control plane's calls that wait for the loop; the next one waits to be sent.
 const MAX_QUEUED_CALLS: usize = 64;
+
+/// The time that reading files may take, for a reload.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The exit code when something of rinit itself failed.
 const INTERNAL_ERROR: u8 = 70;
@@ -114,7 +123,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
         ports: ports.clone(),
         connections: Arc::default(),
     };
-    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, &config, (journal, calls))
+    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, config, (journal, calls))
         .map_err(|error| cannot("no descriptors", error))?;
     Ok(panic::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }
@@ -159,6 +168,18 @@ fn format_of(config: &SupervisorConfig) -> Format {
     let width = config.apps.iter().map(name_of_last).chain(["rinit".len()]).max().unwrap_or_default();
     let log = config.container.log;
     Format { format: log.format, time: log.time, width: if log.format == LogFormat::Prefix { width } else { 0 } }
+}
+
+/// Reads files on a thread of their own, for so long at most.
+async fn within_time<T: Send + 'static>(
+    what: &str,
+    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    match timeout(READ_TIMEOUT, on_a_thread(read)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(failed)) => Err(format!("cannot read {what}: {failed}")),
+        Err(_) => Err(format!("reading {what} took longer than {READ_TIMEOUT:?}")),
+    }
 }
 
 /// Does work that may take as long as a file system or a name server takes on a thread of its own. The event loop's own pool

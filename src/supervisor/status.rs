@@ -3,6 +3,7 @@
 use super::condition::{SlotFacts, condition};
 use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
+use super::reconfigure::Request;
 use crate::config::scaled;
 use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
 use crate::control::{Accepted, Action, Call, Holder, JournalState, redacted_command, time_text};
@@ -21,6 +22,7 @@ impl Supervisor {
             Call::Describe(slot, reply) => drop(reply.send(self.describe(slot))),
             Call::Resolve(name, reply) => drop(reply.send(self.resolve(&name))),
             Call::Holders(reply) => drop(reply.send(self.holders())),
+            Call::Act(Action::Reload(Target::All), reply) => self.reload_all(Request::Call(reply)),
             Call::Act(action, reply) => {
                 let (answer, event) = match self.act(action) {
                     Ok((accepted, event)) => (Ok(accepted), event),
@@ -82,7 +84,7 @@ impl Supervisor {
         }
     }
 
-    fn refusal(&self, refused: Refused) -> String {
+    pub(super) fn refusal(&self, refused: Refused) -> String {
         match refused {
             Refused::Stopping => "the container is stopping".into(),
             Refused::AppRemoved => "the app is on its way out: the configuration has it no more".into(),

@@ -5,20 +5,26 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A folder with a file of settings, in which FIXTURE stands for the fixture's path.
-struct File {
+pub struct File {
     folder: tempfile::TempDir,
     path: PathBuf,
 }
 
 impl File {
-    fn new(name: &str, text: &str) -> File {
+    pub fn new(name: &str, text: &str) -> File {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
-        std::fs::write(&path, text.replace("FIXTURE", fixture().to_str().unwrap())).unwrap();
-        File { folder, path }
+        let file = File { folder, path };
+        file.write(text);
+        file
     }
 
-    fn rig(&self) -> Rig {
+    /// Gives the file another text.
+    pub fn write(&self, text: &str) {
+        std::fs::write(&self.path, text.replace("FIXTURE", fixture().to_str().unwrap())).unwrap();
+    }
+
+    pub fn rig(&self) -> Rig {
         Rig::new(&["--config"]).arg(&self.path)
     }
 }

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod apps;
 mod config_file;
 mod environment;
 mod init;

@@ -131,12 +131,14 @@ fn new_settings_come_with_a_reload_and_each_worker_is_stopped_by_its_own() {
 }
 
 #[test]
-fn settings_that_fail_are_not_in_force() {
+fn settings_that_fail_are_not_in_force_and_are_tried_again_with_the_next_reload() {
     let mut world = World::healthy(vec![service()]);
     world.play(&[Program(false)]);
     world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..service() }));
-    world.play(&[Pass(20_000), Program(true), Hup, Pass(20_000)]);
-    assert_eq!((world.generations(), world.fleet.apps()[0].policy().instances), (vec![3], 1));
+    world.play(&[Pass(20_000), Program(true)]);
+    assert_eq!((world.generations(), world.fleet.apps()[0].policy().instances), (vec![1], 1));
+    world.play(&[Hup, Pass(20_000)]);
+    assert_eq!((world.generations(), world.fleet.apps()[0].policy().instances), (vec![3, 3, 3], 3));
 }
 
 #[test]

@@ -127,6 +127,10 @@ impl App {
         if let Some(rollout) = self.rollout.take() {
             let profile = &self.profile;
             self.slots.iter_mut().for_each(|slot| slot.abandon_replacement(profile, context));
+            // What the configuration has is tried again with the next reload.
+            if rollout.reason == RolloutReason::Reload {
+                self.next_policy.get_or_insert_with(|| rollout.policy.clone());
+            }
             self.end_rollout(&rollout, Err(error), context);
         }
     }

@@ -1,0 +1,160 @@
+//! Several apps of one file: their order, tasks, the end of the container, and a file that changes.
+
+use crate::config_file::File;
+use crate::harness::Flag;
+
+/// The position of a line of rinit's own.
+fn at(lines: &[String], text: &str) -> usize {
+    lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in {lines:#?}"))
+}
+
+#[test]
+fn a_task_runs_before_what_comes_after_it_and_the_last_started_stops_first() {
+    let file = File::new(
+        "rinit.toml",
+        r#"
+[[app]]
+name = "web"
+command = "FIXTURE notify wait"
+after = ["cache", "migrate"]
+
+[[app]]
+name = "migrate"
+kind = "task"
+command = "FIXTURE say=migrated"
+
+[[app]]
+name = "cache"
+command = "FIXTURE notify wait"
+"#,
+    );
+    let rig = file.rig().start();
+    rig.until("web is ready", |out| out.told("web-0", "is ready"));
+    let lines = rig.output().stderr;
+    assert!(at(&lines, "migrate-0 (pid 3) finished") < at(&lines, "web-0 (pid 5) started"), "{lines:#?}");
+    assert!(at(&lines, "cache-0 (pid 4) is ready") < at(&lines, "web-0 (pid 5) started"), "{lines:#?}");
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    let lines = rig.output().stderr;
+    assert!(at(&lines, "web-0 (pid 5) is gone") < at(&lines, "cache-0 (pid 4) gets SIGTERM"), "{lines:#?}");
+}
+
+#[test]
+fn a_task_that_fails_ends_the_container_with_its_code_and_nothing_after_it_is_started() {
+    let file = File::new(
+        "rinit.toml",
+        r#"
+[[app]]
+name = "web"
+command = "FIXTURE say=serves wait"
+after = ["migrate"]
+
+[[app]]
+name = "migrate"
+kind = "task"
+command = "FIXTURE exit=7"
+"#,
+    );
+    let rig = file.rig().start();
+    assert_eq!(rig.wait(), 7);
+    let out = rig.output();
+    assert!(out.has("migrate has ended with status 7: the container ends"), "{out:?}");
+    assert_eq!(out.count("serves"), 0, "{out:?}");
+}
+
+#[test]
+fn one_app_that_has_failed_for_good_ends_the_container_unless_its_end_is_ignored() {
+    let text = |on_exit: &str| {
+        format!(
+            "[[app]]\nname = \"web\"\ncommand = \"FIXTURE notify wait\"\n\
+             [[app]]\nname = \"side\"\ncommand = \"FIXTURE exit=3\"\nmax_restarts = 1\nbackoff = \"10ms..10ms\"\n{on_exit}"
+        )
+    };
+    let rig = File::new("rinit.toml", &text("")).rig().start();
+    assert_eq!(rig.wait(), 3, "{:?}", rig.output());
+    let rig = File::new("rinit.toml", &text("on_exit = \"ignore\"\n")).rig().start();
+    rig.until("side has failed", |out| out.told("side-0", "it has failed"));
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    assert!(rig.output().told("web-0", "is gone: SIGTERM"), "{:?}", rig.output());
+}
+
+#[test]
+fn a_file_that_has_changed_is_read_at_sighup_and_only_what_has_changed_is_reloaded() {
+    let app = |name: &str, more: &str| {
+        format!("[[app]]\nname = \"{name}\"\ncommand = \"FIXTURE env=MOOD notify wait\"\n{more}")
+    };
+    let first = [app("same", ""), app("changes", "env = { MOOD = \"calm\" }\n"), app("goes", "")].concat();
+    let second =
+        [app("changes", "env = { MOOD = \"merry\" }\n"), app("same", ""), app("comes", "instances = 2\n")].concat();
+    let file = File::new("rinit.toml", &first);
+    let rig = file.rig().start();
+    rig.until("all are ready", |out| out.count("is ready") == 3);
+    file.write(&second);
+    rig.signal("HUP");
+    rig.until("the new app is ready", |out| out.told("comes-0", "is ready") && out.told("comes-1", "is ready"));
+    rig.until("the changed app is reloaded", |out| out.has("changes: reload to generation 2 done"));
+    rig.until("the old app is gone", |out| out.has("goes: gone"));
+    rig.until("it has its new settings", |out| out.stdout.iter().any(|line| line.ends_with("MOOD=merry")));
+    let out = rig.output();
+    assert!(!out.has("same: reload"), "{out:?}");
+    assert_eq!(rig.workers().len(), 4);
+
+    // Nothing has changed since: all are reloaded.
+    rig.signal("HUP");
+    rig.until("all are reloaded", |out| {
+        out.has("same: reload to generation 2 done") && out.has("changes: reload to generation 3 done")
+    });
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+}
+
+#[test]
+fn settings_by_which_nothing_is_started_are_in_force_at_once() {
+    let text = |more: &str| format!("[[app]]\nname = \"web\"\ncommand = \"FIXTURE notify wait\"\n{more}");
+    let file = File::new("rinit.toml", &text(""));
+    let rig = file.rig().start();
+    rig.until("it is ready", |out| out.told("web-0", "is ready"));
+    file.write(&text("instances = 3\nstop_timeout = \"3s\"\n"));
+    rig.signal("HUP");
+    rig.until("three are ready", |out| out.told("web-2", "is ready") && out.told("web-1", "is ready"));
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    let out = rig.output();
+    assert!(out.told("web-0", "gets SIGTERM and 3s to end"), "{out:?}");
+    assert!(!out.has("web: reload"), "{out:?}");
+}
+
+#[test]
+fn a_file_with_a_fault_changes_nothing_and_says_why() {
+    let text = "[[app]]\nname = \"web\"\ncommand = \"FIXTURE notify wait\"\n";
+    let file = File::new("rinit.toml", text);
+    let rig = file.rig().start();
+    rig.until("it is ready", |out| out.told("web-0", "is ready"));
+    file.write(&format!("{text}instances = 0.5\nstop_tiemout = \"3s\"\n"));
+    rig.signal("HUP");
+    rig.until("the faults are told", |out| out.has("nothing is reloaded: "));
+    let out = rig.output();
+    assert!(out.has(":4:") && out.has("did you mean stop_timeout?"), "all faults at once, with their lines: {out:?}");
+    assert_eq!(rig.workers().len(), 1);
+    file.write(text);
+    rig.signal("HUP");
+    rig.until("it is reloaded again", |out| out.has("web: reload to generation 2 done"));
+}
+
+#[test]
+fn new_settings_that_do_not_work_leave_the_old_workers_and_are_tried_again() {
+    let flag = Flag::new();
+    let text = |words: &str| format!("[[app]]\nname = \"web\"\ncommand = \"FIXTURE {words} notify wait\"\n");
+    let file = File::new("rinit.toml", &text("say=old"));
+    let rig = file.rig().start();
+    rig.until("it is ready", |out| out.told("web-0", "is ready"));
+    file.write(&text(&format!("unless={} exit=1 say=new", flag.path())));
+    rig.signal("HUP");
+    rig.until("the reload fails", |out| out.has("web: reload to generation 2 stopped"));
+    assert_eq!(rig.workers().len(), 1);
+    flag.set();
+    rig.signal("HUP");
+    rig.until("the new settings work", |out| out.has("web: reload to generation 3 done"));
+    rig.until("they are the new ones", |out| out.stdout.iter().any(|line| line.ends_with("new")));
+}
