@@ -103,6 +103,18 @@ fn the_readme_lists_every_setting_as_it_is() {
     }
 }
 
+/// Editors find it by `"$schema"` in JSON, and by `#:schema` in TOML.
+#[test]
+fn the_schema_of_the_file_of_settings_is_as_the_tables_say() {
+    let path = root().join("docs/rinit.schema.json");
+    let schema = rinit::config::schema();
+    if fs::read_to_string(&path).unwrap_or_default() != schema {
+        let made = root().join("target/rinit.schema.json");
+        fs::write(&made, schema).unwrap();
+        panic!("docs/rinit.schema.json must be as {} is now", made.display());
+    }
+}
+
 fn row(setting: &Setting) -> String {
     let cell = |text: &str| text.replace('|', "\\|");
     let letter = setting.letter.map_or(String::new(), |letter| format!("-{letter}, "));

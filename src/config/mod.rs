@@ -32,6 +32,7 @@ mod reader;
 mod ready;
 mod resolve;
 mod schedule;
+mod schema;
 mod settings;
 mod shell;
 mod value;
@@ -47,7 +48,7 @@ pub use env_file::{EnvFileError, read_env_file, read_text};
 pub use environment::{HANDED_OVER, from_environment, is_kubernetes_variable, is_reserved, nearest};
 pub use exec_target::exec_target;
 pub use faults::{BAD_SETTINGS, Fault, Faults, Refusal};
-pub use file::{ConfigFile, DEFAULT_FILE, FileApp, file_of, read_file};
+pub use file::{ConfigFile, DEFAULT_FILE, FileApp, file_of, parse_file, read_file};
 pub use given::{Given, Place, Source, Values};
 pub use instances::scaled;
 pub use layer::Layer;
@@ -56,6 +57,7 @@ pub use reader::Value;
 pub use ready::ReadyCheck;
 pub(crate) use resolve::{ConfigSource, LogConfig};
 pub use resolve::{InitConfig, SupervisorConfig, for_init, for_supervisor};
+pub use schema::schema;
 pub use settings::{
     APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PREFIX, PROGRAM_SETTINGS, Scope,
     Setting, all, by_flag,

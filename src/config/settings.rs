@@ -299,7 +299,9 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 
 /// Every setting that has a key in a file, or that a user may try there.
 pub fn in_files() -> impl Iterator<Item = &'static Setting> {
-    PROGRAM_SETTINGS.iter().chain(all()).filter(|setting| setting.flag != "config")
+    let is_for_the_command_line =
+        |setting: &&Setting| matches!(setting.flag, "config" | "env") && setting.scope == Scope::Container;
+    PROGRAM_SETTINGS.iter().chain(all()).filter(move |setting| !is_for_the_command_line(setting))
 }
 
 /// The setting of that flag (without dashes), if there is one.

@@ -63,50 +63,46 @@ pub fn file_of(layer: &Layer, command: &[OsString]) -> Option<PathBuf> {
     given.or_else(default)
 }
 
-/// Reads a file; every fault is noted at its place. `layer` holds what flags and variables give: of pm2's environments, the
-/// one of `--env` is taken. It may take as long as the file system takes.
+/// Reads a file as [`parse_file`] does. It may take as long as the file system takes.
 pub fn read_file(path: &Path, layer: &Layer, faults: &mut Faults) -> ConfigFile {
-    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-    let format = match extension {
-        "toml" => toml::read,
-        "json" => json::read,
-        "js" | "cjs" | "mjs" => {
-            faults.note(
-                path.display().to_string(),
-                format!(
-                    "JavaScript is not read: write it as JSON with node -p 'JSON.stringify(require(\"./{}\"))' > ecosystem.json",
-                    path.file_name().unwrap_or_default().display()
-                ),
-            );
-            return ConfigFile::default();
-        }
-        _ => {
-            faults.note(path.display().to_string(), "its ending says neither .toml nor .json");
-            return ConfigFile::default();
-        }
-    };
-    match read_text(path, MAX_FILE) {
-        Ok(text) => {
-            let environment = layer.by_flag("env").first().map(|given| given.text.as_str());
-            parse(path, &text, format, environment, faults)
-        }
-        Err(why) => {
-            faults.note(path.display().to_string(), format!("cannot read it: {why}"));
-            ConfigFile::default()
-        }
+    let read = read_text(path, MAX_FILE);
+    let text = read.unwrap_or_else(|why| {
+        faults.note(path.display().to_string(), format!("cannot read it: {why}"));
+        String::new()
+    });
+    if text.is_empty() {
+        ConfigFile { path: Some(path.to_owned()), ..ConfigFile::default() }
+    } else {
+        parse_file(path, &text, layer, faults)
     }
 }
 
-type Format = fn(&SourceText, &mut Faults) -> Option<document::Node>;
-
-fn parse(path: &Path, text: &str, format: Format, environment: Option<&str>, faults: &mut Faults) -> ConfigFile {
+/// Parses the text of a file: TOML or JSON, by its ending. Every fault is noted at its place. `layer` holds what flags and
+/// variables give: of pm2's environments, the one of `--env` is taken.
+pub fn parse_file(path: &Path, text: &str, layer: &Layer, faults: &mut Faults) -> ConfigFile {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let source = SourceText::new(Arc::from(path), text);
-    let mut file = match format(&source, faults) {
+    let root = match path.extension().and_then(OsStr::to_str).unwrap_or_default() {
+        "toml" => toml::read(&source, faults),
+        "json" => json::read(&source, faults),
+        ending => {
+            let name = path.file_name().unwrap_or_default().display();
+            let why = match ending {
+                "js" | "cjs" | "mjs" => format!(
+                    "JavaScript is not read: write it as JSON with node -p 'JSON.stringify(require(\"./{name}\"))' > ecosystem.json"
+                ),
+                _ => "its ending says neither .toml nor .json".into(),
+            };
+            faults.note(path.display().to_string(), why);
+            None
+        }
+    };
+    let environment = layer.by_flag("env").first().map(|given| given.text.as_str());
+    let mut file = match &root {
         None => ConfigFile::default(),
-        Some(root) => match pm2::apps(&root) {
+        Some(root) => match pm2::apps(root) {
             Some(apps) => pm2::read(&apps, environment, faults),
-            None => keys::read(&root, faults),
+            None => keys::read(root, faults),
         },
     };
     file.path = Some(path.to_owned());
@@ -125,16 +121,15 @@ mod tests {
     use std::ffi::OsString;
 
     fn read(name: &str, text: &str) -> (ConfigFile, Vec<String>) {
-        let format = if name.ends_with(".json") { json::read } else { toml::read };
         let mut faults = Faults::default();
-        let file = parse(Path::new(name), text, format, None, &mut faults);
+        let file = parse_file(Path::new(name), text, &Layer::default(), &mut faults);
         (file, faults.lines())
     }
 
     fn resolved(layer: &Layer, text: &str) -> (SupervisorConfig, Vec<String>) {
         let mut faults = Faults::default();
-        let format = if text.starts_with('{') { json::read } else { toml::read };
-        let file = parse(Path::new("f"), text, format, None, &mut faults);
+        let name = if text.starts_with('{') { "f.json" } else { "f.toml" };
+        let file = parse_file(Path::new(name), text, &Layer::default(), &mut faults);
         let config = for_supervisor(layer, &file, &[], Path::new("/"), &mut faults);
         (config, faults.lines())
     }
@@ -238,21 +233,21 @@ command = "node 'x"
 "#;
         let (_, faults) = resolved(&Layer::default(), text);
         for (at, part) in [
-            "f:1:1: colour is no setting",
-            "f:2:1: stop_timeout is a setting of an app: write it below [[app]] or [defaults]",
-            "f:3:1: config is no setting",
-            "f:6:8: name=\"x\": is an app's own",
-            "f:7:1: max_restart is no setting; did you mean max_restarts?",
-            "f:10:1: log is a setting of the container",
-            "f:11:17: a word of command is a list",
-            "f:12:16: stop_timeout=\"5\": the unit is missing; did you mean 5s or 5ms?",
-            "f:13:1: stop-timeout is given twice",
-            "f:14:9: ready is a list; allowed: one value",
-            "f:15:13: instances=\"two\": not a number",
-            "f:16:24: env=\"RINIT_WORKER\": rinit sets it itself",
-            "f:17:7: cwd=\"a\\0b\": there is a NUL byte in it",
-            "f:19:1: the app has no command",
-            "f:21:11: command: a quote is not closed",
+            "f.toml:1:1: colour is no setting",
+            "f.toml:2:1: stop_timeout is a setting of an app: write it below [[app]] or [defaults]",
+            "f.toml:3:1: config is no setting",
+            "f.toml:6:8: name=\"x\": is an app's own",
+            "f.toml:7:1: max_restart is no setting; did you mean max_restarts?",
+            "f.toml:10:1: log is a setting of the container",
+            "f.toml:11:17: a word of command is a list",
+            "f.toml:12:16: stop_timeout=\"5\": the unit is missing; did you mean 5s or 5ms?",
+            "f.toml:13:1: stop-timeout is given twice",
+            "f.toml:14:9: ready is a list; allowed: one value",
+            "f.toml:15:13: instances=\"two\": not a number",
+            "f.toml:16:24: env=\"RINIT_WORKER\": rinit sets it itself",
+            "f.toml:17:7: cwd=\"a\\0b\": there is a NUL byte in it",
+            "f.toml:19:1: the app has no command",
+            "f.toml:21:11: command: a quote is not closed",
         ]
         .iter()
         .enumerate()
@@ -287,15 +282,15 @@ command = "node 'x"
         let app = |name: &str, after: &str| format!("[[app]]\nname = \"{name}\"\ncommand = \"x\"\nafter = {after}\n");
         let faults = |apps: &[String]| resolved(&Layer::default(), &apps.concat()).1.join("\n");
         assert_eq!(faults(&[app("a", "[]"), app("b", "[\"a\"]"), app("c", "[\"a\", \"b\"]")]), "");
-        assert!(faults(&[app("a", "[]"), app("a", "[]")]).contains("f:5:1: two apps are called a"));
+        assert!(faults(&[app("a", "[]"), app("a", "[]")]).contains("f.toml:5:1: two apps are called a"));
         assert!(faults(&[app("web", "[]"), app("web-1", "[]")]).contains("that of a worker of web"));
         assert!(
             faults(&[app("database", "[]"), app("b", "[\"databse\"]")])
-                .contains("f:8:10: after=\"databse\": there is no app databse; did you mean database?")
+                .contains("f.toml:8:10: after=\"databse\": there is no app databse; did you mean database?")
         );
         assert!(faults(&[app("a", "[\"a\"]")]).contains("wait for each other: a after a"));
         let cycle = faults(&[app("x", "[\"a\"]"), app("a", "[\"b\"]"), app("b", "[\"c\"]"), app("c", "[\"a\"]")]);
-        assert!(cycle.contains("f:5:1: these apps wait for each other: a after b after c after a"), "{cycle}");
+        assert!(cycle.contains("f.toml:5:1: these apps wait for each other: a after b after c after a"), "{cycle}");
     }
 
     #[test]
@@ -320,7 +315,7 @@ command = "node 'x"
     fn a_command_and_a_file_with_apps_contradict_each_other_and_defaults_do_not() {
         let run = |text: &str| {
             let mut faults = Faults::default();
-            let file = parse(Path::new("f"), text, toml::read, None, &mut faults);
+            let file = parse_file(Path::new("f.toml"), text, &Layer::default(), &mut faults);
             let config =
                 for_supervisor(&Layer::default(), &file, &[OsString::from("app")], Path::new("/"), &mut faults);
             (config, faults.lines())
@@ -329,7 +324,8 @@ command = "node 'x"
         assert_eq!((config.apps.len(), config.apps[0].instances.count, config.apps[0].env.len()), (1, 3, 1));
         assert_eq!(faults, [""; 0]);
         assert!(
-            run("[[app]]\ncommand = \"x\"\n").1[0].contains("f:1:1: the file has apps, and a command is given too")
+            run("[[app]]\ncommand = \"x\"\n").1[0]
+                .contains("f.toml:1:1: the file has apps, and a command is given too")
         );
     }
 
@@ -341,10 +337,64 @@ command = "node 'x"
     }
 
     #[test]
+    fn no_text_makes_the_parser_fail_and_every_fault_is_in_the_text() {
+        use proptest::prelude::*;
+        let pieces = prop::sample::select(vec![
+            "[[app]]",
+            "[defaults]",
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"",
+            "'",
+            ",",
+            ":",
+            "=",
+            "\n",
+            " ",
+            "command",
+            "env",
+            "limits",
+            "\"app\"",
+            "\"apps\"",
+            "\"script\"",
+            "hooks",
+            "a.b",
+            "1",
+            "true",
+            "null",
+            "\\u0000",
+            "\\",
+            "#",
+            "\u{feff}",
+            "é",
+            "\"\"\"",
+        ]);
+        let text = prop_oneof![prop::collection::vec(pieces, 0..60).prop_map(|pieces| pieces.concat()), "\\PC*"];
+        let cut = (prop_oneof![Just(TOML), Just(JSON)], any::<prop::sample::Index>(), 0usize..40).prop_map(
+            |(text, at, length)| {
+                let characters: Vec<char> = text.chars().collect();
+                let at = at.index(characters.len());
+                characters[..at].iter().chain(characters.get(at + length..).unwrap_or_default()).collect::<String>()
+            },
+        );
+        proptest!(|(text in prop_oneof![text, cut], name in prop_oneof![Just("f.toml"), Just("f.json")])| {
+            let mut faults = Faults::default();
+            let file = parse_file(Path::new(name), &text, &Layer::default(), &mut faults);
+            for_supervisor(&Layer::default(), &file, &[], Path::new("/"), &mut faults);
+            let lines = text.split('\n').count();
+            for place in faults.0.iter().filter_map(|fault| fault.place.as_ref()) {
+                prop_assert!(place.line <= lines && place.column <= text.chars().count() + 1, "{place} in {text:?}");
+            }
+        });
+    }
+
+    #[test]
     fn javascript_is_answered_with_the_command_that_makes_it_json() {
         let mut faults = Faults::default();
-        read_file(Path::new("/app/ecosystem.config.js"), &Layer::default(), &mut faults);
-        read_file(Path::new("/app/pm2.yaml"), &Layer::default(), &mut faults);
+        parse_file(Path::new("/app/ecosystem.config.js"), "x", &Layer::default(), &mut faults);
+        parse_file(Path::new("/app/pm2.yaml"), "x", &Layer::default(), &mut faults);
         read_file(Path::new("/none.toml"), &Layer::default(), &mut faults);
         let faults = faults.lines();
         assert!(faults[0].contains("node -p 'JSON.stringify(require(\"./ecosystem.config.js\"))' > ecosystem.json"));

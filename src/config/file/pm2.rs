@@ -347,15 +347,17 @@ fn is_binary(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::super::resolve::{SupervisorConfig, for_supervisor};
-    use super::super::{json, parse};
+    use super::super::parse_file;
     use super::*;
     use crate::core::MemoryLimit;
     use crate::core::{Restart, Signal};
 
     fn resolved(text: &str, environment: Option<&str>) -> (SupervisorConfig, Vec<String>, Vec<String>) {
         let mut faults = Faults::default();
-        let file = parse(Path::new("f"), text, json::read, environment, &mut faults);
-        let config = for_supervisor(&Layer::default(), &file, &[], Path::new("/"), &mut faults);
+        let mut layer = Layer::default();
+        environment.map(|name| layer.put("env", Given::by_flag("--env", name)));
+        let file = parse_file(Path::new("f.json"), text, &layer, &mut faults);
+        let config = for_supervisor(&layer, &file, &[], Path::new("/"), &mut faults);
         (config, faults.lines(), file.warnings)
     }
 
@@ -445,11 +447,11 @@ mod tests {
         );
         for (at, part) in [
             "--env: no app has env_staging",
-            "f:2:21: instanses is no setting; did you mean instances?",
-            "f:3:1: the app has no command",
-            "f:4:50: kill_timeout=\"soon\": not a duration",
-            "f:4:58: autostart: rinit starts every app",
-            "f:5:51: increment_var: PORT is not in env",
+            "f.json:2:21: instanses is no setting; did you mean instances?",
+            "f.json:3:1: the app has no command",
+            "f.json:4:50: kill_timeout=\"soon\": not a duration",
+            "f.json:4:58: autostart: rinit starts every app",
+            "f.json:5:51: increment_var: PORT is not in env",
         ]
         .iter()
         .enumerate()
