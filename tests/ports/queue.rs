@@ -1,7 +1,7 @@
-//! Workers accept from queues that rinit fills: a connection that one does not accept goes to another.
+//! Node's workers accept from queues that rinit fills: a connection that one does not accept goes to another.
 
 use crate::apps::{all_listen, descriptors, node_app, pid_from_here, served_by, stop, workers};
-use crate::harness::{Running, eventually, free_port};
+use crate::harness::{eventually, free_port};
 use crate::load::{answer, connect, get, pid_in, request};
 use crate::setup::{app, node, program, runtime};
 use std::io::Write;
@@ -182,108 +182,4 @@ fn servers_that_take_each_others_place_leave_nothing_behind() {
     rig.until("both have done it", |out| out.count("done") == 2);
     eventually("all is closed", || (descriptors(&rig) < 50).then_some(()));
     stop(&rig);
-}
-
-/// Python workers on that port. The code finds `s`, a socket that is bound, and `answer`, which serves a connection.
-fn python(count: usize, settings: &[&str], port: u16, code: &str) -> Option<Running> {
-    let python = program("python3")?;
-    let rig = workers(count, settings).args(&["python3", &app("python/accepts.py"), code]);
-    Some(rig.env("PORT", &port.to_string()).env("PYTHON", python.to_str()?).start())
-}
-
-/// Code that answers for ever, in the simplest way.
-const BLOCKING: &str = "s.listen()\nwhile True: answer(s.accept()[0])";
-
-#[test]
-fn every_worker_is_served_whichever_way_it_accepts() {
-    for code in [
-        BLOCKING,
-        "s.listen()\nwhile True:\n    select.select([s], [], [])\n    answer(s.accept()[0])",
-        "s.listen(); s.setblocking(False); e = select.epoll(); e.register(s, select.EPOLLIN)\n\
-         while True:\n    e.poll()\n    try: answer(s.accept()[0])\n    except BlockingIOError: pass",
-        // A pre-fork server: its processes have one queue.
-        "s.listen(); os.fork(); os.fork()\nwhile True: answer(s.accept()[0])",
-        // A socket that is passed across exec after it was polled.
-        "s.listen(); select.select([s], [], [], 0); os.set_inheritable(s.fileno(), True)\n\
-         os.execv(os.environ['PYTHON'], ['python3', sys.argv[0], sys.argv[1], str(s.fileno())])",
-    ] {
-        let port = free_port();
-        let code = if code.contains("execv") {
-            format!("if len(sys.argv) == 3:\n    while True: answer(s.accept()[0])\n{code}")
-        } else {
-            code.to_owned()
-        };
-        let Some(rig) = python(3, &[], port, &code) else { return };
-        all_listen(&rig, 3);
-        served_by(port, 3);
-    }
-}
-
-#[test]
-fn connections_of_a_stopped_python_process_are_answered_by_others() {
-    let port = free_port();
-    let Some(rig) = python(3, &[], port, BLOCKING) else { return };
-    all_listen(&rig, 3);
-    served_by(port, 3);
-    let still = pid_that_answers(port, "/");
-    rig.signal_pid(pid_from_here(&rig, still), "STOP");
-    others_answer(port, still);
-    rig.signal_pid(pid_from_here(&rig, still), "CONT");
-    served_by(port, 3);
-}
-
-#[test]
-fn a_version_that_accepts_and_dies_takes_no_connection_with_it() {
-    let port = free_port();
-    let folder = tempfile::tempdir().unwrap();
-    let broken = folder.path().join("broken");
-    let code = format!(
-        "s.listen()\nif os.path.exists('{}'): s.accept(); os._exit(1)\nwhile True: answer(s.accept()[0])",
-        broken.display()
-    );
-    let Some(rig) = python(2, &["--min-uptime", "1s"], port, &code) else { return };
-    all_listen(&rig, 2);
-    served_by(port, 2);
-    std::fs::write(&broken, "").unwrap();
-    rig.signal("HUP");
-    rig.until("the replacement waits for connections", |out| out.count("(it listens)") == 3);
-    for _ in 0..20 {
-        pid_that_answers(port, "/");
-    }
-}
-
-#[test]
-fn a_thread_in_accept_ends_when_the_socket_is_shut_down() {
-    let port = free_port();
-    let code = "s.listen()\n\
-                def loop():\n\
-                \x20   try: s.accept()\n\
-                \x20   except OSError as error: print('accept ended', error.errno, flush=True)\n\
-                t = threading.Thread(target=loop); t.start()\n\
-                signal.signal(signal.SIGTERM, lambda *_: s.shutdown(socket.SHUT_RDWR))\n\
-                while t.is_alive(): t.join(.05)";
-    let Some(rig) = python(2, &[], port, code) else { return };
-    all_listen(&rig, 2);
-    stop(&rig);
-    assert_eq!(rig.output().count("accept ended 22"), 2, "EINVAL, as from the kernel: {:#?}", rig.output().stdout);
-}
-
-#[test]
-fn a_program_may_look_once_by_select_and_then_block_in_accept() {
-    let port = free_port();
-    let code = format!("s.listen(); select.select([s], [], [], 0)\n{BLOCKING}");
-    let Some(rig) = python(1, &[], port, &code) else { return };
-    all_listen(&rig, 1);
-    served_by(port, 1);
-    served_by(port, 1);
-}
-
-#[test]
-fn accept_keeps_the_time_that_the_program_has_set() {
-    let code = "s.listen(); s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack('ll', 0, 50000))\n\
-                try: s.accept()\n\
-                except BlockingIOError: print('in time', flush=True)\n\
-                time.sleep(1000)";
-    let Some(rig) = python(1, &[], free_port(), code) else { return };
-    rig.until("accept has ended", |out| out.has("| in time"));
 }
