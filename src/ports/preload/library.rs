@@ -28,10 +28,10 @@ mod client;
 mod descriptors;
 #[path = "library/duplicates.rs"]
 mod duplicates;
-#[path = "library/io_uring.rs"]
-mod io_uring;
 #[path = "library/next.rs"]
 mod next;
+#[path = "library/open_files.rs"]
+mod open_files;
 #[path = "library/options.rs"]
 mod options;
 #[expect(dead_code, reason = "rinit's end uses the other half")]
@@ -56,7 +56,8 @@ static START: extern "C" fn() = start;
 extern "C" fn start() {
     next::resolve();
     if client::find_broker() {
-        descriptors::find_inherited();
+        // Those that the program has inherited are looked at when it uses them.
+        open_files::for_each(descriptors::on_arrival);
         accept_queue::announce();
     }
 }
@@ -84,7 +85,7 @@ pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     if is_cluster_worker() && known.kind == Kind::Shared {
         take_place(fd, true);
     }
-    let has_io_uring = io_uring::is_used();
+    let has_io_uring = open_files::has_io_uring();
     match ask(&Request::Listen { backlog, has_io_uring }, fd) {
         Some((Reply::Done | Reply::DoneWithoutQueue, _)) => {
             known.set_listening();

@@ -190,49 +190,6 @@ pub fn on_duplicate(from: c_int, to: c_int) {
     }
 }
 
-/// Marks the descriptors that the program has inherited.
-pub fn find_inherited() {
-    const ROOM: usize = 1024;
-    // SAFETY: the path ends with a NUL.
-    let folder = unsafe { call(SYS_OPENAT, [word(AT_FDCWD), c"/proc/self/fd".as_ptr() as usize, O_FOLDER]) };
-    if folder < 0 {
-        return (0..256).for_each(on_arrival);
-    }
-    let folder = Descriptor(folder as c_int);
-    loop {
-        let mut entries = [0u64; ROOM / 8];
-        // SAFETY: there is that much room.
-        let count = unsafe { call(SYS_GETDENTS64, [word(folder.0), &raw mut entries as usize, ROOM]) };
-        if count <= 0 {
-            return;
-        }
-        let bytes = entries.iter().flat_map(|part| part.to_ne_bytes());
-        // `struct linux_dirent64` (getdents(2)): inode, offset, length of 16 bits, type, name.
-        let (mut at, mut length, mut number) = (0usize, 0usize, Some(0));
-        for byte in bytes.take(count as usize) {
-            match at {
-                16 => length = usize::from(byte),
-                17 => length |= usize::from(byte) << 8,
-                19.. => match (byte, number) {
-                    (b'0'..=b'9', Some(so_far)) if so_far < MAX_DESCRIPTORS => {
-                        number = Some(so_far * 10 + usize::from(byte - b'0'));
-                    }
-                    (0, Some(whole)) => {
-                        on_arrival(whole as c_int);
-                        number = None;
-                    }
-                    _ => number = None,
-                },
-                _ => {}
-            }
-            at += 1;
-            if at > 17 && at == length {
-                (at, length, number) = (0, 0, Some(0));
-            }
-        }
-    }
-}
-
 /// Puts another socket where the program's own was: under its number, closed on exec if that was.
 pub fn replace(fd: c_int, other: &Descriptor) -> isize {
     let flags = if control(fd, F_GETFD, 0) == FD_CLOEXEC { O_CLOEXEC } else { 0 };
