@@ -147,6 +147,23 @@ fn a_program_that_polls_once_and_then_blocks_never_sees_an_error() {
 }
 
 #[test]
+fn a_program_that_was_told_of_a_connection_does_not_wait_for_another() {
+    let (Some(program), port) = (c_program(), free_port()) else { return };
+    let slow = "sleep:300 tryaccept nonblock pollserve";
+    for tells in ["poll:-1", "select:9000", "epoll wait"] {
+        let script =
+            format!("[ $RINIT_WORKER = 0 ] && exec {program} {OWN} serve; exec {program} {OWN} {tells} {slow}");
+        let rig = workers(2, &[]).args(&["sh", "-c", &script]).env("PORT", &port.to_string()).start();
+        all_listen(&rig, 2);
+        // The slow one is told of one of these, and rinit takes it back.
+        let pids: Vec<_> = (0..4).map(|_| pid_in(&get(port, "/").unwrap()).unwrap()).collect();
+        assert!(pids.windows(2).all(|two| two[0] == two[1]), "{pids:?}");
+        rig.until("accept has ended", |out| out.has("Software caused connection abort"));
+        served_by(port, 2);
+    }
+}
+
+#[test]
 fn the_connections_of_a_stopped_process_are_answered_by_others_whichever_way_it_accepts() {
     for words in ["serve", "pollblock", "nonblock epoll epollserve"] {
         let Some((rig, port)) = all_serve(3, &[], &format!("{OWN} {words}")) else { return };

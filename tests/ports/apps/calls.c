@@ -152,7 +152,7 @@ static void call(char **all) {
     else if (is("setfl")) check(fcntl(s, F_SETFL, fcntl(s, F_GETFL) | O_NONBLOCK), "fcntl");
     else if (is("block")) one = 0, check(ioctl(s, FIONBIO, &one), "ioctl");
     else if (is("timeout")) {
-        struct timeval limit = {0, n * 1000};
+        struct timeval limit = {n / 1000, n % 1000 * 1000};
         check(setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), "setsockopt");
     }
     else if (is("poll")) poll(&polled, 1, n);
@@ -162,7 +162,7 @@ static void call(char **all) {
         poll(many, 100, n);
     }
     else if (is("select")) {
-        struct timeval limit = {0, n * 1000};
+        struct timeval limit = {n / 1000, n % 1000 * 1000};
         FD_ZERO(&set);
         FD_SET(s, &set);
         select(s + 1, &set, 0, 0, &limit);

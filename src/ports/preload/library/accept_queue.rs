@@ -61,6 +61,8 @@ pub fn set_timeout(fd: c_int, limit: &Time) {
 /// # Safety
 /// As `accept4(2)`.
 pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_int) -> Option<isize> {
+    // rinit may have taken back the connection of which the program was told, and the program must not wait for the next.
+    let dont_wait = if known.takes_readable() { MSG_DONTWAIT } else { 0 };
     if known.expects_none() {
         let (mut byte, mut control_data) = (0u8, Control::receiving());
         let buffer = Buffer { bytes: (&raw mut byte).cast(), length: 1 };
@@ -68,10 +70,10 @@ pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_ui
         // A descriptor for which there is no room stays with its packet.
         message.control_length = 0;
         // SAFETY: the message and what it points to are here until the call is over.
-        let peeked = unsafe { receive(fd, &mut message, MSG_PEEK) };
+        let peeked = unsafe { receive(fd, &mut message, MSG_PEEK | dont_wait) };
         if peeked < 0 {
             known.on_accept(false);
-            return Some(peeked);
+            return Some(error_of_accept(fd, peeked, dont_wait != 0));
         }
     }
     // A descriptor for which there is no free number would be lost with its packet, and after EMFILE libuv closes waiting
@@ -79,7 +81,7 @@ pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_ui
     // tries again a thousand times a second.
     let free = control(fd, F_DUPFD_CLOEXEC, 0);
     if free < 0 {
-        if control(fd, F_GETFL, 0) as c_int & O_NONBLOCK == 0 {
+        if is_blocking(fd) {
             return Some(free);
         }
         let pause: Time = [0, 1_000_000];
@@ -94,7 +96,7 @@ pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_ui
         let mut message = Message::new(&buffer, &mut control_data);
         let close_on_exec = if flags & O_CLOEXEC != 0 { MSG_CMSG_CLOEXEC } else { 0 };
         // SAFETY: the message and what it points to are here until the call is over.
-        let received = unsafe { receive(fd, &mut message, close_on_exec) };
+        let received = unsafe { receive(fd, &mut message, close_on_exec | dont_wait) };
         match (received, Packet::decode(&packet)) {
             // rinit has closed its end of a Node server's, or the program has shut it down.
             (0, _) if is_cluster_worker() => return Some(-(EAGAIN as isize)),
@@ -118,10 +120,20 @@ pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_ui
             }
             (error, _) => {
                 known.on_accept(false);
-                return Some(error);
+                return Some(error_of_accept(fd, error, dont_wait != 0));
             }
         }
     }
+}
+
+/// The error that `accept` reports. On a socket that blocks it is one of those that a connection may have that is gone before
+/// it is accepted (accept(2), "Error handling").
+fn error_of_accept(fd: c_int, error: isize, has_not_waited: bool) -> isize {
+    if has_not_waited && error == -(EAGAIN as isize) && is_blocking(fd) { -(ECONNABORTED as isize) } else { error }
+}
+
+fn is_blocking(fd: c_int) -> bool {
+    control(fd, F_GETFL, 0) as c_int & O_NONBLOCK == 0
 }
 
 /// Sets the mode of a connection, and tells rinit, once, which one the program wants.

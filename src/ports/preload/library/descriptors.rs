@@ -52,6 +52,10 @@ struct Record {
     accepts_until_empty: AtomicBool,
     /// The last `accept` took a connection.
     took_one: AtomicBool,
+    /// `poll` or `select` has said that there is a connection.
+    is_readable: AtomicBool,
+    /// It is in an epoll instance, which says so.
+    is_in_epoll: AtomicBool,
 }
 
 /// The highest number of a descriptor that can be shared, and one more.
@@ -81,11 +85,21 @@ impl Record {
             wants_nonblocking: AtomicBool::new(false),
             accepts_until_empty: AtomicBool::new(false),
             took_one: AtomicBool::new(false),
+            is_readable: AtomicBool::new(false),
+            is_in_epoll: AtomicBool::new(false),
         }
     }
 
-    fn flags(&self) -> [&AtomicBool; 5] {
-        [&self.is_listening, &self.is_reported, &self.wants_nonblocking, &self.accepts_until_empty, &self.took_one]
+    fn flags(&self) -> [&AtomicBool; 7] {
+        [
+            &self.is_listening,
+            &self.is_reported,
+            &self.wants_nonblocking,
+            &self.accepts_until_empty,
+            &self.took_one,
+            &self.is_readable,
+            &self.is_in_epoll,
+        ]
     }
 }
 
@@ -231,6 +245,23 @@ impl Known {
 
     pub fn set_reported(&self) {
         self.record.is_reported.store(true, SeqCst);
+    }
+
+    /// Records that the program was told that there is a connection.
+    pub fn set_readable(&self) {
+        self.record.is_readable.store(true, SeqCst);
+    }
+
+    /// Records that an epoll instance tells the program.
+    pub fn set_in_epoll(&self) {
+        self.record.is_in_epoll.store(true, SeqCst);
+    }
+
+    /// Returns true if the program was told of a connection since it accepted last, and does not expect to wait.
+    pub fn takes_readable(&self) -> bool {
+        let is_readable = self.record.is_readable.load(SeqCst);
+        self.record.is_readable.store(false, SeqCst);
+        is_readable || self.record.is_in_epoll.load(SeqCst)
     }
 
     /// Records that the program wants non-blocking connections. Returns true the first time.

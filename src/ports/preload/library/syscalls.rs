@@ -22,6 +22,7 @@ pub const IPPROTO_SCTP: c_int = 132;
 pub const IPV6_V6ONLY: c_int = 26;
 pub const SCM_RIGHTS: c_int = 1;
 pub const MSG_PEEK: c_int = 0x2;
+pub const MSG_DONTWAIT: c_int = 0x40;
 pub const MSG_CTRUNC: c_int = 0x8;
 pub const MSG_NOSIGNAL: c_int = 0x4000;
 pub const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
@@ -46,6 +47,7 @@ pub const EINTR: c_int = 4;
 pub const EAGAIN: c_int = 11;
 pub const EINVAL: c_int = 22;
 pub const EMFILE: c_int = 24;
+pub const ECONNABORTED: c_int = 103;
 pub const ENOTCONN: c_int = 107;
 
 /// The number of a system call.
@@ -89,9 +91,13 @@ unsafe extern "C" {
 /// `struct timeval`, `struct timespec`: seconds and a part of a second.
 pub type Time = [i64; 2];
 
-/// `struct pollfd`: the descriptor, the requested events, the returned events.
+/// `struct pollfd` (poll(2)).
 #[repr(C)]
-pub struct Poll(pub c_int, pub i16, pub i16);
+pub struct Poll {
+    pub fd: c_int,
+    pub events: i16,
+    pub returned: i16,
+}
 
 /// # Safety
 /// As the system call: its pointers are such that the kernel may read or write there.

@@ -5,7 +5,7 @@
 
 use crate::accept_queue::{take, take_place};
 use crate::client::ask;
-use crate::descriptors::{Kind, glance, identify};
+use crate::descriptors::{Kind, find, glance, identify};
 use crate::next;
 use crate::protocol::Request;
 use crate::syscalls::*;
@@ -62,7 +62,7 @@ fn on_wait(fd: c_int, nonblocking: bool) {
         return;
     }
     // The number may be another socket's by now.
-    if crate::descriptors::find(fd).is_none() {
+    if find(fd).is_none() {
         return;
     }
     if known.kind == Kind::Shared {
@@ -78,13 +78,28 @@ fn on_wait(fd: c_int, nonblocking: bool) {
     }
 }
 
+/// The program was told that there is a connection at that descriptor, if it is one for that.
+fn on_readable(fd: c_int) {
+    if let Some(known) = glance(fd) {
+        known.set_readable();
+    }
+}
+
+/// Polls. `all` and `count` are the program's.
+///
 /// # Safety
 /// As `poll(2)`.
-unsafe fn on_poll(all: *const Poll, count: usize) {
-    let is_read = |one: &&Poll| one.0 >= 0 && one.1 & (POLLIN | POLLRDNORM) != 0;
-    // SAFETY: the caller's promise; a null has no entries.
-    let all = if all.is_null() { &[] } else { unsafe { core::slice::from_raw_parts(all, count) } };
-    all.iter().filter(is_read).for_each(|one| on_wait(one.0, false));
+unsafe fn poll_with(all: *const Poll, count: usize, plain: impl Fn() -> c_int) -> c_int {
+    const READ: i16 = POLLIN | POLLRDNORM;
+    // SAFETY: the caller's promise.
+    let one_at = |at| unsafe { all.add(at).read_unaligned() };
+    let each = || (0..if all.is_null() { 0 } else { count }).map(one_at);
+    each().filter(|one| one.events & READ != 0).for_each(|one| on_wait(one.fd, false));
+    let result = plain();
+    if result > 0 {
+        each().filter(|one| one.returned & READ != 0).for_each(|one| on_readable(one.fd));
+    }
+    result
 }
 
 /// # Safety
@@ -92,10 +107,7 @@ unsafe fn on_poll(all: *const Poll, count: usize) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn poll(all: *mut Poll, count: usize, milliseconds: c_int) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe {
-        on_poll(all, count);
-        next::poll(all, count, milliseconds)
-    }
+    unsafe { poll_with(all, count, || next::poll(all, count, milliseconds)) }
 }
 
 /// # Safety
@@ -103,10 +115,7 @@ pub unsafe extern "C" fn poll(all: *mut Poll, count: usize, milliseconds: c_int)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ppoll(all: *mut Poll, count: usize, time: *const Time, mask: *const u64) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe {
-        on_poll(all, count);
-        next::ppoll(all, count, time, mask)
-    }
+    unsafe { poll_with(all, count, || next::ppoll(all, count, time, mask)) }
 }
 
 /// `poll` of a program that glibc's headers check (`_FORTIFY_SOURCE`).
@@ -115,11 +124,9 @@ pub unsafe extern "C" fn ppoll(all: *mut Poll, count: usize, time: *const Time, 
 /// As `poll(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __poll_chk(all: *mut Poll, count: usize, milliseconds: c_int, size: usize) -> c_int {
+    let checked = count.min(size / size_of::<Poll>());
     // SAFETY: the caller's promise.
-    unsafe {
-        on_poll(all, count.min(size / size_of::<Poll>()));
-        next::__poll_chk(all, count, milliseconds, size)
-    }
+    unsafe { poll_with(all, checked, || next::__poll_chk(all, count, milliseconds, size)) }
 }
 
 /// # Safety
@@ -132,20 +139,25 @@ pub unsafe extern "C" fn __ppoll_chk(
     mask: *const u64,
     size: usize,
 ) -> c_int {
+    let checked = count.min(size / size_of::<Poll>());
     // SAFETY: the caller's promise.
-    unsafe {
-        on_poll(all, count.min(size / size_of::<Poll>()));
-        next::__ppoll_chk(all, count, time, mask, size)
-    }
+    unsafe { poll_with(all, checked, || next::__ppoll_chk(all, count, time, mask, size)) }
 }
 
+/// Selects. `end` and `read` are the program's.
+///
 /// # Safety
 /// As `select(2)`.
-unsafe fn on_select(end: c_int, read: *const u64) {
+unsafe fn select_with(end: c_int, read: *const u64, plain: impl Fn() -> c_int) -> c_int {
     // SAFETY: the caller's promise: a set has a bit for each number below `end`.
     let is_in = |fd: &c_int| unsafe { *read.add(*fd as usize / 64) } >> (fd % 64) & 1 == 1;
-    let all = if read.is_null() { 0..0 } else { 0..end };
-    all.filter(is_in).for_each(|fd| on_wait(fd, false));
+    let all = || if read.is_null() { 0..0 } else { 0..end };
+    all().filter(is_in).for_each(|fd| on_wait(fd, false));
+    let result = plain();
+    if result > 0 {
+        all().filter(is_in).for_each(on_readable);
+    }
+    result
 }
 
 /// # Safety
@@ -159,10 +171,7 @@ pub unsafe extern "C" fn select(
     time: *mut Time,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe {
-        on_select(end, read);
-        next::select(end, read, write, except, time)
-    }
+    unsafe { select_with(end, read, || next::select(end, read, write, except, time)) }
 }
 
 /// # Safety
@@ -177,10 +186,7 @@ pub unsafe extern "C" fn pselect(
     mask: *const u64,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe {
-        on_select(end, read);
-        next::pselect(end, read, write, except, time, mask)
-    }
+    unsafe { select_with(end, read, || next::pselect(end, read, write, except, time, mask)) }
 }
 
 /// # Safety
@@ -190,6 +196,9 @@ pub unsafe extern "C" fn epoll_ctl(epoll: c_int, command: c_int, fd: c_int, even
     // SAFETY: the caller's promise: an event begins with what is waited for.
     if command != EPOLL_CTL_DEL && !event.is_null() && unsafe { event.read_unaligned() } & POLLIN as c_uint != 0 {
         on_wait(fd, false);
+        if let Some(known) = glance(fd) {
+            known.set_in_epoll();
+        }
     }
     // SAFETY: as `epoll_ctl(2)`, by the caller's promise.
     returned(unsafe { call(SYS_EPOLL_CTL, [word(epoll), word(command), word(fd), event as usize]) })
