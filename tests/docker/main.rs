@@ -2,6 +2,7 @@
 //!
 //! Without an engine the tests are skipped, and say so; where the variable `CI` is set, a missing engine is a failure.
 
+mod apps;
 mod engine;
 mod examples;
 mod image;
