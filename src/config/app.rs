@@ -4,7 +4,7 @@ use super::command::name_of;
 use super::faults::Faults;
 use super::given::Place;
 use super::hooks::Hooks;
-use super::instances::{InstanceCount, Instances, Scaling};
+use super::instances::{InstanceCount, Instances};
 use super::layer::Layer;
 use super::policy::policy;
 use super::probe::LiveCheck;
@@ -17,7 +17,7 @@ use super::value::IncrementEnv;
 use super::watch::WatchPattern;
 use crate::control::redacted_command;
 use crate::control::types::SettingValue;
-use crate::core::{Kind, Policy, Restart};
+use crate::core::{Kind, Policy, Restart, Scaling};
 use crate::ports::{Balance, ListenAddress, Share, Sharing};
 use crate::sys::user::Credentials;
 use std::ffi::OsString;
@@ -36,8 +36,6 @@ pub(crate) struct AppConfig {
     pub(crate) after: Vec<String>,
     /// The number of workers that it starts with, and why that many.
     pub(crate) instances: InstanceCount,
-    /// The bounds of that number while it runs.
-    pub(crate) scaling: Scaling,
     /// The rules by which the core runs it.
     pub(crate) policy: Policy,
     /// The check by which a worker is ready.
@@ -74,7 +72,6 @@ impl AppConfig {
         let with_new_rules = AppConfig {
             after: new.after.clone(),
             instances: new.instances.clone(),
-            scaling: new.scaling,
             policy: new.policy.clone(),
             reloads: new.reloads.clone(),
             hooks: new.hooks.clone(),
@@ -184,6 +181,7 @@ pub(super) fn resolve(
     let app = AppConfig {
         policy: Policy {
             kind: program.kind,
+            scaling,
             on_exit: program.on_exit,
             ..policy(&settings, instances.count, sharing, sharing.sees_listening(&located))
         },
@@ -191,7 +189,6 @@ pub(super) fn resolve(
         command,
         after: program.after.into_iter().map(|name| name.0).collect(),
         instances,
-        scaling,
         ready: settings.ready,
         live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
         reloads: ReloadTriggers {

@@ -64,17 +64,6 @@ impl Show for WorkerCount {
     }
 }
 
-/// The bounds between which the number of an app's workers follows the CPUs and the load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scaling {
-    /// The number of workers fewer than CPUs, where it follows the CPUs.
-    pub(crate) fewer_than_cpus: Option<u32>,
-    /// The fewest workers, at least 1.
-    pub(crate) min: u32,
-    /// The most workers. `None`: the number does not follow the load.
-    pub(crate) max: Option<u32>,
-}
-
 /// Returns the number of workers that `text` asks for when there are `now`: a number, `+N`, `-N`, `0` or `max` for as
 /// many as CPUs.
 ///

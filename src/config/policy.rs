@@ -2,7 +2,7 @@
 
 use super::probe::LiveCheck;
 use super::settings::AppSettings;
-use crate::core::{DrainKind, Kind, OnExit, Policy, StopPolicy};
+use crate::core::{DrainKind, Kind, OnExit, Policy, Scaling, StopPolicy};
 use crate::ports::Sharing;
 
 /// The policy by which the core runs that many workers of an app whose workers share ports by those mechanisms.
@@ -12,6 +12,7 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing, s
         kind: Kind::Service,
         after: Vec::new(),
         on_exit: OnExit::EndOnFailure,
+        scaling: Scaling::fixed(),
         instances,
         restart: settings.restart,
         stop_exit_codes: settings.stop_exit_codes.iter().flat_map(|codes| &codes.0).copied().collect(),

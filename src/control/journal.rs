@@ -235,6 +235,7 @@ impl JournalState {
             | Report::Removing { .. }
             | Report::Removed { .. }
             | Report::Ending { .. }
+            | Report::Autoscaled { .. }
             | Report::Scaled { .. }
             | Report::Stop { .. } => {}
         }
@@ -309,6 +310,7 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
         Report::Removing { .. } => ("removing", None),
         Report::Removed { .. } => ("removed", None),
         Report::Ending { .. } => ("ending", None),
+        Report::Autoscaled { .. } => ("autoscaled", None),
         Report::Scaled { .. } => ("scaled", None),
         Report::Stop { .. } => ("stop", None),
     }

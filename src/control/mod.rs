@@ -40,4 +40,5 @@ pub use redact::redacted_command;
 pub use routes::{ROUTES, Route, encoded};
 pub use server::start_when_needed;
 pub use socket::{SocketFile, SocketGroup, SocketMode, check_server};
+pub use usage::usage as worker_usage;
 pub use worker_http::WORKER_HEADER;

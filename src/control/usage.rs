@@ -30,11 +30,11 @@ struct Sample {
 
 /// The usage of a worker's processes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usage {
+pub struct Usage {
     /// CPU time in seconds, of the processes that live.
-    pub(super) cpu: f64,
+    pub cpu: f64,
     /// Resident bytes.
-    pub(super) memory: u64,
+    pub memory: u64,
 }
 
 impl Samples {
@@ -71,7 +71,7 @@ impl Samples {
 }
 
 /// The usage of a process and its descendants; `None`: it is gone.
-pub(super) fn usage(pid: u32) -> Option<Usage> {
+pub fn usage(pid: u32) -> Option<Usage> {
     let mut processes = vec![pid];
     let mut sum = usage_of_one(pid)?;
     let mut at = 0;

@@ -48,7 +48,7 @@ impl Fleet {
             | Event::Listens(..)
             | Event::Ready(..)
             | Event::Probed(..)
-            | Event::MemorySampled(_)
+            | Event::Sampled(_)
             | Event::Drained(_)
             | Event::Signalled(_)
             | Event::Exited(..)

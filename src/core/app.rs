@@ -33,6 +33,8 @@ pub struct App {
     next_policy: Option<Arc<Policy>>,
     /// The last reload failed.
     has_reload_failed: bool,
+    /// The recent usage, by which the number of workers changes by itself.
+    pub(super) trend: Trend,
     /// A reload was asked for during the rollout in progress.
     is_reload_queued: bool,
     /// Workers that are to be replaced after the rollout in progress.
@@ -117,6 +119,7 @@ impl App {
             has_been_up: false,
             next_policy: None,
             has_reload_failed: false,
+            trend: Trend::default(),
             is_reload_queued: false,
             replacements: Replacements::new(),
             settled: 1,
@@ -248,16 +251,7 @@ impl App {
             self.slots.iter_mut().for_each(|slot| slot.stop(profile, context));
             return;
         }
-        let profile = &self.profile;
-        let unwanted = self.slots.iter_mut().filter(|slot| slot.desired != Desired::Up);
-        unwanted.for_each(|slot| slot.stop(profile, context));
-        self.slots.retain(|slot| {
-            let is_gone = slot.desired == Desired::Removed && slot.is_empty();
-            if is_gone {
-                context.effects.push(Effect::SlotRemoved(slot.id));
-            }
-            !is_gone
-        });
+        self.stop_unwanted(context);
         for at in 0..self.slots.len() {
             self.in_slot(at, context, Slot::take_over_if_due);
         }
@@ -269,6 +263,7 @@ impl App {
         }
         // New settings may have come with another number.
         self.profile.workers = self.wanted();
+        self.stop_unwanted(context);
         self.begin_queued(context);
         let App { rollout, slots, profile, .. } = self;
         // A replacement of one worker needs no preparation.
@@ -277,6 +272,20 @@ impl App {
         }
         let up = slots.iter_mut().filter(|slot| slot.desired == Desired::Up && !profile.is_held);
         up.for_each(|slot| slot.start_if_due(profile, context));
+    }
+
+    /// Stops what is not to run, and forgets the slots that are gone.
+    fn stop_unwanted(&mut self, context: &mut Context) {
+        let profile = &self.profile;
+        let unwanted = self.slots.iter_mut().filter(|slot| slot.desired != Desired::Up);
+        unwanted.for_each(|slot| slot.stop(profile, context));
+        self.slots.retain(|slot| {
+            let is_gone = slot.desired == Desired::Removed && slot.is_empty();
+            if is_gone {
+                context.effects.push(Effect::SlotRemoved(slot.id));
+            }
+            !is_gone
+        });
     }
 }
 

@@ -97,8 +97,11 @@ impl Fleet {
                     app.on_probed(at, id, answer, context);
                 }
             }
-            Event::MemorySampled(_) if is_stopping => {}
-            Event::MemorySampled(sample) => memory::on_sample(apps, &sample, context),
+            Event::Sampled(_) if is_stopping => {}
+            Event::Sampled(sample) => {
+                memory::on_sample(apps, &sample, context);
+                for_each_app(apps, Target::All, |app| app.scale_by_usage(&sample, context));
+            }
             Event::Drained(id) => in_slot_of(apps, id, context, |slot, _, context| {
                 slot.on_drained(id, context.now);
                 Outcome::Nothing

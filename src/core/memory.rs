@@ -11,24 +11,8 @@ pub enum MemoryLimit {
     Percent(u8),
 }
 
-/// The memory in use at a moment, in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemorySample {
-    /// That of each worker: all of its processes.
-    pub workers: BTreeMap<WorkerId, u64>,
-    /// The most that the container may use; `None`: all that the machine has, which is not known to be short.
-    pub limit: Option<u64>,
-    /// What the container uses now.
-    pub used: u64,
-    /// The kernel says that memory is short: an event or a stall since the last sample.
-    pub is_short: bool,
-}
-
 /// The time after a replacement for its memory before a worker is replaced for that again.
 const RETRY_AFTER: Time = Time::from_secs(30);
-/// The share of its limit from which on the container is nearly out of memory, in percent.
-const NEARLY_FULL: u64 = 95;
-
 impl MemoryLimit {
     /// The limit in bytes, in a container that may use that many. A share of what is not known is no limit.
     pub fn bytes(self, container: Option<u64>) -> Option<u64> {
@@ -42,54 +26,43 @@ impl MemoryLimit {
     }
 }
 
-impl MemorySample {
-    /// True if the kernel will soon kill a process of the container.
-    fn is_nearly_full(&self) -> bool {
-        let is_full = |limit: u64| u128::from(self.used) * 100 >= u128::from(limit) * u128::from(NEARLY_FULL);
-        self.limit.is_some_and(|limit| self.is_short || is_full(limit))
-    }
-
-    /// What the container may still use.
-    fn free(&self) -> Option<u64> {
-        self.limit.map(|limit| limit.saturating_sub(self.used))
-    }
-}
-
 /// Replaces workers that use more than they may; or, when the container is nearly out of memory, the biggest of all.
-pub(super) fn on_sample(apps: &mut [App], sample: &MemorySample, context: &mut Context) {
+pub(super) fn on_sample(apps: &mut [App], sample: &UsageSample, context: &mut Context) {
     apps.iter_mut().for_each(|app| app.replace_oversized(sample, context));
     let reasons = [RolloutReason::Memory, RolloutReason::MemoryShortage];
     let is_under_way = apps.iter().any(|app| reasons.iter().any(|reason| app.is_replacing(*reason)));
-    if !sample.is_nearly_full() || is_under_way {
+    if !sample.is_nearly_out_of_memory() || is_under_way {
         return;
     }
     let biggest = apps.iter().enumerate().flat_map(|(at, app)| {
         let holders = app.slots.iter().filter_map(Slot::holder).filter(|worker| worker.is_ready());
         let may_go = |worker: &Worker| worker.may_be_replaced(context.now);
-        holders.filter_map(move |worker| Some((*sample.workers.get(&worker.id)?, worker.id, at, may_go(worker))))
+        holders.filter_map(move |worker| Some((sample.workers.get(&worker.id)?.memory, worker.id, at, may_go(worker))))
     });
     // If the biggest has just been replaced, or could not be, no smaller one helps.
     let Some((used, worker, at, true)) = biggest.max() else { return };
     if let Some(app) = apps.get_mut(at) {
         let reason = RolloutReason::MemoryShortage;
         app.replace_for_memory(worker, Replacement { worker, reason, drain_first: true }, context, |slot| {
-            Report::MemoryShort { slot, worker, used, container: sample.used, limit: sample.limit }
+            Report::MemoryShort { slot, worker, used, container: sample.memory_used, limit: sample.memory_limit }
         });
     }
 }
 
 impl App {
     /// Replaces the workers that use more than the app's limit. The new one comes first where both have room.
-    fn replace_oversized(&mut self, sample: &MemorySample, context: &mut Context) {
+    fn replace_oversized(&mut self, sample: &UsageSample, context: &mut Context) {
         let now = context.now;
         let mut oversized = Vec::new();
         for slot in &mut self.slots {
-            let Some(limit) = slot.policy.max_memory.and_then(|limit| limit.bytes(sample.limit)) else { continue };
+            let Some(limit) = slot.policy.max_memory.and_then(|limit| limit.bytes(sample.memory_limit)) else {
+                continue;
+            };
             let Some(worker) = slot.holder_mut().filter(|worker| worker.is_ready()) else { continue };
-            let Some(used) = sample.workers.get(&worker.id).copied() else { continue };
+            let Some(used) = sample.workers.get(&worker.id).map(|usage| usage.memory) else { continue };
             let first = *worker.first_memory.get_or_insert(used);
             if used > limit && worker.may_be_replaced(now) {
-                let drain_first = sample.free().is_some_and(|free| free < first);
+                let drain_first = sample.free_memory().is_some_and(|free| free < first);
                 oversized.push((worker.id, used, limit, drain_first));
             }
         }

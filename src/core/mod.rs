@@ -21,6 +21,7 @@
 
 mod admission;
 mod app;
+mod autoscale;
 mod backoff;
 mod container_end;
 mod crash_budget;
@@ -35,17 +36,20 @@ mod rollout;
 mod signal;
 mod slot;
 mod stop_plan;
+mod usage;
 mod worker;
 
 pub use admission::Refused;
 pub use app::{App, AppResult, Count};
 use app::{Context, Profile};
+use autoscale::Trend;
+pub use autoscale::{ScaleReason, Scaling};
 pub use backoff::{Backoff, Jitter};
 pub use container_end::{ContainerEnd, EndReason};
 use crash_budget::CrashBudget;
 pub use exit::{Exit, ExitKind};
 pub use fleet::Fleet;
-pub use memory::{MemoryLimit, MemorySample};
+pub use memory::MemoryLimit;
 pub use policy::{DrainKind, Kind, OnExit, Policy, Readiness, Reload, Restart, StopPolicy};
 use readiness::UptimeRule;
 pub use readiness::{Evidence, Expectation, ReadySignal};
@@ -54,10 +58,10 @@ pub use rollout::{Rollout, RolloutReason};
 pub use signal::Signal;
 pub use slot::{Desired, Slot, SlotState};
 pub use stop_plan::{StopContext, StopPlan};
+pub use usage::{UsageSample, WorkerUsage};
 pub use worker::{Phase, StopReason, Worker};
 
 use rollout::Replacement;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A moment, as the time since rinit started.
@@ -130,8 +134,8 @@ pub enum Event {
     Ready(WorkerId, ReadySignal),
     /// A liveness probe of the worker was answered, or else this came back.
     Probed(WorkerId, Result<(), String>),
-    /// This much memory is in use.
-    MemorySampled(MemorySample),
+    /// This much is used.
+    Sampled(UsageSample),
     /// The worker has finished what it was asked to finish: its channel is closed.
     Drained(WorkerId),
     /// The worker has sent itself the stop signal of its plan, as its program handles that.

@@ -1,6 +1,6 @@
 //! Defines an app's policy: the settings that the machine decides by.
 
-use super::{AppId, Backoff, MemoryLimit, ReadySignal, Signal};
+use super::{AppId, Backoff, MemoryLimit, ReadySignal, Scaling, Signal};
 use std::time::Duration;
 
 /// The settings of an app that the machine decides by. Their meaning is the README's settings table.
@@ -13,6 +13,8 @@ pub struct Policy {
     pub after: Vec<AppId>,
     pub on_exit: OnExit,
     pub instances: u32,
+    /// The way in which the number of workers changes by itself.
+    pub scaling: Scaling,
     pub restart: Restart,
     pub stop_exit_codes: Vec<u8>,
     pub min_uptime: Duration,

@@ -1,6 +1,8 @@
 //! Defines the reports: the one stream of facts that feeds log lines, events, metrics and the journal.
 
-use super::{AppId, AppResult, Exit, Expectation, ReadySignal, RolloutReason, Signal, SlotId, Time, WorkerId};
+use super::{
+    AppId, AppResult, Exit, Expectation, ReadySignal, RolloutReason, ScaleReason, Signal, SlotId, Time, WorkerId,
+};
 
 /// A fact that operators want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub enum Report {
     Removed { app: AppId },
     /// The container ends, because this app has: all workers are asked to stop, after this delay.
     Ending { app: AppId, result: AppResult, drain_delay: Time },
+    /// The number of workers is to change by itself.
+    Autoscaled { app: AppId, from: u32, to: u32, reason: ScaleReason },
     /// Another number of workers is wanted.
     Scaled { app: AppId, from: u32, to: u32 },
     /// All workers are asked to stop, after this delay.
@@ -91,6 +95,7 @@ impl Report {
             | Report::Removing { app, .. }
             | Report::Removed { app }
             | Report::Ending { app, .. }
+            | Report::Autoscaled { app, .. }
             | Report::Scaled { app, .. } => Some(*app),
             Report::Stop { .. } => None,
         }
@@ -124,6 +129,7 @@ impl Report {
             | Report::Removing { .. }
             | Report::Removed { .. }
             | Report::Ending { .. }
+            | Report::Autoscaled { .. }
             | Report::Scaled { .. }
             | Report::Stop { .. } => None,
         }

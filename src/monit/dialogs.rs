@@ -9,11 +9,12 @@ use ratatui::style::{Color, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear};
 
-const HELP: [(&str, &str); 14] = [
+const HELP: [(&str, &str); 15] = [
     ("↑ ↓ k j", "select a worker"),
+    ("a", "log of, and keys for: it, its app, all workers"),
     ("r", "restart it: stop it, then start it again"),
     ("s", "stop it (it stays down), or start it again"),
-    ("R", "reload: new workers replace the old ones"),
+    ("R", "reload its app: new workers replace the old ones"),
     ("+ -", "one worker more, one fewer"),
     ("l", "scroll the log, with ↑ ↓ PgUp PgDn Home End"),
     ("e", "scroll the events"),
@@ -23,7 +24,7 @@ const HELP: [(&str, &str); 14] = [
     ("Esc", "back to the workers; there: remove the filter"),
     ("?", "this list of keys"),
     ("q Ctrl-C", "quit; workers are not affected"),
-    ("", "graphs: one bar for each second"),
+    ("t", "graphs of the last hour, or of the last seconds"),
 ];
 
 /// Draws the dialog, if there is one.
@@ -34,10 +35,12 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
             let lines = HELP.iter().map(|(key, what)| Line::from(format!(" {key:>8}  {what}"))).collect();
             (" keys ", Color::Cyan, lines)
         }
-        Dialog::Stop(id) => {
-            let question = format!(" Stop {}? It stays down until it is started again.", clean(id, 40));
-            let answers = Line::styled(" y: stop it    n, Esc: do not", bold());
-            (" stop ", Color::Yellow, vec![Line::from(question), Line::from(""), answers])
+        Dialog::Confirm { question, yes, .. } => {
+            let answers = Line::styled(format!(" y: {yes}    n, Esc: do not"), bold());
+            let width = usize::from(at.width.saturating_sub(6)).clamp(20, 90);
+            let mut lines: Vec<Line> = wrap(&clean(question, 200), width).into_iter().map(Line::from).collect();
+            lines.extend([Line::from(""), answers]);
+            (" sure? ", Color::Yellow, lines)
         }
         Dialog::Failed(error, last_lines) => {
             let width = usize::from(at.width.saturating_sub(8)).clamp(20, 100);
@@ -56,7 +59,7 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     };
     let close = match dialog {
         Dialog::Help | Dialog::Failed(..) => " any key closes this ",
-        Dialog::Stop(_) => "",
+        Dialog::Confirm { .. } => "",
     };
     let widest = lines.iter().map(Line::width).max().unwrap_or(0).max(30);
     let width = u16::try_from(widest + 3).unwrap_or(u16::MAX).min(at.width);

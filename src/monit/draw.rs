@@ -27,6 +27,17 @@ pub fn state_style(state: &str) -> Style {
     }
 }
 
+/// The style of an app's condition.
+pub fn condition_style(condition: &str) -> Style {
+    match condition {
+        "ready" => Style::new().fg(Color::Green),
+        "starting" => Style::new().fg(Color::Cyan),
+        "crash-looping" | "down" => bold().fg(Color::Red),
+        "idle" | "waiting" => dim(),
+        _ => Style::new().fg(Color::Yellow),
+    }
+}
+
 /// The colour of CPU.
 pub const CPU: Color = Color::Cyan;
 /// The colour of memory.

@@ -1,7 +1,9 @@
 //! Keeps the workers' CPU and memory over time, and renders them as bars.
 
-use crate::control::types::WorkerStatus;
+use crate::control::types::{History, UsageSeries, WorkerStatus};
+use crate::units;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// The identity of a row of the table: during a reload a slot has two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,14 +26,18 @@ impl RowKey {
     }
 }
 
-/// The usage of every row, one value for each status.
+/// The usage of every row: rinit's history of the last hour, and what monit has seen itself, a value for each status.
 #[derive(Debug, Default)]
 pub struct Graphs {
-    rows: BTreeMap<RowKey, Graph>,
+    /// True if the graphs show what monit has seen itself.
+    pub is_live: bool,
+    past: BTreeMap<String, Graph>,
+    past_interval: Duration,
+    live: BTreeMap<RowKey, Graph>,
 }
 
 /// The usage of one row, oldest first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// CPU in percent of one CPU.
     pub cpu: VecDeque<f64>,
@@ -41,27 +47,61 @@ pub struct Graph {
 
 /// The number of values that are kept: the widest graph shows no more.
 const MAX_VALUES: usize = 240;
+/// The time between two values that monit has seen itself.
+const LIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Graphs {
     /// Adds the present values, and removes the rows that are gone.
     pub fn add(&mut self, rows: &[WorkerStatus]) {
-        self.rows.retain(|key, _| rows.iter().any(|row| key.is_of(row)));
+        self.live.retain(|key, _| rows.iter().any(|row| key.is_of(row)));
         for row in rows {
-            let graph = self.rows.entry(RowKey::of(row)).or_default();
+            let graph = self.live.entry(RowKey::of(row)).or_default();
             push(&mut graph.cpu, row.cpu_percent.unwrap_or(0.0));
             push(&mut graph.memory, row.memory_bytes.unwrap_or(0) as f64);
         }
     }
 
-    /// The usage of a row.
-    pub fn of(&self, key: &RowKey) -> Option<&Graph> {
-        self.rows.get(key)
+    /// Replaces the history by a newer one.
+    pub fn set_history(&mut self, history: History) {
+        self.past_interval = Duration::from_millis(history.interval_ms);
+        let graph = |series: UsageSeries| {
+            let mut graph = Graph::default();
+            series.cpu_percent.iter().for_each(|value| push(&mut graph.cpu, value.unwrap_or(0.0)));
+            series.memory_bytes.iter().for_each(|value| push(&mut graph.memory, value.unwrap_or(0) as f64));
+            (series.name, graph)
+        };
+        self.past = history.workers.into_iter().map(graph).collect();
+    }
+
+    /// The time that one value stands for.
+    pub fn interval(&self) -> Duration {
+        if self.is_live || self.past_interval.is_zero() { LIVE_INTERVAL } else { self.past_interval }
+    }
+
+    /// The time that a number of values stand for, in words.
+    pub fn span(&self, values: usize) -> String {
+        units::time(self.interval().saturating_mul(u32::try_from(values).unwrap_or(u32::MAX)))
+    }
+
+    /// The usage of a row. The last value is the present one.
+    pub fn of(&self, key: &RowKey) -> Option<Graph> {
+        let live = self.live.get(key)?;
+        if self.interval() == LIVE_INTERVAL {
+            return Some(live.clone());
+        }
+        // The history of a slot is that of its worker.
+        let past = self.past.get(&key.id).filter(|_| key.role == "worker");
+        let mut graph = past.cloned().unwrap_or_default();
+        live.cpu.back().into_iter().for_each(|value| push(&mut graph.cpu, *value));
+        live.memory.back().into_iter().for_each(|value| push(&mut graph.memory, *value));
+        Some(graph)
     }
 
     /// The highest CPU and memory of any row: the top of all graphs in the table, so that they compare.
     pub fn peaks(&self) -> (f64, f64) {
+        let graphs: Vec<Graph> = self.live.keys().filter_map(|key| self.of(key)).collect();
         let peak = |of: fn(&Graph) -> &VecDeque<f64>| {
-            self.rows.values().flat_map(|graph| of(graph).iter().copied()).fold(0.0, f64::max)
+            graphs.iter().flat_map(|graph| of(graph).iter().copied()).fold(0.0, f64::max)
         };
         (peak(|graph| &graph.cpu), peak(|graph| &graph.memory))
     }

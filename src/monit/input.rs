@@ -4,7 +4,7 @@ use super::model::{Call, Line, Message};
 use super::screen;
 use crate::client::{Client, ClientError, Part, read_json};
 use crate::control::encoded;
-use crate::control::types::{Done, Error, Event, LogLine, Missed, ScaleRequest, Status};
+use crate::control::types::{Done, Error, Event, History, LogLine, Missed, ScaleRequest, Status};
 use crate::core::Signal;
 use crate::sys;
 use hyper::Method;
@@ -16,13 +16,18 @@ use tokio::select;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// The most messages that wait for the next frame. An input with more to say waits, and so rinit's side learns that this
 /// reader is slow.
 const MAX_QUEUED_MESSAGES: usize = 1024;
 /// The time between two questions for the status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two questions for the history of usage.
+const HISTORY_INTERVAL: Duration = Duration::from_secs(15);
+/// The number of values for an hour, and for the first quarter of one.
+const POINTS: usize = 60;
+const POINTS_AT_FIRST: usize = 240;
 /// The most refusals in a row that are waited out, such as "too many connections".
 const MAX_REFUSALS: u32 = 5;
 /// The number of lines that a log begins with.
@@ -56,6 +61,7 @@ impl Inputs {
         let (client, refresh) = (Arc::new(client), Arc::new(Notify::new()));
         let mut tasks = JoinSet::new();
         tasks.spawn(send_status(client.clone(), sender.clone(), refresh.clone()));
+        tasks.spawn(send_history(client.clone(), sender.clone()));
         Ok(Inputs { client, sender, messages, tasks, log: None, refresh })
     }
 
@@ -87,12 +93,12 @@ impl Inputs {
         self.refresh.notify_one();
     }
 
-    /// Follows the log of a worker in place of the one before. Its messages carry the number.
-    pub fn follow_log(&mut self, number: u64, worker: &str) {
+    /// Follows the log of workers in place of the one before. Its messages carry the number.
+    pub fn follow_log(&mut self, number: u64, workers: &str) {
         if let Some(log) = self.log.take() {
             log.abort();
         }
-        let path = format!("/v1/logs?follow=true&lines={FIRST_LINES}&worker={}", encoded(worker));
+        let path = format!("/v1/logs?follow=true&lines={FIRST_LINES}&worker={}", encoded(workers));
         let (client, sender) = (self.client.clone(), self.sender.clone());
         self.log = Some(self.tasks.spawn(async move {
             let why = match send_lines(&client, &path, number, &sender).await {
@@ -131,7 +137,7 @@ fn request(call: &Call) -> (String, Option<String>) {
         Call::Restart(id) => of_worker(id, "restart"),
         Call::Stop(id) => of_worker(id, "stop"),
         Call::Start(id) => of_worker(id, "start"),
-        Call::Reload => ("/v1/reload".into(), None),
+        Call::Reload(app) => of_worker(app, "reload"),
         Call::Scale(app, by) => {
             let request = ScaleRequest { app: Some(app.clone()), to: (*by).into() };
             ("/v1/scale".into(), serde_json::to_string(&request).ok())
@@ -216,6 +222,23 @@ async fn send_status(client: Arc<Client>, sender: Sender<Message>, refresh: Arc<
         if sender.send(message).await.is_err() || is_end {
             return;
         }
+    }
+}
+
+/// Sends the history of usage again and again. While it is short, it has more values: a graph shows a quarter of an hour.
+async fn send_history(client: Arc<Client>, sender: Sender<Message>) {
+    let mut points = POINTS_AT_FIRST;
+    loop {
+        if let Ok(history) = client.get::<History>(&format!("/v1/history?points={points}")).await {
+            if history.apps.iter().any(|app| app.memory_bytes.len() > POINTS) && points > POINTS {
+                points = POINTS;
+                continue;
+            }
+            if sender.send(Message::History(history)).await.is_err() {
+                return;
+            }
+        }
+        sleep(HISTORY_INTERVAL).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::graphs::{Graphs, RowKey};
 use super::lines::Lines;
-use crate::control::types::{Done, Error, Event, LogLine, Status, WorkerStatus};
+use crate::control::types::{Done, Error, Event, History, LogLine, Status, WorkerStatus};
 use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::Size;
 
@@ -17,7 +17,9 @@ pub struct Model {
     pub graphs: Graphs,
     /// The selected row.
     pub selected: RowKey,
-    /// The selected worker's log.
+    /// The workers that keys act on, and whose log is shown.
+    pub scope: Scope,
+    /// The log of the workers in the scope.
     pub log: Lines<Line>,
     /// The reason for which the log does not go on.
     pub log_ended: Option<String>,
@@ -33,6 +35,8 @@ pub struct Model {
     pub pending: Vec<String>,
     /// The last answer.
     pub notice: Option<Notice>,
+    /// The worker or app whose log is followed, or `all`; empty: none.
+    followed: String,
     /// The number of the log that is followed. Lines of earlier ones are late, and ignored.
     pub(super) log_number: u64,
     /// True if the log is cleared by the next line.
@@ -48,6 +52,27 @@ pub enum Line {
     Log(LogLine),
     /// A number of lines that came too fast.
     Missed(u64),
+}
+
+/// The workers that keys act on, and whose log is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The selected one.
+    Worker,
+    /// Those of its app.
+    App,
+    /// All.
+    All,
+}
+
+impl Line {
+    /// The worker that wrote it; empty: none.
+    pub fn worker(&self) -> &str {
+        match self {
+            Line::Log(line) => &line.worker,
+            Line::Missed(_) => "",
+        }
+    }
 }
 
 /// The pane that the arrow keys move.
@@ -73,8 +98,15 @@ pub struct Filter {
 pub enum Dialog {
     /// The list of keys.
     Help,
-    /// The question whether to stop a worker.
-    Stop(String),
+    /// A question before a call, and the word for yes.
+    Confirm {
+        /// The call.
+        call: Call,
+        /// The question.
+        question: String,
+        /// The answer that makes the call.
+        yes: &'static str,
+    },
     /// A failure: a sentence, and a worker's last lines.
     Failed(String, Vec<String>),
 }
@@ -97,6 +129,8 @@ pub enum Message {
     Key(KeyCode),
     /// rinit's status, which is asked for once a second.
     Status(Status),
+    /// The usage of the last hour.
+    History(History),
     /// An event of rinit's.
     Event(Event),
     /// The stream of events has ended.
@@ -118,7 +152,7 @@ pub enum Message {
 /// Something that the model asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Follow this worker's log under this number, in place of the one before.
+    /// Follow the log of this worker or app, or of `all`, under this number, in place of the one before.
     Follow(u64, String),
     /// Follow the events from this number on.
     Events(Option<u64>),
@@ -131,14 +165,14 @@ pub enum Command {
 /// A change that rinit can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Restart this worker.
+    /// Restart this worker, the workers of this app, or `all`.
     Restart(String),
-    /// Stop this worker.
+    /// Stop them.
     Stop(String),
-    /// Start this worker.
+    /// Start them.
     Start(String),
-    /// Reload every app.
-    Reload,
+    /// Reload this app, or `all`.
+    Reload(String),
     /// Run more or fewer workers of this app: `+1`, `-1`.
     Scale(String, &'static str),
 }
@@ -150,7 +184,7 @@ impl Call {
             Call::Restart(id) => format!("restarting {id}"),
             Call::Stop(id) => format!("stopping {id}"),
             Call::Start(id) => format!("starting {id}"),
-            Call::Reload => "reloading".into(),
+            Call::Reload(app) => format!("reloading {app}"),
             Call::Scale(app, by) => format!("scaling {app} by {by}"),
         }
     }
@@ -170,6 +204,7 @@ impl Model {
             size,
             selected: RowKey::default(),
             graphs: Graphs::default(),
+            scope: Scope::Worker,
             log: Lines::new(MAX_LINES),
             log_ended: None,
             events: Lines::new(MAX_LINES),
@@ -178,6 +213,7 @@ impl Model {
             dialog: None,
             pending: Vec::new(),
             notice: None,
+            followed: String::new(),
             log_number: 0,
             is_log_stale: false,
             have_events_ended: false,
@@ -212,7 +248,7 @@ impl Model {
         let same = same.or_else(|| rows.iter().find(|row| row.id == self.selected.id));
         let next = same.or_else(|| rows.get(position.min(rows.len().saturating_sub(1))));
         let mut commands = next.map(RowKey::of).map_or_else(Vec::new, |key| self.select(key));
-        if self.log_ended.is_some() && commands.is_empty() && !self.selected.id.is_empty() {
+        if self.log_ended.is_some() && commands.is_empty() && !self.followed.is_empty() {
             commands.push(self.follow_log());
         }
         if std::mem::take(&mut self.have_events_ended) {
@@ -222,11 +258,45 @@ impl Model {
     }
 
     pub(super) fn select(&mut self, key: RowKey) -> Vec<Command> {
-        let same = key.id == self.selected.id;
         self.selected = key;
-        if same {
+        self.follow_target()
+    }
+
+    /// Goes on to the next scope: the selected worker, its app where there are several, all workers.
+    pub(super) fn widen_scope(&mut self) -> Vec<Command> {
+        self.scope = match self.scope {
+            Scope::Worker if self.status.apps.len() > 1 => Scope::App,
+            Scope::Worker | Scope::App => Scope::All,
+            Scope::All => Scope::Worker,
+        };
+        self.follow_target()
+    }
+
+    /// The name that calls have for the workers in the scope; empty: there is none.
+    pub fn target(&self) -> String {
+        match self.scope {
+            Scope::Worker => self.selected.id.clone(),
+            Scope::App => self.row().map_or(String::new(), |row| row.app.clone()),
+            Scope::All => "all".into(),
+        }
+    }
+
+    /// True if a row is in the scope.
+    pub fn is_target(&self, row: &WorkerStatus) -> bool {
+        match self.scope {
+            Scope::Worker => self.selected.is_of(row),
+            Scope::App => self.row().is_some_and(|selected| selected.app == row.app),
+            Scope::All => true,
+        }
+    }
+
+    /// Follows the log of the scope, if another one is followed.
+    fn follow_target(&mut self) -> Vec<Command> {
+        let target = self.target();
+        if target.is_empty() || target == self.followed {
             return Vec::new();
         }
+        self.followed = target;
         self.log.clear();
         vec![self.follow_log()]
     }
@@ -235,7 +305,7 @@ impl Model {
         self.log_number += 1;
         self.is_log_stale = true;
         self.log_ended = None;
-        Command::Follow(self.log_number, self.selected.id.clone())
+        Command::Follow(self.log_number, self.followed.clone())
     }
 
     pub(super) fn move_selection(&mut self, to: usize) -> Vec<Command> {

@@ -36,7 +36,7 @@ impl Widths {
         let ids = model.status.workers.iter().map(|row| name(row).chars().count());
         let mut widths = Widths {
             id: ids.max().unwrap_or(0).clamp(6, MAX_ID_WIDTH),
-            state: 10,
+            state: 13,
             pid: 7,
             generation: 3,
             uptime: 7,
@@ -93,7 +93,7 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     let rows = &model.status.workers;
     let (cpu, memory) = model.graphs.peaks();
     let tops = (top_percent(cpu), memory);
-    let mut lines = vec![titles(&widths, rows.len(), visible)];
+    let mut lines = vec![titles(model, &widths, rows.len(), visible)];
     lines.extend(rows.iter().skip(skip).take(visible).map(|row| line(model, row, &widths, tops)));
     if rows.is_empty() {
         lines.push(Line::styled("  no workers: + adds one", dim()));
@@ -101,7 +101,9 @@ pub fn draw(model: &Model, at: Rect, frame: &mut Frame) {
     write(frame, at, lines, None, 0);
 }
 
-fn titles(widths: &Widths, rows: usize, visible: usize) -> Line<'static> {
+fn titles(model: &Model, widths: &Widths, rows: usize, visible: usize) -> Line<'static> {
+    let of_bar = format!("{} a bar", units::time(model.graphs.interval()));
+    let above = |width: usize| left(if of_bar.len() <= width { &of_bar } else { "" }, width);
     let workers = if rows > visible { format!("{rows} ↑↓") } else { "worker".into() };
     let cells = [
         left(&workers, widths.id),
@@ -111,25 +113,27 @@ fn titles(widths: &Widths, rows: usize, visible: usize) -> Line<'static> {
         right("up", widths.uptime),
         right("restarts", widths.restarts),
         right("CPU", widths.cpu),
-        left("", widths.cpu_graph),
+        above(widths.cpu_graph),
         right("memory", widths.memory),
-        left("", widths.memory_graph),
+        above(widths.memory_graph),
     ];
     Line::styled(format!("  {}", cells.concat()), bold().add_modifier(Modifier::UNDERLINED))
 }
 
 fn line(model: &Model, row: &WorkerStatus, widths: &Widths, tops: (f64, f64)) -> Line<'static> {
     let is_selected = model.selected.is_of(row);
-    let graph = model.graphs.of(&RowKey::of(row));
+    let graph = model.graphs.of(&RowKey::of(row)).unwrap_or_default();
     let bars = |values, top, width| if width == 0 { String::new() } else { bars(values, top, width, 1).concat() + " " };
-    let cpu_graph = graph.map_or(String::new(), |graph| bars(&graph.cpu, tops.0, widths.cpu_graph));
-    let memory_graph = graph.map_or(String::new(), |graph| bars(&graph.memory, tops.1, widths.memory_graph));
+    let cpu_graph = bars(&graph.cpu, tops.0, widths.cpu_graph);
+    let memory_graph = bars(&graph.memory, tops.1, widths.memory_graph);
     let state = match row.retry_in_ms {
+        _ if row.is_crash_looping => "crash-looping".into(),
         Some(wait) if row.state == "backoff" => format!("retry {}", units::milliseconds(wait)),
         _ => clean(&row.state, 20),
     };
     let restarts = if row.restarts > 0 { Style::new().fg(Color::Yellow) } else { Style::new() };
     let (mark, selected) = match (is_selected, model.focus) {
+        (false, _) if model.is_target(row) => ("• ", bold()),
         (false, _) => ("  ", Style::new()),
         (true, Focus::Workers) => ("▸ ", bold().fg(Color::Cyan).add_modifier(Modifier::REVERSED)),
         (true, Focus::Log | Focus::Events) => ("▸ ", bold()),
@@ -137,7 +141,7 @@ fn line(model: &Model, row: &WorkerStatus, widths: &Widths, tops: (f64, f64)) ->
     let spans = vec![
         Span::styled(format!("{mark}{}", fit(&name(row), widths.id)), selected),
         Span::raw(" ".repeat(1 + widths.id.saturating_sub(name(row).chars().count()))),
-        Span::styled(left(&state, widths.state), state_style(&row.state)),
+        Span::styled(left(&state, widths.state), state_style(if row.is_crash_looping { "failed" } else { &row.state })),
         Span::raw(right(&row.pid.map_or("–".into(), |pid| pid.to_string()), widths.pid)),
         Span::raw(right(&row.generation.to_string(), widths.generation)),
         Span::raw(right(&row.uptime_ms.map_or("–".into(), units::milliseconds), widths.uptime)),

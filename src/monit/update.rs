@@ -1,8 +1,9 @@
 //! Changes the model when something happens, and returns what is to be done then.
 
 use super::layout::Panes;
-use super::model::{Call, Command, Dialog, Filter, Focus, Message, Model, Notice};
-use crate::control::types::Error;
+use super::model::{Call, Command, Dialog, Filter, Focus, Message, Model, Notice, Scope};
+use crate::control::types::{Error, WorkerStatus};
+use crate::units::count;
 use ratatui::crossterm::event::KeyCode as Key;
 
 /// The length of the filter, in characters.
@@ -13,6 +14,7 @@ pub fn update(model: &mut Model, message: Message) -> Vec<Command> {
     match message {
         Message::Key(key) => return on_key(model, key),
         Message::Status(status) => return model.apply_status(status),
+        Message::History(history) => model.graphs.set_history(history),
         Message::Event(event) => model.events.push(event, |_| true),
         Message::EventsEnded => model.have_events_ended = true,
         Message::Line(number, line) if number == model.log_number => {
@@ -51,11 +53,11 @@ pub fn update(model: &mut Model, message: Message) -> Vec<Command> {
 fn on_key(model: &mut Model, key: Key) -> Vec<Command> {
     if let Some(dialog) = model.dialog.take() {
         return match (dialog, key) {
-            (Dialog::Stop(id), Key::Char('y' | 'Y')) => model.call(Call::Stop(id)),
-            (Dialog::Stop(_), Key::Char('n' | 'N' | 'q') | Key::Esc) => Vec::new(),
+            (Dialog::Confirm { call, .. }, Key::Char('y' | 'Y')) => model.call(call),
+            (Dialog::Confirm { .. }, Key::Char('n' | 'N' | 'q') | Key::Esc) => Vec::new(),
             // A key with another meaning answers neither yes nor no.
-            (stop @ Dialog::Stop(_), _) => {
-                model.dialog = Some(stop);
+            (question @ Dialog::Confirm { .. }, _) => {
+                model.dialog = Some(question);
                 Vec::new()
             }
             (Dialog::Help | Dialog::Failed(..), _) => Vec::new(),
@@ -65,7 +67,6 @@ fn on_key(model: &mut Model, key: Key) -> Vec<Command> {
         edit_filter(model, key);
         return Vec::new();
     }
-    let id = model.row().map(|row| row.id.clone());
     match key {
         Key::Char('q') => return vec![Command::End(Ok(()))],
         Key::Char('?' | 'h') => model.dialog = Some(Dialog::Help),
@@ -81,17 +82,79 @@ fn on_key(model: &mut Model, key: Key) -> Vec<Command> {
         Key::Esc if model.focus == Focus::Workers => model.filter = Filter::default(),
         Key::Esc => model.focus = Focus::Workers,
         Key::Char('/') => model.filter.is_edited = true,
-        Key::Char('r') => return id.map_or_else(Vec::new, |id| model.call(Call::Restart(id))),
-        Key::Char('R') => return model.call(Call::Reload),
-        Key::Char('s') => match model.row().map(|row| row.state.as_str()) {
-            Some("stopped" | "failed") => return id.map_or_else(Vec::new, |id| model.call(Call::Start(id))),
-            Some(_) => model.dialog = id.map(Dialog::Stop),
-            None => {}
-        },
+        Key::Char('a') => return model.widen_scope(),
+        Key::Char('t') => model.graphs.is_live = !model.graphs.is_live,
+        Key::Char('r') => return restart(model),
+        Key::Char('R') => return reload(model),
+        Key::Char('s') => return stop_or_start(model),
         Key::Char('+' | '=') => return scale(model, "+1"),
         Key::Char('-') => return scale(model, "-1"),
         _ => return on_move(model, key),
     }
+    Vec::new()
+}
+
+fn restart(model: &mut Model) -> Vec<Command> {
+    let (name, workers) = (model.target(), target_words(model));
+    match (model.scope, workers) {
+        (_, None) => Vec::new(),
+        (Scope::Worker, Some(_)) => model.call(Call::Restart(name)),
+        (Scope::App | Scope::All, Some(workers)) => {
+            let question = format!("Restart {workers}? They are stopped first. R reloads without a gap.");
+            ask(model, Call::Restart(name), question, "restart them")
+        }
+    }
+}
+
+/// Reloads the selected worker's app, or all apps.
+fn reload(model: &mut Model) -> Vec<Command> {
+    let app = model.row().map(|row| row.app.clone()).unwrap_or_default();
+    let is_all = model.scope == Scope::All;
+    let is_meant = |row: &&WorkerStatus| row.role == "worker" && (is_all || row.app == app);
+    let workers = match model.status.workers.iter().filter(is_meant).count() {
+        0 => return Vec::new(),
+        workers => count(workers as u64, "worker"),
+    };
+    let (name, workers) =
+        if is_all { ("all".into(), format!("all {workers}")) } else { (app.clone(), format!("{workers} of {app}")) };
+    ask(model, Call::Reload(name), format!("Reload {workers}? New ones replace them one by one."), "reload")
+}
+
+/// Starts what is down; stops what is not.
+fn stop_or_start(model: &mut Model) -> Vec<Command> {
+    let Some(workers) = target_words(model) else { return Vec::new() };
+    let name = model.target();
+    if is_target_down(model) {
+        return model.call(Call::Start(name));
+    }
+    let (yes, stay) = match model.scope {
+        Scope::Worker => ("stop it", "It stays down until it is started again."),
+        Scope::App | Scope::All => ("stop them", "They stay down until they are started again."),
+    };
+    ask(model, Call::Stop(name), format!("Stop {workers}? {stay}"), yes)
+}
+
+/// True if every worker in the scope is stopped or has failed.
+pub fn is_target_down(model: &Model) -> bool {
+    let is_down = |row: &WorkerStatus| matches!(row.state.as_str(), "stopped" | "failed");
+    let mut rows = model.status.workers.iter().filter(|row| model.is_target(row)).peekable();
+    rows.peek().is_some() && rows.all(is_down)
+}
+
+/// The workers in the scope, in words; `None`: there are none.
+fn target_words(model: &Model) -> Option<String> {
+    let selected = model.row()?;
+    let is_meant = |row: &&WorkerStatus| row.role == "worker" && model.is_target(row);
+    let all = || count(model.status.workers.iter().filter(is_meant).count() as u64, "worker");
+    Some(match model.scope {
+        Scope::Worker => selected.id.clone(),
+        Scope::App => format!("{} of {}", all(), selected.app),
+        Scope::All => format!("all {}", all()),
+    })
+}
+
+fn ask(model: &mut Model, call: Call, question: String, yes: &'static str) -> Vec<Command> {
+    model.dialog = Some(Dialog::Confirm { call, question, yes });
     Vec::new()
 }
 

@@ -1,11 +1,12 @@
 //! Draws the model. Colours are the terminal's own sixteen, which fit dark and light ones.
 
-use super::draw::{CPU, MEMORY, bold, dim, write};
+use super::draw::{CPU, MEMORY, bold, condition_style, dim, write};
 use super::format::{clean, time_of_day};
 use super::graphs::{bars, top_percent};
 use super::layout::Panes;
 use super::lines::Shown;
-use super::model::{Focus, Line as LogEntry, Model};
+use super::model::{Focus, Line as LogEntry, Model, Scope};
+use super::update::is_target_down;
 use super::{dialogs, table};
 use crate::control::types::{AppStatus, Event, WorkerStatus};
 use crate::units;
@@ -14,6 +15,7 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders};
+use std::collections::VecDeque;
 
 /// Draws everything.
 pub fn view(model: &Model, frame: &mut Frame) {
@@ -40,7 +42,7 @@ fn head(model: &Model, at: Rect, frame: &mut Frame) {
     let mut spans = vec![Span::styled(format!(" rinit {} ", status.version), bold())];
     let state = if status.state == "running" { Style::new() } else { bold().fg(Color::Yellow) };
     spans.push(Span::styled(format!(" {} {} ", status.state, units::milliseconds(status.uptime_ms)), state));
-    status.apps.iter().for_each(|app| about(app, &mut spans));
+    status.apps.iter().for_each(|app| about(model, app, &mut spans));
     let cpu: f64 = status.workers.iter().filter_map(|row| row.cpu_percent).sum();
     let memory: u64 = status.workers.iter().filter_map(|row| row.memory_bytes).sum();
     spans.push(Span::styled(format!("  CPU {}", units::percent(cpu)), Style::new().fg(CPU)));
@@ -50,18 +52,26 @@ fn head(model: &Model, at: Rect, frame: &mut Frame) {
     write(frame, at, vec![Line::from(spans)], None, 0);
 }
 
-fn about(app: &AppStatus, spans: &mut Vec<Span<'static>>) {
-    let ready = if app.ready < app.wanted { Style::new().fg(Color::Yellow) } else { Style::new().fg(Color::Green) };
+fn about(model: &Model, app: &AppStatus, spans: &mut Vec<Span<'static>>) {
+    let style = condition_style(&app.condition);
     spans.push(Span::raw(format!(" {} ", clean(&app.name, 24))));
-    spans.push(Span::styled(format!("{}/{} ready", app.ready, app.wanted), ready));
+    spans.push(Span::styled(format!("{}/{} {}", app.ready, app.wanted, clean(&app.condition, 20)), style));
     spans.push(Span::raw(format!("  gen {}", app.generation)));
     let last = app.last_reload.as_ref().filter(|last| last.result == "failed");
     if let Some(reload) = &app.reload {
-        let text = format!("  reloading for {}", units::milliseconds(reload.since_ms));
+        let (done, of) = replaced(model, app);
+        let text = format!("  reload {done}/{of}, {}", units::milliseconds(reload.since_ms));
         spans.push(Span::styled(text, bold().fg(Color::Yellow)));
     } else if last.is_some() {
         spans.push(Span::styled("  last reload failed", Style::new().fg(Color::Red)));
     }
+}
+
+/// The number of an app's slots that the reload in progress has given a new worker, and of all its slots.
+fn replaced(model: &Model, app: &AppStatus) -> (usize, usize) {
+    let generation = app.reload.as_ref().map_or(0, |reload| reload.generation);
+    let slots = || model.status.workers.iter().filter(|row| row.app == app.name && row.role == "worker");
+    (slots().filter(|row| row.state == "ready" && row.generation >= generation).count(), slots().count())
 }
 
 /// Draws the selected worker's CPU and memory, and facts about it.
@@ -72,15 +82,18 @@ fn graphs(model: &Model, at: Rect, frame: &mut Frame) {
     let left = Rect { width: third - 1, ..at };
     let middle = Rect { x: at.x + third, width: third - 1, ..at };
     let right = Rect { x: at.x + 2 * third, width: at.width - 2 * third, ..at };
+    let peak_of =
+        |values: &VecDeque<f64>, at: Rect| values.iter().rev().take(at.width.into()).copied().fold(0.0, f64::max);
     if let Some(graph) = model.graphs.of(&model.selected) {
-        let peak = graph.cpu.iter().copied().fold(0.0, f64::max);
+        let peak = peak_of(&graph.cpu, left);
         let now = row.cpu_percent.map_or("–".into(), units::percent);
         let top = top_percent(peak);
-        let title = format!(" CPU {now}, peak {} of {top:.0}% ", units::percent(peak));
+        let span = model.graphs.span(graph.cpu.len().min(usize::from(left.width)));
+        let title = format!(" CPU {now}, peak {} in {span} ", units::percent(peak));
         large(frame, left, title, bars(&graph.cpu, top, usize::from(left.width), height(left)), CPU);
-        let peak = graph.memory.iter().copied().fold(0.0, f64::max);
+        let peak = peak_of(&graph.memory, middle);
         let now = row.memory_bytes.map_or("–".into(), units::size);
-        let title = format!(" memory {now}, peak {} ", units::size(peak as u64));
+        let title = format!(" memory {now}, peak {} in {span} ", units::size(peak as u64));
         // Some room above the peak, so that a rise is visible.
         large(
             frame,
@@ -115,7 +128,8 @@ fn facts(row: &WorkerStatus) -> Vec<String> {
     if !row.listens.is_empty() {
         facts.push(format!("listens: {}", clean(&row.listens.join(", "), 80)));
     }
-    facts.push(format!("restarts {}", row.restarts));
+    let looping = if row.is_crash_looping { ", crash-looping" } else { "" };
+    facts.push(format!("restarts {}{looping}", row.restarts));
     if let Some(exit) = &row.last_exit {
         facts.push(format!("last: {}", clean(&exit.cause, 80)));
         facts.push(format!("  at {} after {}", time_of_day(&exit.time), units::milliseconds(exit.lived_ms)));
@@ -132,7 +146,10 @@ pub fn pane(title: String, has_focus: bool) -> Block<'static> {
 
 fn log(model: &Model, at: Rect, frame: &mut Frame) {
     let shown = model.log.shown(height(at), model.log_filter());
-    let id = clean(&model.selected.id, 30);
+    let id = match model.scope {
+        Scope::Worker | Scope::App => clean(&model.target(), 30),
+        Scope::All => "all workers".into(),
+    };
     let filter = &model.filter;
     let mut title = format!(" log of {id} ");
     if filter.is_edited {
@@ -144,7 +161,9 @@ fn log(model: &Model, at: Rect, frame: &mut Frame) {
         title.push_str(&format!("– {} ", clean(why, 100)));
     }
     title.push_str(&scroll_position(&shown));
-    let lines: Vec<Line> = shown.rows.iter().map(|entry| log_line(entry, &filter.text)).collect();
+    let widest = shown.rows.iter().map(|entry| entry.worker().chars().count()).max().unwrap_or(0);
+    let width = if model.scope == Scope::Worker { 0 } else { widest.min(MAX_NAME_WIDTH) };
+    let lines: Vec<Line> = shown.rows.iter().map(|entry| log_line(entry, &filter.text, width)).collect();
     let none = if filter.text.is_empty() { "no lines yet" } else { "no line contains that" };
     let lines = if lines.is_empty() { vec![Line::styled(none, dim())] } else { lines };
     write(frame, at, lines, Some(pane(title, model.focus == Focus::Log)), shown.column);
@@ -156,10 +175,14 @@ fn scroll_position<T>(shown: &Shown<T>) -> String {
     below + &column
 }
 
-/// The characters of a line that are shown.
+/// The characters of a line that are shown, and of a worker's name before it.
 const MAX_LINE_LENGTH: usize = 2048;
+const MAX_NAME_WIDTH: usize = 20;
+/// The colours of workers' names in a log of several.
+const NAME_COLOURS: [Color; 3] = [Color::Cyan, Color::Magenta, Color::Green];
 
-fn log_line(entry: &LogEntry, filter: &str) -> Line<'static> {
+/// A line of the log. `width`: of the worker's name before it; 0: none.
+fn log_line(entry: &LogEntry, filter: &str, width: usize) -> Line<'static> {
     let line = match entry {
         LogEntry::Log(line) => line,
         LogEntry::Missed(count) => {
@@ -168,6 +191,11 @@ fn log_line(entry: &LogEntry, filter: &str) -> Line<'static> {
     };
     let style = if line.stream == "stderr" { Style::new().fg(Color::Yellow) } else { Style::new() };
     let mut spans = vec![Span::styled(format!("{} ", time_of_day(&line.time)), dim())];
+    if width > 0 {
+        let number = line.worker.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let color = NAME_COLOURS.get(number % NAME_COLOURS.len()).copied().unwrap_or(Color::Cyan);
+        spans.push(Span::styled(format!("{:<width$} ", clean(&line.worker, MAX_NAME_WIDTH)), Style::new().fg(color)));
+    }
     let text = clean(&line.line, MAX_LINE_LENGTH);
     let (lower, filter) = (text.to_ascii_lowercase(), filter.to_ascii_lowercase());
     let mut rest = 0;
@@ -212,10 +240,7 @@ fn keys(model: &Model, at: Rect, frame: &mut Frame) {
     } else if model.filter.is_edited {
         keys_line(&[("Enter", "keep the filter"), ("Esc", "remove it")])
     } else {
-        let stop = match model.row().map(|row| row.state.as_str()) {
-            Some("stopped" | "failed") => "start",
-            _ => "stop",
-        };
+        let stop = if is_target_down(model) { "start" } else { "stop" };
         match model.focus {
             Focus::Workers => keys_line(&[
                 ("q", "quit"),
@@ -223,6 +248,7 @@ fn keys(model: &Model, at: Rect, frame: &mut Frame) {
                 ("r", "restart"),
                 ("s", stop),
                 ("R", "reload"),
+                ("a", "all"),
                 ("+-", "scale"),
                 ("/", "filter"),
                 ("l", "log"),

@@ -5,18 +5,21 @@
 //! keeps both ends, so it can take back a connection that the worker has not accepted.
 
 use super::balance::WorkerLoad;
+use super::preload::{PACKET_BYTES, Packet};
 use super::worker::Connection;
 use crate::sys::socket::{cookie, receive, send, unread};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The size of a queue in bytes, which the kernel doubles (socket(7)): some 20 connections. epoll reports each connection
 /// that the worker takes while a quarter of the queue or less is full.
 const SEND_BUFFER_BYTES: usize = 8192;
-/// The packet that carries a connection, or no connection in a wake-up probe.
-const PACKET: &[u8] = b"c";
+/// The time after which a worker whose queue blocks, and that did not respond, gets a connection again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The means by which a worker's server gets its connections.
 pub(super) enum Delivery {
@@ -31,14 +34,20 @@ pub(super) enum Delivery {
 /// The accept queue of one worker's server.
 pub(super) struct AcceptQueue {
     rinit_end: OwnedFd,
-    worker_end: OwnedFd,
+    worker_end: Arc<OwnedFd>,
+    /// The number of the worker's end, by which a copy of it is known.
+    cookie: u64,
     /// The packets that the worker has not taken, oldest first.
-    waiting: VecDeque<Packet>,
+    waiting: VecDeque<Entry>,
+    /// The worker did not respond, and gets no connection until then.
+    paused_until: Option<Instant>,
+    /// It gets one at a time until it has taken one.
+    is_suspect: bool,
 }
 
-/// A packet in a queue.
+/// A packet that waits in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packet {
+enum Entry {
     /// A packet without a connection, which tells when the worker responds again. It is the first one.
     WakeUpProbe,
     /// A connection, and the time at which it was put in. One that is `addressed` is for this worker and no other.
@@ -46,8 +55,6 @@ enum Packet {
 }
 
 impl AcceptQueue {
-    /// Makes a queue with a wake-up probe in it. When the worker has taken that, the queue is in its place.
-    ///
     /// # Errors
     /// No descriptors left.
     pub(super) fn open() -> nix::Result<AcceptQueue> {
@@ -56,18 +63,43 @@ impl AcceptQueue {
         setsockopt(&rinit_end, sockopt::SndBuf, &SEND_BUFFER_BYTES)?;
         // The worker sends nothing here.
         shutdown(rinit_end.as_raw_fd(), Shutdown::Read)?;
-        send(rinit_end.as_fd(), PACKET, None)?;
-        Ok(AcceptQueue { rinit_end, worker_end, waiting: VecDeque::from([Packet::WakeUpProbe]) })
+        Ok(AcceptQueue {
+            rinit_end,
+            cookie: cookie(worker_end.as_fd())?,
+            worker_end: Arc::new(worker_end),
+            waiting: VecDeque::new(),
+            paused_until: None,
+            is_suspect: false,
+        })
     }
 
     /// The worker's end.
-    pub(super) fn worker_end(&self) -> BorrowedFd<'_> {
-        self.worker_end.as_fd()
+    pub(super) fn worker_end(&self) -> Arc<OwnedFd> {
+        self.worker_end.clone()
     }
 
-    /// Returns true if the worker's end has that cookie.
-    pub(super) fn has_cookie(&self, wanted: u64) -> bool {
-        cookie(self.worker_end.as_fd()) == Ok(wanted)
+    /// The number of the worker's end.
+    pub(super) fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// True if the worker's `accept` waits for a connection. A wake-up probe would end its `poll`, and the `accept` that
+    /// follows would wait for long.
+    pub(super) fn blocks(&self) -> bool {
+        let flags = fcntl(&self.worker_end, FcntlArg::F_GETFL).unwrap_or_default();
+        !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
+    }
+
+    /// Puts in a packet without a connection, where nothing else is.
+    ///
+    /// # Errors
+    /// The worker has shut the queue down.
+    pub(super) fn send_probe(&mut self) -> nix::Result<()> {
+        if self.waiting.is_empty() {
+            send(self.rinit_end.as_fd(), &Packet::WakeUpProbe.encode(), None)?;
+            self.waiting.push_back(Entry::WakeUpProbe);
+        }
+        Ok(())
     }
 
     /// Puts a connection in.
@@ -75,17 +107,26 @@ impl AcceptQueue {
     /// # Errors
     /// `EAGAIN`: it is full; `ETOOMANYREFS`: too many descriptors are on their way.
     pub(super) fn push(&mut self, connection: &Connection, now: Instant) -> nix::Result<()> {
-        send(self.rinit_end.as_fd(), PACKET, Some(connection.socket.as_fd()))?;
-        self.waiting.push_back(Packet::Connection { since: now, addressed: connection.is_addressed });
+        let packet = Packet::Connection { nonblocking: connection.nonblocking, peer: connection.peer };
+        send(self.rinit_end.as_fd(), &packet.encode(), Some(connection.socket.as_fd()))?;
+        self.waiting.push_back(Entry::Connection { since: now, addressed: connection.is_addressed });
         Ok(())
     }
 
     /// Removes the entries of packets that the worker has taken since.
     pub(super) fn refresh(&mut self) {
-        let count = unread(self.worker_end.as_fd()).unwrap_or_default();
+        if self.waiting.is_empty() {
+            return;
+        }
+        let count = self.unread_packets();
         while self.waiting.len() > count {
             self.waiting.pop_front();
+            self.is_suspect = false;
         }
+    }
+
+    fn unread_packets(&self) -> usize {
+        unread(self.worker_end.as_fd()).unwrap_or_default() / PACKET_BYTES
     }
 
     /// The load of the worker, which was assigned that many connections.
@@ -94,53 +135,55 @@ impl AcceptQueue {
             assigned,
             unanswered: self.waiting.len(),
             oldest: match self.waiting.front() {
-                Some(Packet::WakeUpProbe) => Duration::MAX,
-                Some(Packet::Connection { since, .. }) => now.saturating_duration_since(*since),
+                Some(Entry::WakeUpProbe) => Duration::MAX,
+                Some(Entry::Connection { since, .. }) => now.saturating_duration_since(*since),
                 None => Duration::ZERO,
             },
-            is_full: false,
+            paused_for: self.paused_until.map(|then| then.saturating_duration_since(now)).unwrap_or_default(),
+            is_full: self.is_suspect && !self.waiting.is_empty(),
         }
     }
 
     /// Takes back the connections that the worker has not accepted.
     pub(super) fn take_back(&mut self) -> Vec<Connection> {
-        let mut all = Vec::new();
+        let (mut all, mut packet) = (Vec::new(), [0; PACKET_BYTES]);
         // A descriptor for which this process has no free number would be lost with its packet.
         while self.rinit_end.try_clone().is_ok()
-            && let Ok((1.., connection)) = receive(self.worker_end.as_fd(), &mut [0])
+            && let Ok((1.., connection)) = receive(self.worker_end.as_fd(), &mut packet)
         {
-            all.push(connection.into_iter().next());
+            all.push((Packet::decode(&packet), connection.into_iter().next()));
         }
         // First came those that the worker has taken, and last come those that are still there.
-        let left = unread(self.worker_end.as_fd()).unwrap_or_default();
+        let left = self.unread_packets();
         while self.waiting.len() > all.len() + left {
             self.waiting.pop_front();
         }
-        let packets = self.waiting.drain(..all.len().min(self.waiting.len()));
-        let back = packets.zip(all).filter_map(|(packet, socket)| {
-            let is_addressed = matches!(packet, Packet::Connection { addressed: true, .. });
-            Some(Connection { is_addressed, ..socket?.into() })
+        let entries = self.waiting.drain(..all.len().min(self.waiting.len()));
+        let back = entries.zip(all).filter_map(|(entry, packet)| match (entry, packet) {
+            (Entry::Connection { addressed, .. }, (Packet::Connection { nonblocking, peer }, Some(socket))) => {
+                Some(Connection { is_addressed: addressed, ..Connection::new(socket, peer, nonblocking) })
+            }
+            (Entry::Connection { .. } | Entry::WakeUpProbe, _) => None,
         });
         back.collect()
     }
 
-    /// Takes back the connections of a worker that does not respond, and leaves a wake-up probe in their place. Those that are
-    /// addressed to the worker stay.
-    pub(super) fn take_back_and_probe(&mut self, now: Instant) -> Vec<Connection> {
-        if self.has_probe() {
+    /// Takes back the connections of a worker that does not respond. A wake-up probe in their place tells when it responds
+    /// again; where its queue blocks, a connection tries that after a while. Those that are addressed to the worker stay.
+    pub(super) fn take_back_from_stalled(&mut self, now: Instant) -> Vec<Connection> {
+        if self.waiting.front() == Some(&Entry::WakeUpProbe) {
             return Vec::new();
         }
         let (stay, back): (Vec<_>, Vec<_>) = self.take_back().into_iter().partition(|one| one.is_addressed);
-        if self.waiting.is_empty() && send(self.rinit_end.as_fd(), PACKET, None).is_ok() {
-            self.waiting.push_back(Packet::WakeUpProbe);
+        if self.blocks() {
+            (self.paused_until, self.is_suspect) = (Some(now + RETRY_INTERVAL), true);
+        } else {
+            // A worker that has shut its queue down gets no connection either.
+            let _ = self.send_probe();
         }
         // There was room for them.
         let _ = stay.iter().try_for_each(|one| self.push(one, now));
         back
-    }
-
-    fn has_probe(&self) -> bool {
-        self.waiting.front() == Some(&Packet::WakeUpProbe)
     }
 }
 
@@ -154,12 +197,14 @@ impl AsFd for AcceptQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::Peer;
     use crate::ports::poller::now;
     use nix::errno::Errno;
     use std::fs::File;
 
     fn filled(count: usize) -> (AcceptQueue, Instant) {
         let (mut queue, now) = (AcceptQueue::open().unwrap(), now());
+        queue.send_probe().unwrap();
         queue.refresh();
         assert_eq!(queue.load(0, now).oldest, Duration::MAX, "no worker has it yet");
         assert_eq!(accepts(&queue), 0);
@@ -171,12 +216,12 @@ mod tests {
     }
 
     fn connection() -> Connection {
-        OwnedFd::from(File::open("/dev/null").unwrap()).into()
+        Connection::new(File::open("/dev/null").unwrap().into(), Peer::default(), true)
     }
 
     /// Does what the worker's `accept` does. The number of connections that come.
     fn accepts(queue: &AcceptQueue) -> usize {
-        receive(queue.worker_end(), &mut [0]).unwrap().1.len()
+        receive(queue.worker_end().as_fd(), &mut [0; PACKET_BYTES]).unwrap().1.len()
     }
 
     #[test]
@@ -196,10 +241,10 @@ mod tests {
         let (mut queue, now) = filled(3);
         assert_eq!(accepts(&queue), 1);
         queue.refresh();
-        assert_eq!(queue.take_back_and_probe(now).len(), 2);
+        assert_eq!(queue.take_back_from_stalled(now).len(), 2);
         queue.refresh();
         assert_eq!(queue.load(0, now).oldest, Duration::MAX, "blocked");
-        assert!(queue.take_back_and_probe(now).is_empty(), "one probe is enough");
+        assert!(queue.take_back_from_stalled(now).is_empty(), "one probe is enough");
         assert_eq!(accepts(&queue), 0, "a probe is no connection");
         queue.refresh();
         assert_eq!(queue.load(0, now).unanswered, 0);
@@ -220,7 +265,7 @@ mod tests {
         let (mut queue, now) = filled(2);
         queue.push(&Connection { is_addressed: true, ..connection() }, now).unwrap();
         assert_eq!(accepts(&queue), 1);
-        let back = queue.take_back_and_probe(now);
+        let back = queue.take_back_from_stalled(now);
         assert_eq!(back.iter().map(|one| one.is_addressed).collect::<Vec<_>>(), [false]);
         assert_eq!((accepts(&queue), accepts(&queue)), (0, 1), "behind the probe");
         queue.refresh();

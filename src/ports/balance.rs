@@ -26,7 +26,9 @@ pub struct WorkerLoad {
     pub unanswered: usize,
     /// The age of the oldest of them.
     pub oldest: Duration,
-    /// Its channel takes no more for now.
+    /// The time for which it gets none, because it did not respond.
+    pub paused_for: Duration,
+    /// It takes no more for now.
     pub is_full: bool,
 }
 
@@ -40,19 +42,9 @@ const STALLED_AFTER: Duration = Duration::from_millis(50);
 /// The maximum number of connections by which a worker may be ahead of another that is not blocked.
 const MAX_AHEAD: u64 = 1;
 
-impl Balance {
-    /// A description of how workers with the preloaded library share a port: they accept themselves.
-    pub(super) fn by_preload(self) -> &'static str {
-        match self {
-            Balance::RoundRobin | Balance::Shared => "they accept from one socket",
-            Balance::Reuseport => "each has a socket of its own",
-        }
-    }
-}
-
 impl WorkerLoad {
     fn is_responsive(&self) -> bool {
-        self.unanswered == 0 || self.oldest < BLOCKED_AFTER
+        self.paused_for.is_zero() && (self.unanswered == 0 || self.oldest < BLOCKED_AFTER)
     }
 }
 
@@ -79,15 +71,15 @@ pub fn stalled(workers: &[WorkerLoad]) -> Vec<usize> {
     (0..).zip(workers).filter(|(_, worker)| has_others && is_stalled(worker)).map(|(at, _)| at).collect()
 }
 
-/// The time until the next of these workers is skipped or stalled, if it does not respond.
+/// The time until the next of these workers is skipped or stalled, if it does not respond, or gets connections again.
 pub fn next_check(workers: &[WorkerLoad]) -> Option<Duration> {
     let waiting = workers.iter().filter(|worker| worker.unanswered > 0).map(|worker| worker.oldest);
-    waiting
-        .filter_map(|oldest| {
-            let limit = [BLOCKED_AFTER, STALLED_AFTER].into_iter().find(|limit| oldest < *limit)?;
-            Some(limit - oldest)
-        })
-        .min()
+    let limits = waiting.filter_map(|oldest| {
+        let limit = [BLOCKED_AFTER, STALLED_AFTER].into_iter().find(|limit| oldest < *limit)?;
+        Some(limit - oldest)
+    });
+    let paused = workers.iter().map(|worker| worker.paused_for).filter(|pause| !pause.is_zero());
+    limits.chain(paused).min()
 }
 
 #[cfg(test)]
@@ -95,7 +87,7 @@ mod tests {
     use super::*;
 
     fn worker(assigned: u64, unanswered: usize, oldest: u64) -> WorkerLoad {
-        WorkerLoad { assigned, unanswered, oldest: Duration::from_millis(oldest), is_full: false }
+        WorkerLoad { assigned, unanswered, oldest: Duration::from_millis(oldest), ..WorkerLoad::default() }
     }
 
     #[test]
@@ -133,6 +125,8 @@ mod tests {
     fn no_worker_is_chosen_while_all_are_blocked() {
         assert_eq!(choose(&mut [worker(0, 1, 30), worker(0, 3, 20)], 0), None);
         assert_eq!(choose(&mut [], 0), None);
+        let paused = WorkerLoad { paused_for: Duration::from_millis(7), ..worker(0, 0, 0) };
+        assert_eq!((choose(&mut [paused], 0), next_check(&[paused])), (None, Some(paused.paused_for)));
         assert_eq!(choose(&mut [WorkerLoad { is_full: true, ..worker(0, 0, 0) }], 0), None);
     }
 

@@ -6,10 +6,12 @@ use super::balance::{WorkerLoad, choose, next_check, stalled};
 use super::hub::Hub;
 use super::listener::{Kind, Listener};
 use super::poller::Token;
+use super::sockets::peer_of;
 use super::worker::{Connection, PortWorker, Server};
 use crate::core::WorkerId;
 use crate::sys::socket::accept;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -28,7 +30,7 @@ impl Hub {
         let mut loads = listener.loads(id, workers, *now);
         // While this process has no free descriptor, nothing is tried.
         let mut has_takers = retry_at.is_none();
-        let mut full = Vec::new();
+        let (mut full, mut has_lost) = (Vec::new(), false);
         for _ in 0..if has_takers { MAX_DISPATCHED } else { 0 } {
             let Some(at) = choose(&mut loads, listener.last_assigned) else {
                 has_takers = false;
@@ -45,7 +47,8 @@ impl Hub {
             };
             let worker = listener.candidates.get(at).and_then(|id| workers.get_mut(id));
             let (Some(worker), Some(load)) = (worker, loads.get_mut(at)) else { break };
-            match worker.deliver(id, &listener.key, connection, *now) {
+            let key = listener.node().map_or("", |server| &server.key);
+            match worker.deliver(id, key, connection, *now) {
                 Ok(()) => {
                     load.unanswered += 1;
                     load.assigned += 1;
@@ -56,6 +59,7 @@ impl Hub {
                     listener.waiting.push_front(connection);
                     load.is_full = true;
                     full.push(worker.id);
+                    has_lost |= worker.server(id).is_some_and(|server| !server.is_serving);
                     // Too many descriptors on their way, or no memory: no event tells when there is room.
                     if !matches!(errno, Errno::EAGAIN | Errno::EPIPE) {
                         shortage = Some((format!("{}: a connection", listener.address), errno));
@@ -64,6 +68,7 @@ impl Hub {
             }
         }
         listener.assigned = loads.iter().map(|load| load.assigned).collect();
+        let app = listener.app;
         if let Some(wait) = next_check(&loads) {
             let then = *now + wait;
             *recheck_at = Some(recheck_at.map_or(then, |earlier| earlier.min(then)));
@@ -73,6 +78,9 @@ impl Hub {
             self.wait_for_descriptors(&what, errno);
         }
         full.into_iter().for_each(|worker| self.watch_channel(worker));
+        if has_lost {
+            self.update_candidates(app);
+        }
     }
 
     /// Watches for new connections only while a worker can take them.
@@ -109,6 +117,10 @@ impl Hub {
         let Some(worker) = workers.get_mut(&worker).filter(|worker| worker.channel.is_some()) else { return };
         let mut waiting = Vec::new();
         for Server { listener: id, key, delivery, .. } in &mut worker.servers {
+            // The channel knows nothing of servers that are not Node's.
+            if listeners.get(id).is_some_and(|listener| listener.node().is_none()) {
+                continue;
+            }
             let queued = if let Delivery::Queue(queue) = delivery { queue.take_back() } else { Vec::new() };
             let unclaimed = listeners.get_mut(id).filter(|listener| listener.candidates.is_empty());
             let unclaimed = unclaimed.map(|listener| std::mem::take(&mut listener.waiting)).unwrap_or_default();
@@ -139,24 +151,24 @@ impl Hub {
             |listener: &Listener| port.is_none_or(|port| listener.sockname().is_some_and(|it| it.port() == port));
         let mut servers = worker.servers.iter().filter_map(|server| Some((server, listeners.get(&server.listener)?)));
         let Some((server, listener)) = servers.find(|(_, listener)| has_port(listener)) else {
-            return Err(match (port, worker.library_addresses.first()) {
-                (None, Some(_)) => {
-                    io::Error::new(ErrorKind::Unsupported, "the worker shares one socket with the others")
-                }
-                (Some(port), _) => {
-                    io::Error::new(ErrorKind::NotConnected, format!("the worker does not listen on port {port}"))
-                }
-                (None, None) => io::Error::new(ErrorKind::NotConnected, "the worker does not listen"),
-            });
+            let place = port.map(|port| format!(" on port {port}")).unwrap_or_default();
+            return Err(io::Error::new(ErrorKind::NotConnected, format!("the worker does not listen{place}")));
         };
         if listener.kind != Kind::Dispatched {
             return Err(io::Error::new(ErrorKind::Unsupported, format!("{}: {}", listener.address, listener.kind)));
         }
-        if matches!(server.delivery, Delivery::Socket) {
+        if !server.is_serving {
             return Err(io::Error::new(ErrorKind::NotConnected, "the worker does not listen yet"));
         }
-        let (listener, key) = (server.listener, server.key.clone());
-        let connection = Connection { is_addressed: true, ..socket.into() };
+        if matches!(server.delivery, Delivery::Socket) {
+            return Err(io::Error::new(ErrorKind::Unsupported, format!("{}: {}", listener.address, Kind::Shared)));
+        }
+        let (nonblocking, listener, key) = (listener.nonblocking, server.listener, server.key.clone());
+        if !nonblocking {
+            fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?;
+        }
+        let peer = peer_of(&socket);
+        let connection = Connection { is_addressed: true, ..Connection::new(socket, peer, nonblocking) };
         worker.deliver(listener, &key, connection, *now).map_err(|(_, errno)| errno.into())
     }
 
@@ -181,7 +193,7 @@ impl Listener {
         for at in stalled(&loads) {
             let queue = self.candidates.get(at).and_then(|worker| workers.get_mut(worker)?.queue(id));
             if let (Some(queue), Some(load)) = (queue, loads.get_mut(at)) {
-                let back = queue.take_back_and_probe(now);
+                let back = queue.take_back_from_stalled(now);
                 *load = queue.load(load.assigned.saturating_sub(back.len() as u64), now);
                 self.waiting.extend(back);
             }
@@ -195,8 +207,8 @@ impl Listener {
             return Ok(Some(connection));
         }
         for socket in self.sockets.iter().filter(|socket| self.accepts_from(socket, workers)) {
-            match accept(socket.socket.as_fd()) {
-                Ok(socket) => return Ok(Some(socket.into())),
+            match accept(socket.socket.as_fd(), self.nonblocking) {
+                Ok((socket, peer)) => return Ok(Some(Connection::new(socket, peer, self.nonblocking))),
                 Err(Errno::EAGAIN) => {}
                 Err(errno) => return Err(errno),
             }
@@ -225,17 +237,15 @@ mod tests {
             AppPorts { id: app, name: "web".into(), balance: Balance::RoundRobin, command: vec![], inherited: vec![] };
         let mut hub = Hub::new(vec![ports], Arc::new(Shared::default())).unwrap();
         let query = Query { address: Some("127.0.0.1".into()), port: Some(0), ..Query::default() };
-        let listener = Listener::open(SlotId { app, index: 0 }, Balance::RoundRobin, query, &[]).unwrap();
+        let listener = Listener::open(SlotId { app, index: 0 }, Balance::RoundRobin, &query, &[]).unwrap();
         let (id, port) = (ListenerId(1), listener.sockname().unwrap().port());
         hub.listeners.insert(id, listener);
         for index in 0..2 {
             let slot = SlotId { app, index };
             let mut worker = PortWorker::new(WorkerId(u64::from(index)), slot, format!("web-{index}"), None, None);
-            let mut queue = AcceptQueue::open().unwrap();
-            receive(queue.worker_end(), &mut [0]).unwrap();
-            queue.refresh();
-            let delivery = Delivery::Queue(queue);
-            worker.servers.push(Server { listener: id, key: String::new(), delivery, is_reported: true });
+            let delivery = Delivery::Queue(AcceptQueue::open().unwrap());
+            worker.servers.push(Server::new(id, String::new(), delivery));
+            worker.servers[0].is_serving = true;
             hub.workers.insert(worker.id, worker);
         }
         (hub, id, port)
@@ -247,7 +257,8 @@ mod tests {
         let (mut client, server) = loopback_pair().unwrap();
         hub.deliver_to(WorkerId(1), Some(port), server).unwrap();
         let queue = |hub: &mut Hub, worker| {
-            receive(hub.workers.get_mut(&WorkerId(worker)).unwrap().queue(id).unwrap().worker_end(), &mut [0])
+            let queue = hub.workers.get_mut(&WorkerId(worker)).unwrap().queue(id).unwrap();
+            receive(queue.worker_end().as_fd(), &mut [0; 64])
         };
         assert_eq!(queue(&mut hub, 0).map(drop), Err(Errno::EAGAIN));
         let mut server = std::net::TcpStream::from(queue(&mut hub, 1).unwrap().1.pop().unwrap());

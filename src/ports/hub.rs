@@ -14,7 +14,7 @@ use super::handle::{Command, DrainRequest, Shared};
 use super::listener::Listener;
 use super::node::Line;
 use super::poller::{Poller, Token, now};
-use super::preload::{Client, IdleListener, SharedSockets};
+use super::preload::{Client, IdleListener};
 use super::worker::PortWorker;
 use super::{AppPorts, ListenerId};
 use crate::core::{AppId, WorkerId};
@@ -48,8 +48,7 @@ pub struct Hub {
     pub(super) epoll: Arc<Poller>,
     pub(super) workers: BTreeMap<WorkerId, PortWorker>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
-    pub(super) last_listener: u32,
-    pub(super) shared_sockets: SharedSockets,
+    last_listener: u32,
     /// The addresses that the log has announced last.
     announced: VecDeque<(AppId, String)>,
     /// The apps that the log has told to set another `--stop-signal`.
@@ -87,7 +86,6 @@ impl Hub {
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             last_listener: 0,
-            shared_sockets: SharedSockets::default(),
             announced: VecDeque::new(),
             advised: Vec::new(),
             clients: BTreeMap::new(),
@@ -253,7 +251,6 @@ impl Hub {
         let app = worker.slot.app;
         let has_others =
             worker.is_leaving && self.workers.values().any(|other| other.slot.app == app && !other.is_leaving);
-        self.shared_sockets.remove_worker(id, has_others);
         if has_others {
             self.close_unserved(app);
         }
@@ -277,11 +274,22 @@ impl Hub {
     }
 
     /// Closes the listeners of an app that no worker serves any more.
-    pub(super) fn close_unserved(&mut self, app: AppId) {
-        let is_served = |id: &ListenerId| self.workers.values().any(|worker| worker.delivery(*id).is_some());
-        let unserved = self.listeners.iter().filter(|(id, listener)| listener.app == app && !is_served(id));
+    fn close_unserved(&mut self, app: AppId) {
+        let unserved = self.listeners.iter().filter(|(id, listener)| listener.app == app && !self.is_served(**id));
         let unserved: Vec<ListenerId> = unserved.map(|(id, _)| *id).collect();
         unserved.into_iter().for_each(|id| self.close_listener(id));
+    }
+
+    pub(super) fn add_listener(&mut self, listener: Listener) -> ListenerId {
+        self.last_listener += 1;
+        let id = ListenerId(self.last_listener);
+        self.listeners.insert(id, listener);
+        id
+    }
+
+    /// True if a worker has a server there.
+    pub(super) fn is_served(&self, id: ListenerId) -> bool {
+        self.workers.values().any(|worker| worker.server(id).is_some())
     }
 
     /// Closes an app's ports.
@@ -294,7 +302,6 @@ impl Hub {
             }
             self.close_listener(id);
         }
-        self.shared_sockets.close(app);
     }
 
     fn update_candidates_for(&mut self, worker: WorkerId) {
@@ -379,8 +386,9 @@ impl Hub {
     /// Publishes the addresses where a worker listens.
     pub(super) fn publish_addresses(&self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let listeners = worker.servers.iter().filter_map(|server| self.listeners.get(&server.listener));
-        let addresses = listeners.map(|listener| listener.address.clone()).chain(worker.library_addresses.clone());
-        self.shared.publish_addresses(id, worker.slot, addresses.collect());
+        let reported = worker.servers.iter().filter(|server| server.is_reported);
+        let listeners = reported.filter_map(|server| self.listeners.get(&server.listener));
+        let addresses = listeners.map(|listener| listener.address.clone()).collect();
+        self.shared.publish_addresses(id, worker.slot, addresses);
     }
 }

@@ -1,33 +1,30 @@
-//! Represents an address on which an app's Node workers listen: its sockets, its waiting connections, its workers.
+//! Represents an address on which an app's workers listen: its sockets, its waiting connections, its workers.
 
 use super::accept_queue::Delivery;
-use super::node::Query;
-use super::sockets::{self, SocketOptions, address_of};
+use super::node::NodeServer;
+use super::sockets::address_of;
 use super::worker::{Connection, PortWorker};
-use super::{Balance, ListenerId};
-use crate::core::{AppId, SlotId, WorkerId};
-use crate::sys::socket::{MOST, listen, steer};
-use nix::errno::Errno;
-use serde_json::{Value, json};
+use super::{Address, Balance, ListenerId};
+use crate::core::{AppId, WorkerId};
+use crate::sys::socket::{cookie, steer};
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One address on which workers of an app listen.
 pub(super) struct Listener {
     pub(super) app: AppId,
-    pub(super) key: String,
     /// Its name in the log: `port 8080`.
     pub(super) address: String,
     pub(super) kind: Kind,
+    pub(super) origin: Origin,
     /// One, or one for each slot.
     pub(super) sockets: Vec<Socket>,
-    /// The data that the first worker left for the others.
-    pub(super) data: Value,
+    /// The workers want connections that do not block.
+    pub(super) nonblocking: bool,
     /// Accepted connections that found no worker.
     pub(super) waiting: VecDeque<Connection>,
     /// The workers that may get the next connection, in the order of their starts.
@@ -36,10 +33,16 @@ pub(super) struct Listener {
     pub(super) assigned: Vec<u64>,
     /// The position in `candidates` of the worker that got the last connection.
     pub(super) last_assigned: usize,
-    file: Option<SocketFile>,
-    backlog: i32,
-    /// The query that opened it, for another slot's socket.
-    query: Query,
+}
+
+/// The origin of a listener's sockets.
+pub(super) enum Origin {
+    /// rinit opened them for a server of Node's cluster module.
+    Node(NodeServer),
+    /// A preloaded program bound them to that address, on that network interface if one is named (`SO_BINDTODEVICE`).
+    Bound { address: Address, device: OsString },
+    /// They are of `--listen`.
+    Inherited,
 }
 
 /// The path of connections to the workers.
@@ -66,125 +69,85 @@ impl fmt::Display for Kind {
     }
 }
 
+impl From<Balance> for Kind {
+    /// The kind of a listener at an internet address.
+    fn from(balance: Balance) -> Kind {
+        match balance {
+            Balance::RoundRobin => Kind::Dispatched,
+            Balance::Shared => Kind::Shared,
+            Balance::Reuseport => Kind::PerSlot,
+        }
+    }
+}
+
 pub(super) struct Socket {
     /// The slot that it belongs to, where each slot has one.
     pub(super) slot: u32,
     pub(super) socket: Arc<OwnedFd>,
+    /// Its own number, by which a copy of it is known.
+    pub(super) cookie: u64,
     /// rinit itself watches it for connections.
     pub(super) is_watched: bool,
 }
 
-/// A socket's file, as it was when it was made.
-struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: Option<(u64, u64)>,
+impl Socket {
+    /// # Errors
+    /// It is no socket, or the kernel is older than Linux 4.12.
+    pub(super) fn new(slot: u32, socket: Arc<OwnedFd>) -> nix::Result<Socket> {
+        Ok(Socket { slot, cookie: cookie(socket.as_fd())?, socket, is_watched: false })
+    }
 }
 
 impl Listener {
-    /// Opens the address of a worker's query. `inherited` are the sockets of `--listen`, which the app knows as descriptors
-    /// from 3 on.
-    ///
-    /// # Errors
-    /// The errors that the app sees: `EADDRINUSE`, `EACCES`, `EBADF`…
-    pub(super) fn open(
-        slot: SlotId,
-        balance: Balance,
-        query: Query,
-        inherited: &[Arc<OwnedFd>],
-    ) -> nix::Result<Listener> {
-        let is_udp = query.is_udp();
-        let is_internet = query.fd.is_none_or(|fd| fd < 0) && query.port.is_some_and(|port| port >= 0);
-        let kind = match balance {
-            _ if is_udp => Kind::Datagrams,
-            Balance::RoundRobin => Kind::Dispatched,
-            Balance::Reuseport if is_internet => Kind::PerSlot,
-            Balance::Reuseport | Balance::Shared => Kind::Shared,
-        };
-        let options =
-            SocketOptions { nonblocking: true, v6_only: query.flags() & 1 != 0, reuse_port: kind == Kind::PerSlot };
-        let (socket, file) = match query.fd {
-            Some(fd) if fd >= 0 => {
-                let at = usize::try_from(fd - i64::from(super::FIRST_SOCKET)).ok();
-                let socket = at.and_then(|at| inherited.get(at)).ok_or(Errno::EBADF)?;
-                let copy = socket.try_clone().map_err(|_| Errno::EMFILE)?;
-                nix::fcntl::fcntl(&copy, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-                (copy, None)
-            }
-            _ if is_internet => (open_internet(&query, options)?, None),
-            _ => {
-                let path = Path::new(query.address.as_deref().ok_or(Errno::EINVAL)?);
-                // libuv reports EACCES, which apps expect.
-                let socket =
-                    sockets::unix(path).map_err(|errno| if errno == Errno::ENOENT { Errno::EACCES } else { errno })?;
-                nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-                apply_permissions(path, &query);
-                (socket, Some(SocketFile { path: path.into(), identity: identity(path) }))
-            }
-        };
-        // An app that sets no backlog gets the largest: connections wait while workers come and go.
-        let backlog = query.backlog.as_i64().filter(|backlog| *backlog > 0);
-        let backlog = backlog.and_then(|backlog| i32::try_from(backlog).ok()).unwrap_or(MOST);
-        if kind != Kind::Datagrams {
-            listen(socket.as_fd(), backlog)?;
-        }
-        let address = match (&file, address_of(&socket)) {
-            (Some(file), _) => file.path.display().to_string(),
-            (None, Some(address)) if address.ip().is_unspecified() => format!("port {}", address.port()),
-            (None, Some(address)) => address.to_string(),
-            (None, None) => format!("descriptor {}", query.fd.unwrap_or_default()),
-        };
-        Ok(Listener {
-            app: slot.app,
-            key: query.key(),
-            address: if is_udp { format!("UDP {address}") } else { address },
+    /// A listener with one socket.
+    pub(super) fn new(app: AppId, address: String, kind: Kind, origin: Origin, socket: Socket) -> Listener {
+        let nonblocking = matches!(origin, Origin::Node(_));
+        Listener {
+            app,
+            address,
             kind,
-            sockets: vec![Socket { slot: slot.index, socket: Arc::new(socket), is_watched: false }],
-            data: query.data.clone(),
+            origin,
+            sockets: vec![socket],
+            nonblocking,
             waiting: VecDeque::new(),
             candidates: Vec::new(),
             assigned: Vec::new(),
             last_assigned: 0,
-            file,
-            backlog,
-            query,
-        })
-    }
-
-    /// The socket for a worker of that slot, opened where each slot has its own.
-    ///
-    /// # Errors
-    /// As for [`Listener::open`].
-    pub(super) fn socket_of(&mut self, slot: u32) -> nix::Result<Arc<OwnedFd>> {
-        let own = self.sockets.iter().find(|one| self.kind != Kind::PerSlot || one.slot == slot);
-        if let Some(one) = own {
-            return Ok(one.socket.clone());
         }
-        let first = self.sockets.first().ok_or(Errno::EBADF)?;
-        let address = address_of(&first.socket).ok_or(Errno::EBADF)?;
-        let options = SocketOptions { nonblocking: true, v6_only: self.query.flags() & 1 != 0, reuse_port: true };
-        let socket = Arc::new(sockets::tcp(address, options)?);
-        listen(socket.as_fd(), self.backlog)?;
-        self.sockets.push(Socket { slot, socket: socket.clone(), is_watched: false });
-        Ok(socket)
     }
 
-    /// The address as Node's `server.address()` gives it, for a server that has no socket of its own.
+    /// The server of Node's cluster module that it is for.
+    pub(super) fn node(&self) -> Option<&NodeServer> {
+        match &self.origin {
+            Origin::Node(server) => Some(server),
+            Origin::Bound { .. } | Origin::Inherited => None,
+        }
+    }
+
+    /// Its socket for a worker of that slot.
+    pub(super) fn socket_of(&self, slot: u32) -> Option<&Socket> {
+        self.sockets.iter().find(|one| self.kind != Kind::PerSlot || one.slot == slot)
+    }
+
+    /// True if the socket with that number is one of its own.
+    pub(super) fn has_cookie(&self, cookie: u64) -> bool {
+        self.sockets.iter().any(|one| one.cookie == cookie)
+    }
+
+    /// The internet address that it is bound to.
     pub(super) fn sockname(&self) -> Option<SocketAddr> {
         address_of(&self.sockets.first()?.socket)
-    }
-
-    /// Returns true if its file is gone or was replaced: an app that removes the path before it listens wants a new one.
-    pub(super) fn has_lost_its_file(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.identity.is_none() || identity(&file.path) != file.identity)
     }
 
     /// Finds the candidates: of each slot the oldest worker that is not leaving, so that a replacement gets no connection
     /// before it has taken the old one's place. Where no such worker serves this address, every worker that does.
     pub(super) fn update_candidates(&mut self, id: ListenerId, workers: &BTreeMap<WorkerId, PortWorker>) {
         let stays = |worker: &&PortWorker| worker.slot.app == self.app && !worker.is_leaving;
-        let is_served = |delivery: &Delivery| !matches!(delivery, Delivery::Socket);
-        let serves = |worker: &&PortWorker| worker.channel.is_some() && worker.delivery(id).is_some_and(is_served);
+        let is_connected = |worker: &PortWorker| self.node().is_none() || worker.channel.is_some();
+        let serves = |worker: &&PortWorker| {
+            let server = worker.server(id).filter(|server| server.is_serving && is_connected(worker));
+            server.is_some_and(|server| self.kind != Kind::Dispatched || !matches!(server.delivery, Delivery::Socket))
+        };
         let is_first = |worker: &&PortWorker| {
             let mut older = workers.values().filter(stays).filter(|other| other.slot == worker.slot);
             older.next().is_some_and(|first| first.id == worker.id)
@@ -224,68 +187,11 @@ impl Listener {
         match self.kind {
             Kind::Dispatched => true,
             Kind::Shared | Kind::Datagrams => false,
-            // Connections at a slot without a worker are dispatched to the others.
+            // Connections at a slot without a worker are dispatched to the others, which Node's can be by message.
             Kind::PerSlot => {
                 let serves = |id: &WorkerId| workers.get(id).is_some_and(|worker| worker.slot.index == socket.slot);
-                !self.candidates.is_empty() && !self.candidates.iter().any(serves)
+                self.node().is_some() && !self.candidates.is_empty() && !self.candidates.iter().any(serves)
             }
         }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if !self.has_lost_its_file()
-            && let Some(file) = &self.file
-        {
-            let _ = std::fs::remove_file(&file.path);
-        }
-    }
-}
-
-impl Query {
-    pub(super) fn is_udp(&self) -> bool {
-        self.address_type.as_str().is_some_and(|kind| kind.starts_with("udp"))
-    }
-
-    fn is_v6(&self) -> bool {
-        self.address_type == json!(6) || self.address_type == json!("udp6")
-    }
-
-    fn flags(&self) -> i64 {
-        self.flags.unwrap_or(0)
-    }
-}
-
-fn open_internet(query: &Query, options: SocketOptions) -> nix::Result<OwnedFd> {
-    let port = query.port.and_then(|port| u16::try_from(port).ok()).ok_or(Errno::EINVAL)?;
-    let text = query.address.as_deref().filter(|text| !text.is_empty());
-    let ip = match text {
-        Some(text) => Some(text.split('%').next().unwrap_or(text).parse::<IpAddr>().map_err(|_| Errno::EINVAL)?),
-        None if query.is_udp() && query.is_v6() => Some(Ipv6Addr::UNSPECIFIED.into()),
-        None if query.is_udp() => Some(Ipv4Addr::UNSPECIFIED.into()),
-        None => None,
-    };
-    // Flag 4 is `UV_UDP_REUSEADDR`.
-    let reuse = query.flags() & 4 != 0;
-    match ip {
-        Some(ip) if query.is_udp() => sockets::udp(SocketAddr::new(ip, port), options, reuse),
-        Some(ip) => sockets::tcp(SocketAddr::new(ip, port), options),
-        None => sockets::any(port, options),
-    }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
-}
-
-/// Applies `readableAll` and `writableAll` of Node's `listen`.
-fn apply_permissions(path: &Path, query: &Query) {
-    let more = if query.readable_all == Some(true) { 0o444 } else { 0 }
-        | if query.writable_all == Some(true) { 0o222 } else { 0 };
-    if more != 0
-        && let Ok(file) = std::fs::metadata(path)
-    {
-        let _ = std::fs::set_permissions(path, PermissionsExt::from_mode(file.permissions().mode() | more));
     }
 }

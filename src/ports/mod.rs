@@ -3,7 +3,7 @@
 //! | app | mechanism | where |
 //! |---|---|---|
 //! | Node | rinit is the primary of its cluster module, accepts, and fills each worker's queue | `node/`, `primary.rs`, `accept_queue.rs` |
-//! | any dynamically linked program | a preloaded library asks rinit for the socket in `bind` | `preload/` |
+//! | any dynamically linked program | a preloaded library asks rinit for the socket in `bind`, and for the worker's queue when it waits there | `preload/`, `accept_queue.rs` |
 //! | one that takes sockets | `LISTEN_FDS` | `listen.rs` |
 //!
 //! rinit opens and keeps every listening socket, so connections wait in the kernel's queue while workers come and go. All
@@ -33,6 +33,7 @@ pub use balance::Balance;
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
 pub use node::with_inspector_port;
+pub use preload::Peer;
 pub use sharing::{Injected, Share, Sharing};
 
 use crate::core::AppId;

@@ -5,12 +5,10 @@ use super::accept_queue::Delivery;
 use super::hub::Hub;
 use super::listener::{Kind, Listener};
 use super::node::{Line, Query, WorkerMessage};
-use super::worker::{InFlight, SentDescriptor, Server};
+use super::worker::{InFlight, MAX_SERVERS, SentDescriptor, Server};
 use crate::core::WorkerId;
 use nix::errno::Errno;
-
-/// The maximum number of servers of a worker.
-const MAX_SERVERS: usize = 256;
+use serde_json::Value;
 
 impl Hub {
     pub(super) fn on_message(&mut self, id: WorkerId, message: WorkerMessage) {
@@ -64,7 +62,8 @@ impl Hub {
                 }
                 Some(SentDescriptor::Server { query, listener }) => {
                     worker.servers.retain(|server| server.listener != listener);
-                    let key = self.listeners.get(&listener).map(|one| one.key.clone()).unwrap_or_default();
+                    let server = self.listeners.get(&listener).and_then(Listener::node);
+                    let key = server.map(|server| server.key.clone()).unwrap_or_default();
                     let seq = worker.next_seq();
                     let message = Line::server_refused(seq, query, &key, Errno::EMFILE as i32);
                     worker.send(Line::plain(message), None);
@@ -101,16 +100,17 @@ impl Hub {
         let by_message = is_dispatched && !gets_queue;
         let delivery = if gets_queue { Delivery::Socket } else { Delivery::Messages };
         let sockname = if by_message { listener.sockname() } else { None };
-        let message = Line::server(seq, ack, &key, &listener.data, sockname);
+        let data = listener.node().map_or(&Value::Null, |server| &server.data);
+        let message = Line::server(seq, ack, &key, data, sockname);
         let app = worker.slot.app;
         if by_message {
-            worker.servers.push(Server { listener: id, key, delivery, is_reported: false });
+            worker.servers.push(Server::new(id, key, delivery));
             worker.send(Line::plain(message), None);
         } else {
-            match listener.socket_of(worker.slot.index) {
+            match listener.socket_or_open(worker.slot.index) {
                 Ok(socket) => {
                     let kind = if listener.kind == Kind::Datagrams { "dgram.Native" } else { "net.Native" };
-                    worker.servers.push(Server { listener: id, key, delivery, is_reported: false });
+                    worker.servers.push(Server::new(id, key, delivery));
                     worker.record_sent(SentDescriptor::Server { query: ack, listener: id });
                     worker.send(Line::with_handle(kind, message), Some(socket));
                 }
@@ -128,21 +128,19 @@ impl Hub {
             return Err(Errno::EMFILE);
         }
         let key = query.key();
-        let known = self.listeners.iter().find(|(_, one)| one.app == slot.app && one.key == key);
-        match known.map(|(id, one)| (*id, one.has_lost_its_file())) {
-            Some((id, _)) if worker.delivery(id).is_some() => return Err(Errno::EADDRINUSE),
+        let mut own = self.listeners.iter().filter(|(_, one)| one.app == slot.app);
+        let known = own.find_map(|(id, one)| one.node().filter(|server| server.key == key).map(|server| (*id, server)));
+        match known.map(|(id, server)| (id, server.has_lost_its_file())) {
+            Some((id, _)) if worker.server(id).is_some() => return Err(Errno::EADDRINUSE),
             Some((id, false)) => return Ok(id),
             // Workers that serve the old file keep the clients that are connected to it.
             Some((id, true)) => self.close_listener(id),
             None => {}
         }
         let app = self.apps.get(&slot.app).ok_or(Errno::ESRCH)?;
-        let listener = Listener::open(slot, app.balance, query, &app.inherited)?;
+        let listener = Listener::open(slot, app.balance, &query, &app.inherited)?;
         self.announce_once(slot.app, &listener.address, &listener.kind);
-        self.last_listener += 1;
-        let id = ListenerId(self.last_listener);
-        self.listeners.insert(id, listener);
-        Ok(id)
+        Ok(self.add_listener(listener))
     }
 
     /// A worker has closed a server. If that was the last one and the worker goes on, the address is free again.
@@ -150,14 +148,14 @@ impl Hub {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let app = worker.slot.app;
         // The oldest, where the address has become another listener's and this worker serves both.
-        let Some(closed) = worker.servers.iter().find(|server| server.key == key).map(|server| server.listener) else {
-            return;
-        };
+        // Those of the preloaded library have no key.
+        let is_it = |server: &&Server| !key.is_empty() && server.key == key;
+        let Some(closed) = worker.servers.iter().find(is_it).map(|server| server.listener) else { return };
         self.take_back(id, Some(closed));
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.servers.retain(|server| server.listener != closed);
-        if !worker.is_leaving {
-            self.close_unserved(app);
+        if !worker.is_leaving && !self.is_served(closed) {
+            self.close_listener(closed);
         }
         self.update_candidates(app);
         self.publish_addresses(id);

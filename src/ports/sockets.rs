@@ -1,11 +1,11 @@
 //! Opens and binds sockets. None of them is inherited by a child, and none listens yet.
 
-use super::Address;
+use super::{Address, Peer};
 use crate::sys::socket::bind;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockname, setsockopt,
-    socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, connect, getpeername, getsockname,
+    setsockopt, socket, sockopt,
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -118,6 +118,22 @@ pub(super) fn address_of(socket: &OwnedFd) -> Option<SocketAddr> {
         AddressFamily::Inet6 => address.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip(), v6.port()))),
         _ => None,
     }
+}
+
+/// The address of a connection's other end.
+pub(super) fn peer_of(connection: &OwnedFd) -> Peer {
+    let address: Option<SockaddrStorage> = getpeername(connection.as_raw_fd()).ok();
+    let address = address.and_then(|address| match address.family()? {
+        AddressFamily::Inet => address.as_sockaddr_in().map(|v4| SocketAddr::from((v4.ip(), v4.port()))),
+        AddressFamily::Inet6 => address.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip(), v6.port()))),
+        _ => None,
+    });
+    let mut peer = Peer::default();
+    if let Some(address) = address.map(Address::from) {
+        peer.bytes.iter_mut().zip(address.bytes()).for_each(|(place, byte)| *place = *byte);
+        peer.length = address.bytes().len() as u8;
+    }
+    peer
 }
 
 /// The address that a socket is bound to, as the log shows it: `port 8080`, `127.0.0.1:8080`, `/run/app.sock`.

@@ -1,20 +1,25 @@
 //! Represents a worker in the hub: its channel, its servers, and the connections on their way to it.
 
-use super::ListenerId;
 use super::accept_queue::{AcceptQueue, Delivery};
 use super::balance::WorkerLoad;
 use super::node::{Broken, Channel, Line};
 use super::preload::Broker;
+use super::{ListenerId, Peer};
 use crate::core::{SlotId, WorkerId};
 use nix::errno::Errno;
+use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The maximum number of descriptors on their way to a worker.
 const MAX_UNCONFIRMED: usize = 2048;
+/// The maximum number of servers of a worker; rinit has a descriptor of each.
+pub(super) const MAX_SERVERS: usize = 256;
+/// The maximum number of processes of a worker that are known to have been given one socket.
+const MAX_HOLDERS: usize = 64;
 
 /// A worker that can talk to rinit.
 pub struct PortWorker {
@@ -37,8 +42,6 @@ pub struct PortWorker {
     pub(super) has_library: bool,
     /// Its open servers.
     pub(super) servers: Vec<Server>,
-    /// The addresses where it listens by the preloaded library.
-    pub(super) library_addresses: Vec<String>,
     /// Connections that it was sent by message and has not answered for, oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
     /// Descriptors that it was sent and has not confirmed, oldest first.
@@ -54,8 +57,12 @@ pub(super) struct Server {
     /// Its name on the worker's channel.
     pub(super) key: String,
     pub(super) delivery: Delivery,
+    /// The worker waits for connections there.
+    pub(super) is_serving: bool,
     /// The event loop knows that the worker listens there.
     pub(super) is_reported: bool,
+    /// The processes whose preloaded library was given the listening socket.
+    holders: Vec<Pid>,
 }
 
 /// A connection on its way to a worker. rinit keeps its copy until the worker has answered: only then does the worker begin
@@ -70,15 +77,40 @@ pub(super) struct InFlight {
 /// An accepted connection.
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
+    /// The client's address.
+    pub(super) peer: Peer,
+    /// `O_NONBLOCK` is set.
+    pub(super) nonblocking: bool,
     /// The number of workers that have refused it.
     pub(super) refusals: u32,
     /// It is for one worker. It is closed where another connection would go to others.
     pub(super) is_addressed: bool,
 }
 
-impl From<OwnedFd> for Connection {
-    fn from(socket: OwnedFd) -> Connection {
-        Connection { socket, refusals: 0, is_addressed: false }
+impl Connection {
+    pub(super) fn new(socket: OwnedFd, peer: Peer, nonblocking: bool) -> Connection {
+        Connection { socket, peer, nonblocking, refusals: 0, is_addressed: false }
+    }
+}
+
+impl Server {
+    pub(super) fn new(listener: ListenerId, key: String, delivery: Delivery) -> Server {
+        // A server with a socket of its own serves when it says so.
+        let is_serving = matches!(delivery, Delivery::Messages);
+        Server { listener, key, delivery, is_serving, is_reported: false, holders: Vec::new() }
+    }
+
+    /// The processes that were given the listening socket, the last ones of many.
+    pub(super) fn holders(&self) -> impl Iterator<Item = Pid> {
+        self.holders.iter().copied()
+    }
+
+    /// Records a process that is given the listening socket.
+    pub(super) fn add_holder(&mut self, pid: Pid) {
+        if !self.holders.contains(&pid) {
+            self.holders.truncate(MAX_HOLDERS - 1);
+            self.holders.insert(0, pid);
+        }
     }
 }
 
@@ -126,7 +158,6 @@ impl PortWorker {
             is_online: false,
             has_library: false,
             servers: Vec::new(),
-            library_addresses: Vec::new(),
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,
@@ -158,17 +189,30 @@ impl PortWorker {
         self.unconfirmed.push_back(sent);
     }
 
+    /// Its server at a listener where its preloaded library has a socket. `None`: it has too many servers.
+    pub(super) fn server_or_add(&mut self, id: ListenerId) -> Option<&mut Server> {
+        if self.server(id).is_none() && self.servers.len() < MAX_SERVERS {
+            self.servers.push(Server::new(id, String::new(), Delivery::Socket));
+        }
+        self.server_mut(id)
+    }
+
     /// Its accept queue for a listener.
     pub(super) fn queue(&mut self, id: ListenerId) -> Option<&mut AcceptQueue> {
-        match self.servers.iter_mut().find(|server| server.listener == id) {
+        match self.server_mut(id) {
             Some(Server { delivery: Delivery::Queue(queue), .. }) => Some(queue),
             _ => None,
         }
     }
 
-    /// The delivery of its server at a listener; `None` if it has no server there.
-    pub(super) fn delivery(&self, id: ListenerId) -> Option<&Delivery> {
-        self.servers.iter().find(|server| server.listener == id).map(|server| &server.delivery)
+    /// Its server at a listener.
+    pub(super) fn server(&self, id: ListenerId) -> Option<&Server> {
+        self.servers.iter().find(|server| server.listener == id)
+    }
+
+    /// Its server at a listener.
+    pub(super) fn server_mut(&mut self, id: ListenerId) -> Option<&mut Server> {
+        self.servers.iter_mut().find(|server| server.listener == id)
     }
 
     /// Its accept queues.
@@ -190,6 +234,7 @@ impl PortWorker {
             assigned,
             unanswered: self.in_flight.len(),
             oldest: oldest.unwrap_or_default(),
+            paused_for: Duration::ZERO,
             is_full: self.is_full || self.channel.as_ref().is_none_or(|channel| !channel.is_free()),
         }
     }
@@ -206,7 +251,14 @@ impl PortWorker {
         now: Instant,
     ) -> Result<(), (Connection, Errno)> {
         if let Some(queue) = self.queue(id) {
-            return queue.push(&connection, now).map_err(|errno| (connection, errno));
+            let pushed = queue.push(&connection, now);
+            if pushed == Err(Errno::EPIPE)
+                && let Some(server) = self.server_mut(id)
+            {
+                // The program has shut the queue down, or has closed it.
+                server.is_serving = false;
+            }
+            return pushed.map_err(|errno| (connection, errno));
         }
         self.send_connection(id, key, connection, now)
     }

@@ -7,6 +7,7 @@ use super::linger::linger;
 use super::message;
 use super::reconfigure::{Configuration, Request};
 use super::reporter::Reporter;
+use super::sampling::sample;
 use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::workers::Workers;
@@ -129,6 +130,7 @@ impl Supervisor {
             tokio::task::spawn_local(record_usage(rinit.clone()));
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
+        tokio::task::spawn_local(sample(self.workers.notices.clone()));
         self.handle(Event::Boot);
         // The first workers do not need it for their start.
         self.oom_kills = cgroup::oom_kills(Path::new("/"));
@@ -225,6 +227,7 @@ impl Supervisor {
                 self.handle(event);
             }
             Notice::Event(event) => self.handle(event),
+            Notice::ListSubjects(reply) => drop(reply.send(self.subjects())),
             Notice::Call(call) => {
                 if let Some(event) = self.answer(call) {
                     self.handle(event);

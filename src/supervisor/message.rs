@@ -3,9 +3,9 @@
 use super::launches::Launches;
 use crate::core::{
     AppId, AppResult, ContainerEnd, EndReason, Exit, ExitKind, Expectation, Missing, Next, ReadySignal, Report, Role,
-    RolloutError, RolloutReason, SlotId, Time, WorkerId,
+    RolloutError, RolloutReason, ScaleReason, SlotId, Time, WorkerId,
 };
-use crate::units::{size as bytes, time as short};
+use crate::units::{count, size as bytes, time as short};
 use nix::unistd::Pid;
 use tracing::Level;
 
@@ -232,6 +232,18 @@ impl Message {
                 };
                 let ends = format!("the container ends{}", delay(*drain_delay));
                 Message::new(level, format!("{what}: {ends} (on_exit = \"ignore\" lets the other apps go on)"))
+            }
+            Report::Autoscaled { app: id, from, to, reason } => {
+                let percent = |busy: &u16| format!("{} %", busy / 10);
+                let why = match reason {
+                    ScaleReason::Cpus(cpus) => format!("the container may use {}", count(*cpus, "CPU")),
+                    ScaleReason::High { waiting: 0, busy } => {
+                        format!("every worker is busy for {} of its time", percent(busy))
+                    }
+                    ScaleReason::High { waiting, .. } => format!("{} wait", count(*waiting, "connection")),
+                    ScaleReason::Low { busy } => format!("the workers are busy for {} of their time", percent(busy)),
+                };
+                Message::new(Level::INFO, format!("{}: {why}: {from} workers become {to}", app(id)))
             }
             Report::Scaled { app: id, from, to } => {
                 Message::new(Level::INFO, format!("{}: scaled from {from} to {to}", app(id)))

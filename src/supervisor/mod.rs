@@ -23,6 +23,7 @@ mod ready;
 mod reaping;
 mod reconfigure;
 mod reporter;
+mod sampling;
 mod service_manager;
 mod signals;
 mod status;
@@ -55,6 +56,8 @@ enum Notice {
     Event(Event),
     /// The control plane wants something.
     Call(Call),
+    /// The workers that may have to be sampled are asked for.
+    ListSubjects(oneshot::Sender<sampling::Subjects>),
     /// A new generation's variables are read, or could not be.
     Prepared(AppId, u32, Result<Box<(AppConfig, Variables)>, String>),
     /// The configuration file is read again for these requests, or has faults.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// A limit of v1 from here on means none: the kernel shows the largest number of whole pages.
-const NO_LIMIT: u64 = 1 << 62;
+pub(super) const NO_LIMIT: u64 = 1 << 62;
 
 /// The container's usage. A field is `None` where the kernel does not tell it, or there is no limit.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,17 +80,17 @@ fn usage_v1(root: &Path, limits: ContainerUsage) -> ContainerUsage {
 }
 
 /// The file's number; `None`: there is none, such as in `max`.
-fn number(file: &Path) -> Option<u64> {
+pub(super) fn number(file: &Path) -> Option<u64> {
     read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// The values of a file of lines `name value`.
-fn counters(file: &Path) -> impl Fn(&str) -> Option<u64> + use<> {
+pub(super) fn counters(file: &Path) -> impl Fn(&str) -> Option<u64> + use<> {
     let text = read_to_string(file).unwrap_or_default();
     move |name| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-fn pressure(folder: &Path, resource: &'static str) -> Option<Pressure> {
+pub(super) fn pressure(folder: &Path, resource: &'static str) -> Option<Pressure> {
     let text = read_to_string(folder.join(format!("{resource}.pressure"))).ok()?;
     let total = |kind: &str| {
         let line = text.lines().find(|line| line.starts_with(kind))?;

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod container;
 mod exec_error;
 pub mod fd_limit;
+pub mod memory_gauge;
 pub mod peer;
 pub mod poll;
 pub mod process;

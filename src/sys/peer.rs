@@ -2,10 +2,9 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::UnixCredentials;
-use nix::sys::stat::fstat;
 use nix::unistd::{Pid, getpgid};
+use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
 
 /// The senders that may speak for a worker: its process group, its user, and root, in this PID namespace. A process outside
 /// of it has no number here, and is not trusted.
@@ -25,27 +24,28 @@ impl Identity {
     }
 }
 
-/// True if a process has that socket open (`proc_pid_fd(5)`). `None`: rinit may not look, as at another user's process
-/// without `CAP_SYS_PTRACE`.
-pub fn holds(pid: Pid, socket: &OwnedFd) -> Option<bool> {
-    has_file(pid, &format!("socket:[{}]", fstat(socket).ok()?.st_ino))
+/// True if a process has one of these sockets open, given by their inodes (`proc_pid_fd(5)`). `None`: rinit may not look, as
+/// at another user's process without `CAP_SYS_PTRACE`.
+pub fn holds(pid: Pid, sockets: &[u64]) -> Option<bool> {
+    let names: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    has_file(pid, |name| names.iter().any(|wanted| name == wanted.as_str()))
 }
 
 /// True if a process has an io_uring open: it may wait for connections without a call that anybody sees. `None` as for
 /// [`holds`].
 pub fn has_io_uring(pid: Pid) -> Option<bool> {
-    has_file(pid, "anon_inode:[io_uring]")
+    has_file(pid, |name| name == "anon_inode:[io_uring]")
 }
 
-/// True if a process has a file open that `proc_pid_fd(5)` shows so.
-fn has_file(pid: Pid, name: &str) -> Option<bool> {
+/// True if a process has a file open that `proc_pid_fd(5)` shows by such a name.
+fn has_file(pid: Pid, is_it: impl Fn(&OsStr) -> bool) -> Option<bool> {
     let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
         files => files.ok()?,
     };
     for file in files.flatten() {
         match std::fs::read_link(file.path()) {
-            Ok(link) if link.as_os_str() == name => return Some(true),
+            Ok(link) if is_it(link.as_os_str()) => return Some(true),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
             // Another file, or one that was closed meanwhile.
             _ => {}

@@ -1,10 +1,11 @@
 //! Wraps socket calls that the standard library lacks: descriptors in messages, any address, steering.
 
-use crate::ports::Address;
+use crate::ports::{Address, Peer};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::stat::fstat;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -26,16 +27,25 @@ pub fn take_listen_fds() -> Vec<OwnedFd> {
     (3..3 + count).filter_map(take).collect()
 }
 
-/// Accepts the next connection of a listening socket. Never blocks; children do not inherit the connection.
+/// Accepts the next connection of a listening socket that does not block, and the client's address. `nonblocking`: nor does
+/// the connection. Children do not inherit it.
 ///
 /// # Errors
 /// `EAGAIN`: there is none; `EMFILE`, `ENFILE`: no descriptor is left. Errors of the connection itself are passed over.
-pub fn accept(socket: BorrowedFd) -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+pub fn accept(socket: BorrowedFd, nonblocking: bool) -> nix::Result<(OwnedFd, Peer)> {
+    let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
     loop {
-        match nix::sys::socket::accept4(socket.as_raw_fd(), flags) {
-            // SAFETY: the descriptor is new and has no other owner.
-            Ok(descriptor) => return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        let mut peer = Peer::default();
+        let mut length = peer.bytes.len() as libc::socklen_t;
+        // SAFETY: that many bytes are writable there, as `length` says.
+        let accepted =
+            unsafe { libc::accept4(socket.as_raw_fd(), peer.bytes.as_mut_ptr().cast(), &raw mut length, flags) };
+        match Errno::result(accepted) {
+            Ok(descriptor) => {
+                peer.length = u8::try_from(length).unwrap_or(u8::MAX);
+                // SAFETY: the descriptor is new and has no other owner.
+                return Ok((unsafe { OwnedFd::from_raw_fd(descriptor) }, peer));
+            }
             // The connection was gone before it was taken (accept(2), "Error handling").
             Err(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO | Errno::ENETDOWN | Errno::EHOSTUNREACH) => {}
             Err(errno) => return Err(errno),
@@ -121,6 +131,14 @@ pub fn cookie(socket: BorrowedFd) -> nix::Result<u64> {
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, value.cast(), &mut length)
     };
     Errno::result(got).map(|_| cookie)
+}
+
+/// The socket's inode, by which `proc_pid_fd(5)` names it.
+///
+/// # Errors
+/// It is no open file.
+pub fn inode(socket: BorrowedFd) -> nix::Result<u64> {
+    Ok(fstat(socket)?.st_ino)
 }
 
 /// Steers new connections of a group of `SO_REUSEPORT` sockets to those members (counted from 0 in the order in which they

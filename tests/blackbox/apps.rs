@@ -70,9 +70,11 @@ fn one_app_that_has_failed_for_good_ends_the_container_unless_its_end_is_ignored
              [[app]]\nname = \"side\"\ncommand = \"FIXTURE exit=3\"\nmax_restarts = 1\nbackoff = \"10ms..10ms\"\n{on_exit}"
         )
     };
-    let rig = File::new("rinit.toml", &text("")).rig().start();
+    let file = File::new("rinit.toml", &text(""));
+    let rig = file.rig().start();
     assert_eq!(rig.wait(), 3, "{:?}", rig.output());
-    let rig = File::new("rinit.toml", &text("on_exit = \"ignore\"\n")).rig().start();
+    file.write(&text("on_exit = \"ignore\"\n"));
+    let rig = file.rig().start();
     rig.until("side has failed", |out| out.told("side-0", "it has failed"));
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);

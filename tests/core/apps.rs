@@ -151,3 +151,11 @@ fn an_app_that_the_configuration_has_no_more_is_stopped_and_forgotten() {
     world.give(Event::AddApp(AppId(2), Policy { after: after(&[1]), ..service() }));
     assert_eq!(running(&world), [1, 2]);
 }
+
+#[test]
+fn a_reload_that_brings_fewer_workers_stops_the_others() {
+    let mut world = World::healthy(vec![Policy { instances: 4, ..policy() }]);
+    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..policy() }));
+    world.play(&[Pass(20_000)]);
+    assert_eq!((world.generations(), world.fleet.apps()[0].slots.len()), (vec![2, 2, 2], 3));
+}

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use rinit::core::{
     AppId, Backoff, Desired, DrainKind, Kind, MemoryLimit, OnExit, Policy, Readiness, ReadySignal, Reload, Restart,
-    StopPolicy,
+    Scaling, StopPolicy,
 };
 use std::any::Any;
 use std::cell::Cell;
@@ -24,6 +24,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<usize>().prop_map(|n| Binds(n % 8)),
         3 => (any::<usize>(), 80u16..82).prop_map(|(n, port)| Listens(n % 8, port)),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(n, passes)| Probes(n % 8, passes)),
+        1 => (0u16..1100).prop_map(Busy),
+        1 => (1u32..9).prop_map(Cpus),
         2 => (any::<usize>(), 1u64..1200).prop_map(|(n, mib)| Uses(n % 8, mib)),
         1 => any::<bool>().prop_map(Leaves),
         1 => prop_oneof![Just(0u64), 1u64..9000].prop_map(KillTakes),
@@ -85,6 +87,11 @@ fn policies() -> impl Strategy<Value = Policy> {
             min_uptime: uptimes.0 * MS,
             stable_after: uptimes.1 * MS,
             stop_exit_codes: vec![3],
+            scaling: match instances {
+                1 => Scaling { fewer_than_cpus: None, min: 1, max: Some(3) },
+                3 => Scaling { fewer_than_cpus: Some(1), min: 1, max: Some(5) },
+                _ => Scaling::fixed(),
+            },
             max_memory: (instances > 2).then_some(MemoryLimit::Bytes(100 << 20)),
             max_uptime: (instances == 2).then_some(60_000 * MS),
             ..policy()
@@ -182,9 +189,9 @@ fn as_code(policy: &Policy) -> String {
         "Policy {{ kind: Kind::{kind:?}, on_exit: OnExit::{on_exit:?}, after: vec!{after:?}, instances: {instances}, restart: Restart::{restart:?}, stop_exit_codes: vec!{stop_exit_codes:?}, \
          min_uptime: {uptime} * MS, stable_after: {stable} * MS, max_restarts: {max_restarts}, \
          readiness: Readiness::{readiness}, backoff: Backoff {{ min: {min} * MS, max: {max} * MS }}, \
-         max_memory: {max_memory}, max_uptime: {max_uptime}, drain_delay: {delay} * MS, reload: Reload::{reload:?}, \
+         scaling: {:?}, max_memory: {max_memory}, max_uptime: {max_uptime}, drain_delay: {delay} * MS, reload: Reload::{reload:?}, \
          stop: StopPolicy {{ request: {request}, to_group: {}, ..policy().stop }}, ..policy() }}",
-        stop.to_group
+        policy.scaling, stop.to_group
     )
 }
 

@@ -5,5 +5,6 @@ mod examples;
 mod histories;
 mod readiness;
 mod replacing;
+mod scaling;
 mod stops;
 mod world;

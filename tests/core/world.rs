@@ -23,6 +23,12 @@ pub enum Step {
     Listens(usize, u16),
     /// The n-th live worker's liveness probe is answered, or not.
     Probes(usize, bool),
+    /// From now on every worker is busy for this share of its time, in thousandths.
+    Busy(u16),
+    /// From now on the container may use so many CPUs.
+    Cpus(u32),
+    /// Samples are taken, one a second, so often.
+    Sampled(u32),
     /// The n-th live worker uses this many MiB, the others 10; the container has 1000.
     Uses(usize, u64),
     /// From now on the kernel forks, or refuses to.
@@ -114,6 +120,10 @@ pub struct World {
     reads: bool,
     /// New workers give every signal of readiness at once.
     pub eager: bool,
+    /// The share of its time for which every worker is busy, in thousandths.
+    pub busy: u16,
+    /// The CPUs that the container may use.
+    pub cpus: u32,
     stop_asked: Option<Time>,
     stops: u32,
     closed: BTreeSet<AppId>,
@@ -150,6 +160,7 @@ pub fn policy() -> Policy {
         after: vec![],
         on_exit: OnExit::EndOnFailure,
         instances: 2,
+        scaling: Scaling::fixed(),
         restart: Restart::Always,
         stop_exit_codes: vec![],
         min_uptime: 1000 * MS,
@@ -184,6 +195,8 @@ impl World {
             slowest_kill: Duration::ZERO,
             reads: true,
             eager: false,
+            busy: 0,
+            cpus: 2,
             stop_asked: None,
             stops: 0,
             closed: BTreeSet::new(),
@@ -242,16 +255,24 @@ impl World {
                 self.give(Event::Probed(id, if passes { Ok(()) } else { Err("no answer".into()) }));
             }),
             Uses(n, mib) => {
-                let mut workers: BTreeMap<WorkerId, u64> = live().map(|id| (id, 10 << 20)).collect();
-                workers.extend(nth(n).map(|id| (id, mib << 20)));
-                let used = workers.values().sum();
-                self.give(Event::MemorySampled(MemorySample {
+                let usage = |mib: u64| WorkerUsage { memory: mib << 20, busy: self.busy };
+                let mut workers: BTreeMap<WorkerId, WorkerUsage> = live().map(|id| (id, usage(10))).collect();
+                workers.extend(nth(n).map(|id| (id, usage(mib))));
+                let memory_used = workers.values().map(|usage| usage.memory).sum();
+                self.give(Event::Sampled(UsageSample {
                     workers,
-                    limit: Some(1000 << 20),
-                    used,
-                    is_short: false,
+                    memory_limit: Some(1000 << 20),
+                    memory_used,
+                    cpus: self.cpus,
+                    ..UsageSample::default()
                 }));
             }
+            Busy(busy) => self.busy = busy,
+            Cpus(cpus) => self.cpus = cpus,
+            Sampled(count) => (0..count).for_each(|_| {
+                self.step(Pass(1000));
+                self.step(Uses(0, 10));
+            }),
             Forks(forks) => self.forks = forks,
             Program(program) => self.program = program,
             Heeds(heeds) => self.heeds = heeds,
@@ -400,7 +421,9 @@ impl World {
                 let apps = self.fleet.apps();
                 self.had_gap |= apps.iter().any(is_order);
                 let cannot_overlap = self.had_gap || apps.iter().any(|app| app.policy().reload == Reload::Restart);
-                let has_lowered = self.fleet.is_stopping() || !self.removals.is_empty() || self.is_configured;
+                let is_scaled = self.saw(|report| matches!(report, Report::Autoscaled { .. })) > 0;
+                let has_lowered =
+                    is_scaled || self.fleet.is_stopping() || !self.removals.is_empty() || self.is_configured;
                 if !may_lower && !cannot_overlap && !has_lowered {
                     assert!(self.ready() >= before, "{before} ready workers before, {} after {event:?}", self.ready());
                 }
@@ -539,7 +562,8 @@ impl World {
     fn spawn(&mut self, worker: WorkerId, slot: SlotId, generation: u32) {
         // The fleet has handled the whole event by now: the worker is in its part of the slot.
         let app = self.fleet.app(slot.app).expect("an app");
-        let is_run_again = app.policy().kind == Kind::Task && app.rollout.is_some();
+        // The container may come to its end in the same moment.
+        let is_run_again = app.policy().kind == Kind::Task && (app.rollout.is_some() || self.fleet.is_stopping());
         let is_replacement = self.fleet.slot(slot).is_some_and(|slot| slot.incoming.iter().any(|one| one.id == worker));
         if is_replacement {
             self.replacements.insert(worker);

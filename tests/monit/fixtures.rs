@@ -4,7 +4,9 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::Size;
-use rinit::control::types::{AppStatus, Event, ExitRecord, LogLine, Reloaded, Reloading, Status, WorkerStatus};
+use rinit::control::types::{
+    AppStatus, Event, ExitRecord, History, LogLine, Reloaded, Reloading, Status, UsageSeries, WorkerStatus,
+};
 use rinit::monit::model::{Command, Line, Message, Model};
 use rinit::monit::update::update;
 use rinit::monit::view::view;
@@ -74,6 +76,46 @@ pub fn four() -> Status {
     status(vec![worker(0, "ready"), worker(1, "ready"), worker(2, "backoff"), worker(3, "ready")])
 }
 
+/// Two apps, of which one crashes again and again.
+pub fn several_apps() -> Status {
+    let mut all = status(vec![worker(0, "ready"), worker(1, "ready")]);
+    let mut queue = status(vec![worker(0, "ready"), worker(1, "backoff")]);
+    for row in &mut queue.workers {
+        row.app = "queue".into();
+        row.id = format!("queue-{}", row.slot);
+        row.is_crash_looping = row.state == "backoff";
+    }
+    let app = &mut queue.apps[0];
+    (app.id, app.name, app.condition) = (1, "queue".into(), "crash-looping".into());
+    all.apps.append(&mut queue.apps);
+    all.workers.append(&mut queue.workers);
+    all
+}
+
+/// An hour in which each worker was busy by turns.
+pub fn history() -> History {
+    let series = |slot: u32| {
+        let wave = |minute: u32| f64::from((minute * (3 + slot) + slot * 17) % 40) / 40.0;
+        let values = || (0..60).map(wave);
+        UsageSeries {
+            name: format!("web-{slot}"),
+            cpu_percent: values().map(|wave| Some(4.0 + 60.0 * wave * wave)).collect(),
+            memory_bytes: values()
+                .map(|wave| Some(47_000_000 + (wave * 9e6) as u64 + u64::from(slot) * 4_000_000))
+                .collect(),
+            restarts: vec![Some(0); 60],
+            connections: Vec::new(),
+            event_loop_lag_ms: Vec::new(),
+        }
+    };
+    History {
+        time: Some("2026-08-01T12:02:00.000Z".into()),
+        interval_ms: 60_000,
+        apps: vec![UsageSeries { name: "web".into(), ..series(0) }],
+        workers: (0..4).map(series).collect(),
+    }
+}
+
 /// In the middle of a reload.
 pub fn reloading() -> Status {
     let mut new = worker(0, "starting");
@@ -84,6 +126,7 @@ pub fn reloading() -> Status {
     let mut status = status(vec![worker(0, "ready"), new, worker(1, "ready")]);
     let app = &mut status.apps[0];
     app.reload = Some(Reloading { generation: 3, since_ms: 900 });
+    app.condition = "ready".into();
     app.wanted = 2;
     status
 }
@@ -198,6 +241,7 @@ pub fn after_a_while() -> Monit {
         }
         monit.tell(Message::Status(status));
     }
+    monit.tell(Message::History(history()));
     monit.log((600..660).map(request));
     for (seq, level, message) in [
         (700, "info", "web-2 (pid 9) started"),

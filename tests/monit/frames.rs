@@ -1,8 +1,11 @@
 //! Tests the drawn frames.
 
-use crate::fixtures::{Monit, after_a_while, event, failed_reload, four, line, reloading, status, worker};
+use crate::fixtures::{
+    Monit, after_a_while, event, failed_reload, four, line, reloading, several_apps, status, worker,
+};
 use ratatui::crossterm::event::KeyCode as Key;
 use ratatui::style::{Color, Modifier};
+use rinit::control::types::LogLine;
 use rinit::monit::model::{Line, Message};
 
 #[track_caller]
@@ -24,18 +27,18 @@ fn at_80_by_24_every_pane_is_shown() {
     assert_eq!(lines.len(), 24);
     assert!(lines.iter().all(|line| line.chars().count() <= 80));
     assert!(
-        lines[0].starts_with(" rinit 0.1.0  running 3h12m  web 3/4 ready  gen 2  CPU 47.6%  memory 186.9M"),
+        lines[0].starts_with(" rinit 0.1.0  running 3h12m  web 3/4 degraded  gen 2  CPU 47.6%  memory 186.9M"),
         "{screen}"
     );
-    assert!(lines[1].starts_with("  worker state          pid gen      up restarts    CPU "), "{screen}");
-    assert!(lines[2].starts_with("▸ web-0  ready           12   2   3h12m        0 "), "{screen}");
-    assert!(lines[4].starts_with("  web-2  retry 3.4s       –   2       –        1      – "), "{screen}");
-    assert!(lines[2].contains("M ") && lines[2].contains('▆'), "{screen}");
+    assert!(lines[1].starts_with("  worker state             pid gen      up restarts    CPU "), "{screen}");
+    assert!(lines[2].starts_with("▸ web-0  ready              12   2   3h12m        0 "), "{screen}");
+    assert!(lines[4].starts_with("  web-2  retry 3.4s          –   2       –        1      – "), "{screen}");
+    assert!(lines[2].contains("M ") && lines[2].contains('▅'), "{screen}");
     assert!(lines[6].starts_with(" log of web-0 ─────"), "{screen}");
     assert!(lines[17].contains("12:10:59 GET /api/items/42 200 91ms"), "{screen}");
     assert!(lines[18].starts_with(" events ─────"), "{screen}");
     assert!(lines[22].contains("12:11:45 web-3 (pid 15) is ready"), "{screen}");
-    assert_eq!(lines[23], " q quit ? help r restart s stop R reload +- scale / filter l log e events ↑↓ sel");
+    assert_eq!(lines[23], " q quit ? help r restart s stop R reload a all +- scale / filter l log e events");
 }
 
 #[test]
@@ -46,7 +49,7 @@ fn at_120_by_40_the_selected_worker_has_large_graphs() {
         &[
             " CPU ",
             "%, peak ",
-            " of 100% ─",
+            " in 39m ─",
             " memory ",
             " web-0 ─",
             "ready by listen, pid 12",
@@ -82,8 +85,56 @@ fn a_small_screen_shows_less_and_the_workers_last() {
 #[test]
 fn a_reload_shows_both_workers_of_a_slot() {
     let monit = Monit::new(reloading());
-    shows(&monit, &["2/2 ready", "reloading for 900ms", "web-0 new", "starting"]);
+    shows(&monit, &["2/2 ready", "reload 0/2, 900ms", "web-0 new", "starting"]);
     shows(&Monit::new(failed_reload(four())), &["last reload failed"]);
+}
+
+#[test]
+fn conditions_of_apps_and_crash_looping_workers_are_named() {
+    let monit = Monit::new(several_apps()).sized(120, 40);
+    shows(&monit, &[" web 2/2 ready ", " queue 1/2 crash-looping", "queue-1 crash-looping"]);
+}
+
+#[test]
+fn the_logs_of_several_workers_have_their_names() {
+    let mut monit = Monit::new(several_apps());
+    monit.type_keys("aa");
+    let of = |worker: &str, seq| match line(seq, "stdout", "hello") {
+        Line::Log(line) => Line::Log(LogLine { worker: worker.into(), ..line }),
+        missed => missed,
+    };
+    monit.log([of("web-0", 1), of("queue-1", 1), Line::Missed(2)]);
+    shows(&monit, &[" log of all workers ", "12:00:01 web-0   hello", "12:00:01 queue-1 hello", "2 lines were missed"]);
+    shows(&monit, &["▸ web-0", "• queue-1"]);
+}
+
+#[test]
+fn graphs_are_of_the_last_hour_or_of_the_last_seconds() {
+    let mut monit = after_a_while().sized(120, 40);
+    shows(&monit, &["1m a bar", " in 39m "]);
+    monit.type_keys("t");
+    shows(&monit, &["1s a bar", " in 39s "]);
+    let mut without_history = Monit::new(four()).sized(120, 40);
+    shows(&without_history, &["1s a bar"]);
+    without_history.type_keys("t");
+    shows(&without_history, &["1s a bar"]);
+}
+
+/// The sixteen colours are the terminal's own; white, black and grey are not legible on every background.
+#[test]
+fn every_colour_is_legible_on_dark_and_light_terminals_at_every_size() {
+    for (columns, rows) in [(80, 24), (120, 40), (200, 60)] {
+        for keys in ["", "a", "?", "s", "l/GET"] {
+            let mut monit = after_a_while().sized(columns, rows);
+            monit.type_keys(keys);
+            let buffer = monit.terminal().backend().buffer().clone();
+            for cell in &buffer.content {
+                let allowed =
+                    [Color::Reset, Color::Red, Color::Green, Color::Yellow, Color::Blue, Color::Magenta, Color::Cyan];
+                assert!(allowed.contains(&cell.fg) && cell.bg == Color::Reset, "{cell:?} at {columns}x{rows} {keys}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -136,7 +187,10 @@ fn matches_of_the_filter_are_reversed() {
 fn help_lists_every_key() {
     let mut monit = Monit::new(four());
     monit.type_keys("?");
-    shows(&monit, &["select a worker", "restart it", "stop it (it stays down)", "reload:", "one worker more", "quit"]);
+    shows(
+        &monit,
+        &["select a worker", "restart it", "stop it (it stays down)", "reload its app:", "one worker more", "quit"],
+    );
     shows(&monit, &["any key closes this"]);
 }
 
@@ -144,5 +198,5 @@ fn help_lists_every_key() {
 fn the_stop_dialog_names_the_worker() {
     let mut monit = Monit::new(four());
     monit.type_keys("js");
-    shows(&monit, &["Stop web-1? It stays down until it is started again.", "y: stop it"]);
+    shows(&monit, &["Stop web-1? It stays down until it is started again.", "y: stop it", "n, Esc: do not"]);
 }

@@ -3,6 +3,8 @@
 use crate::fixtures::after_a_while;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
+use rinit::control::types::LogLine;
+use rinit::monit::model::Line;
 use std::fmt::Write;
 use std::{env, fs, path::Path};
 
@@ -89,8 +91,12 @@ fn draw(svg: &mut String, (column, row): (usize, usize), text: &str, color: Colo
 #[test]
 fn the_picture_in_docs_is_what_monit_shows() {
     let mut monit = after_a_while().sized(100, 30);
-    monit.type_keys("j");
-    monit.log((600..660).map(crate::fixtures::request));
+    monit.type_keys("ja");
+    // The lines of all workers together.
+    monit.log((600..660).map(|at| match crate::fixtures::request(at) {
+        Line::Log(line) => Line::Log(LogLine { worker: format!("web-{}", at * 7 % 4), ..line }),
+        missed => missed,
+    }));
     let drawn = svg(monit.terminal().backend().buffer());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monit.svg");
     if env::var_os("RINIT_DRAW").is_some() {

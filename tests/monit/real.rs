@@ -79,7 +79,12 @@ fn monit_shows_and_controls_a_real_rinit() {
     window.until_shown("3/3 ready");
     window.press("-");
     window.until("one fewer", |screen| screen.contains("2/2 ready"));
+    // Both workers' lines together.
+    window.press("a");
+    window.until("both logs", |screen| screen.contains("hello from 0") && screen.contains("hello from 1"));
     window.press("R");
+    window.until_shown("Reload all 2 workers?");
+    window.press("y");
     window.until("new workers", |screen| screen.contains("gen 2") && screen.contains("2/2 ready"));
     real.end();
     let screen = window.until_restored(1);

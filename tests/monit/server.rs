@@ -1,6 +1,6 @@
 //! Serves a control API with prepared answers, and records the requests.
 
-use crate::fixtures::{event, four};
+use crate::fixtures::{event, four, history};
 use rinit::control::types::{Done, Error, Status};
 use serde_json::{json, to_string};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -91,6 +91,9 @@ fn answer(connection: UnixStream, asked: &Mutex<Vec<String>>, status: &Mutex<Sta
     if question == "GET /v1/status" {
         return plain("200 OK", to_string(&*status.lock().unwrap()).unwrap());
     }
+    if question.starts_with("GET /v1/history") {
+        return plain("200 OK", to_string(&history()).unwrap());
+    }
     if question.starts_with("GET /v1/events") {
         plain("200 OK", String::new())?;
         let event = event(3, "info", "web-1 (pid 13) is ready");
@@ -106,7 +109,7 @@ fn answer(connection: UnixStream, asked: &Mutex<Vec<String>>, status: &Mutex<Sta
         }
         return reader.read_to_end(&mut body).map(drop);
     }
-    if question == "POST /v1/reload" {
+    if question == "POST /v1/workers/web/reload" {
         let error = Error {
             error: "the new web-0 ended with exit code 3".into(),
             worker: Some("web-0".into()),

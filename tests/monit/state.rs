@@ -1,6 +1,6 @@
 //! Tests what messages change in the model, and the commands that follow.
 
-use crate::fixtures::{Monit, after_a_while, event, four, line, reloading, status, worker};
+use crate::fixtures::{Monit, after_a_while, event, four, line, reloading, several_apps, status, worker};
 use ratatui::crossterm::event::KeyCode as Key;
 use ratatui::layout::Size;
 use rinit::control::types::{Done, Error};
@@ -90,11 +90,11 @@ fn an_app_without_workers_can_be_scaled() {
 fn keys_make_calls() {
     let mut monit = Monit::new(four());
     assert_eq!(monit.type_keys("r"), call(Call::Restart("web-0".into())));
-    assert_eq!(monit.type_keys("R"), call(Call::Reload));
+    assert_eq!(monit.type_keys("Ry"), call(Call::Reload("web".into())));
     assert_eq!(monit.type_keys("+"), call(Call::Scale("web".into(), "+1")));
     assert_eq!(monit.type_keys("-"), call(Call::Scale("web".into(), "-1")));
-    assert!(monit.screen().contains("restarting web-0, reloading, scaling web by +1, scaling web by -1 …"));
-    assert_eq!(monit.type_keys("R"), [], "no more than four at a time");
+    assert!(monit.screen().contains("restarting web-0, reloading web, scaling web by +1, scaling web by -1 …"));
+    assert_eq!(monit.type_keys("Ry"), [], "no more than four at a time");
     assert_eq!(monit.type_keys("q"), [Command::End(Ok(()))]);
 }
 
@@ -111,6 +111,39 @@ fn a_worker_is_stopped_only_after_a_yes() {
     assert_eq!(monit.press(Key::Enter), []);
     assert_eq!(monit.type_keys("y"), call(Call::Stop("web-0".into())));
     assert_eq!(monit.type_keys("y"), []);
+}
+
+#[test]
+fn keys_act_on_all_workers_after_a_question_when_the_scope_is_wide() {
+    let mut monit = Monit::new(several_apps());
+    assert_eq!(monit.type_keys("a"), [Command::Follow(2, "web".into())]);
+    assert_eq!(monit.type_keys("r"), []);
+    assert!(monit.screen().contains("Restart 2 workers of web?"), "{}", monit.screen());
+    assert_eq!(monit.type_keys("y"), call(Call::Restart("web".into())));
+    assert_eq!(monit.type_keys("a"), [Command::Follow(3, "all".into())]);
+    for (key, question, made) in [
+        ("r", "Restart all 4 workers?", Call::Restart("all".into())),
+        ("R", "Reload all 4 workers?", Call::Reload("all".into())),
+        ("s", "Stop all 4 workers?", Call::Stop("all".into())),
+    ] {
+        assert_eq!(monit.type_keys(key), []);
+        assert!(monit.screen().contains(question), "{}", monit.screen());
+        assert_eq!(monit.press(Key::Esc), []);
+        assert_eq!(monit.type_keys(key), []);
+        assert_eq!(monit.type_keys("y"), call(made.clone()));
+        monit.tell(Message::Answer(made, Err(failure("no", &[]))));
+    }
+    assert_eq!(monit.press(Key::Down), [], "the log is that of all");
+    assert_eq!(monit.type_keys("a"), [Command::Follow(4, "web-1".into())]);
+    assert_eq!(monit.type_keys("R"), []);
+    assert_eq!(monit.type_keys("y"), call(Call::Reload("web".into())), "a reload is the app's");
+}
+
+#[test]
+fn with_one_app_the_scope_is_a_worker_or_all() {
+    let mut monit = Monit::new(four());
+    assert_eq!(monit.type_keys("a"), [Command::Follow(2, "all".into())]);
+    assert_eq!(monit.type_keys("a"), [Command::Follow(3, "web-0".into())]);
 }
 
 #[test]
@@ -163,9 +196,9 @@ fn a_refusal_is_shown_as_rinit_words_it() {
 #[test]
 fn a_reload_that_failed_shows_the_last_lines_until_a_key() {
     let mut monit = Monit::new(four());
-    monit.type_keys("R");
+    monit.type_keys("Ry");
     let error = failure("the new web-0 ended with exit code 3", &["Error: no database", "    at app.js:7"]);
-    monit.tell(Message::Answer(Call::Reload, Err(error)));
+    monit.tell(Message::Answer(Call::Reload("web".into()), Err(error)));
     for words in ["the new web-0 ended with exit code 3", "Error: no database", "    at app.js:7"] {
         assert!(monit.screen().contains(words), "{}", monit.screen());
     }
@@ -257,13 +290,13 @@ fn no_key_in_any_state_at_any_size_panics() {
             0 => drop(monit.tell(Message::Status(states[next(states.len())].clone()))),
             1 => drop(monit.tell(Message::Resized(Size::new(next(140) as u16, next(50) as u16)))),
             2 => monit.log([line(round, "stderr", "wide 界界 \t tabs \x1b[31m and é")]),
-            3 => drop(monit.tell(Message::Answer(Call::Reload, Err(failure("no", &["a", "b"]))))),
+            3 => drop(monit.tell(Message::Answer(Call::Reload("web".into()), Err(failure("no", &["a", "b"]))))),
             _ => drop(monit.press(keys[next(keys.len())])),
         }
         if monit.model.size.area() > 0 {
             monit.terminal();
         }
         assert!(monit.model.pending.len() <= 4);
-        assert!(!matches!(&monit.model.dialog, Some(Dialog::Stop(id)) if id.is_empty()));
+        assert!(!matches!(&monit.model.dialog, Some(Dialog::Confirm { call: Call::Stop(id), .. }) if id.is_empty()));
     }
 }

@@ -42,7 +42,9 @@ impl Window {
     }
 
     fn tmux(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-L", &self.name]).args(arguments).output().unwrap();
+        // The user's own shell may be one that refuses to run.
+        let output =
+            Command::new("tmux").env("SHELL", "/bin/sh").args(["-L", &self.name]).args(arguments).output().unwrap();
         assert!(output.status.success(), "tmux {arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -112,7 +114,7 @@ fn opened() -> Option<(Server, Window)> {
 fn workers_are_shown_and_keys_make_calls() {
     let Some((server, window)) = opened() else { return };
     let screen = window.until_shown("web-1 (pid 13) is ready");
-    for words in ["rinit 0.1.0", "▸ web-0", "3/4 ready", "memory", "q quit"] {
+    for words in ["rinit 0.1.0", "▸ web-0", "3/4 degraded", "memory", "q quit"] {
         assert!(screen.contains(words), "{words}:\n{screen}");
     }
     window.press("Down");
@@ -127,6 +129,8 @@ fn workers_are_shown_and_keys_make_calls() {
     window.until_shown("done: POST /v1/scale");
     assert!(server.was_asked("POST /v1/scale {\"app\":\"web\",\"to\":\"+1\"}"));
     window.press("R");
+    window.until_shown("Reload 4 workers of web?");
+    window.press("y");
     window.until_shown("Error: no database");
     window.press("Escape");
     window.until("the dialog is gone", |screen| !screen.contains("Error: no database"));
@@ -134,6 +138,9 @@ fn workers_are_shown_and_keys_make_calls() {
         window.press(key);
     }
     window.until("only one line", |screen| screen.contains("line 3") && !screen.contains("line 2"));
+    window.press("a");
+    window.until_shown("line 3 of all");
+    window.press("a");
     server.status.lock().unwrap().workers.truncate(1);
     window.until("the others are gone", |screen| screen.contains("▸ web-0") && !screen.contains("web-3"));
     window.press("q");

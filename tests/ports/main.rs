@@ -11,6 +11,7 @@ mod channel;
 mod load;
 mod setup;
 
+mod calls;
 mod hostile;
 mod node;
 mod others;

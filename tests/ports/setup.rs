@@ -82,6 +82,17 @@ pub fn static_program() -> Option<String> {
     Some(made.as_ref()?.display().to_string())
 }
 
+/// A program that makes the calls which its words name: `apps/calls.c`.
+pub fn c_program() -> Option<String> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let make = |folder: &Path| {
+        let options = ["-O1", "-pthread", "-Wall", "-o"];
+        run(Command::new("cc").args(options).arg(folder.join("calls")).arg(app("calls.c")))
+    };
+    let made = MADE.get_or_init(|| Some(install("calls", &["apps/calls.c"], make)?.join("calls")));
+    Some(made.as_ref()?.display().to_string())
+}
+
 /// Prints the reason for which a test is skipped. Fails under CI, where no test may be skipped.
 pub fn lacking(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");

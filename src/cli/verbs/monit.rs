@@ -8,8 +8,8 @@ pub(super) static VERB: Verb = Verb {
     arguments: "",
     takes: 0..=0,
     summary: "show workers, graphs and logs live on the terminal",
-    help: "Shows the workers with their CPU and memory as live graphs, the log of the selected one, and events;\n\
-           keys restart, stop, scale and reload them.",
+    help: "Shows the workers with graphs of their CPU and memory in the last hour, the log of one worker, of an\n\
+           app or of all, and events; keys restart, stop, scale and reload them. ? lists the keys.",
     options: &[],
     run,
 };

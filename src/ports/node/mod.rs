@@ -4,8 +4,10 @@ mod channel;
 mod command;
 mod message;
 mod script;
+mod server;
 
 pub use channel::{Broken, Channel};
 pub use command::{has_cluster_worker, inspector_port, with_inspector_port};
 pub use message::{Line, Query, WorkerMessage, read};
 pub use script::Script;
+pub use server::NodeServer;

@@ -1,11 +1,16 @@
 //! Interposes socket functions in a worker (`LD_PRELOAD`), so that N copies of a program share a port without a change.
 //!
-//! `build.rs` makes a shared library of this file and its modules alone; it is no module of the crate. It interposes the C
-//! library's `bind`, `listen`, `connect` and others, and sends requests to rinit's *broker*, the abstract unix socket of type
-//! `SOCK_SEQPACKET` that `RINIT_PORTS=@NAME` names. Without a broker, and wherever a request fails, each of these is the
-//! plain system call. A listening socket that came over Node's channel becomes an accept queue (`library/accept_queue.rs`).
-//! Sockets are identified by their `SO_COOKIE`, which is never used twice and is the same in every process.
-//! `library/wait.rs` interposes `accept`, `poll` and others, so that the program does not notice that its socket is shared.
+//! `build.rs` makes a shared library of this file and its modules alone; it is no module of the crate. It sends requests to
+//! rinit's *broker*, the abstract unix socket of type `SOCK_SEQPACKET` that `RINIT_PORTS=@NAME` names (`protocol.rs`). Without
+//! a broker, and wherever a request fails, each function is the plain call.
+//!
+//! | step | what stands under the socket's number |
+//! |---|---|
+//! | `bind` | the listening socket that all workers share; the first one's own is that |
+//! | the program makes it non-blocking, or waits for connections (`library/wait.rs`) | the worker's accept queue (`library/accept_queue.rs`) |
+//!
+//! A program that accepts by an io_uring does neither, so it keeps the listening socket. `library/descriptors.rs` records
+//! both kinds. Calls that ask about a listening socket get its answers (`library/options.rs`).
 //!
 //! The library runs inside programs of others, so it brings no C library, allocates nothing, keeps only atomics, and touches
 //! `errno` only to report. Of the C library, glibc or musl, it wants only `environ` and `__errno_location`, and uses
@@ -19,20 +24,28 @@
 mod accept_queue;
 #[path = "library/client.rs"]
 mod client;
-#[path = "library/io_uring.rs"]
-mod io_uring;
+#[path = "library/descriptors.rs"]
+mod descriptors;
+#[path = "library/duplicates.rs"]
+mod duplicates;
+#[path = "library/next.rs"]
+mod next;
+#[path = "library/open_files.rs"]
+mod open_files;
+#[path = "library/options.rs"]
+mod options;
+#[expect(dead_code, reason = "rinit's end uses the other half")]
 mod protocol;
-#[path = "library/registry.rs"]
-mod registry;
 #[path = "library/syscalls.rs"]
 mod syscalls;
 #[path = "library/wait.rs"]
 mod wait;
 
-use client::{Descriptor, reply, request};
+use accept_queue::{is_cluster_worker, take_place};
+use client::ask;
 use core::ffi::{c_int, c_uint};
-use protocol::{BIND, FORGET};
-use registry::known;
+use descriptors::{Kind, find, name_of, record, replace};
+use protocol::{Reply, Request};
 use syscalls::*;
 
 /// Runs when the loader has loaded the library.
@@ -41,8 +54,10 @@ use syscalls::*;
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
+    next::resolve();
     if client::find_broker() {
-        registry::inherit();
+        // Those that the program has inherited are looked at when it uses them.
+        open_files::for_each(descriptors::on_arrival);
         accept_queue::announce();
     }
 }
@@ -59,50 +74,28 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const u8, length: c_uint) -> 
     returned(unsafe { share(fd, address, length) }.unwrap_or_else(plain))
 }
 
-/// Makes a socket listen, and tells rinit.
+/// Makes a socket listen. rinit does it for a shared one.
 #[unsafe(no_mangle)]
 pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
-    if accept_queue::install(fd) {
-        return 0;
+    let Some(known) = find(fd) else {
+        // SAFETY: no pointers.
+        return returned(unsafe { call(SYS_LISTEN, [word(fd), word(backlog)]) });
+    };
+    // Node's cluster module has taken this socket from its channel.
+    if is_cluster_worker() && known.kind == Kind::Shared {
+        take_place(fd, true);
     }
-    // SAFETY: no pointers.
-    let result = unsafe { call(SYS_LISTEN, [word(fd), word(backlog)]) };
-    if result == 0 {
-        registry::on_listen(fd);
-    }
-    returned(result)
-}
-
-/// Reports of a shared socket that it does not listen yet, until the program itself has called `listen`: some programs
-/// (gunicorn) call it only then, and rinit would not learn of it.
-///
-/// # Safety
-/// As `getsockopt(2)`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn getsockopt(
-    fd: c_int,
-    level: c_int,
-    name: c_int,
-    value: *mut c_int,
-    length: *mut c_uint,
-) -> c_int {
-    let behind = accept_queue::listener_behind(fd);
-    let fd = behind.as_ref().map_or(fd, |listening| listening.0);
-    let arguments = [word(fd), word(level), word(name), value as usize, length as usize];
-    // SAFETY: as `getsockopt(2)`, by the caller's promise.
-    let result = unsafe { call(SYS_GETSOCKOPT, arguments) };
-    if result == 0
-        && (level, name) == (SOL_SOCKET, SO_ACCEPTCONN)
-        && known(fd).is_some_and(|entry| !entry.is_listening())
-    {
-        // SAFETY: the kernel has written as many bytes as `length` then says.
-        unsafe {
-            if *length as usize == size_of::<c_int>() {
-                value.write_unaligned(0);
-            }
+    let has_io_uring = open_files::has_io_uring();
+    match ask(&Request::Listen { backlog, has_io_uring }, fd) {
+        Some((Reply::Done | Reply::DoneWithoutQueue, _)) => {
+            known.set_listening();
+            0
         }
+        Some((Reply::Failed(errno), _)) => returned(-(errno as isize)),
+        // rinit is gone, or has forgotten the socket.
+        // SAFETY: no pointers.
+        Some((Reply::NotShared, _)) | None => returned(unsafe { call(SYS_LISTEN, [word(fd), word(backlog)]) }),
     }
-    returned(result)
 }
 
 /// Connects a socket. One that was bound for that, and not to listen, is not shared any more.
@@ -111,19 +104,23 @@ pub unsafe extern "C" fn getsockopt(
 /// As `connect(2)`: `address` has `length` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const u8, length: c_uint) -> c_int {
-    if let Some(entry) = known(fd) {
-        entry.forget(fd);
+    if let Some(known) = find(fd) {
+        let flags = control(fd, F_GETFL, 0);
         // Whatever the reply is: when it arrives, rinit has released the socket.
-        let _ = request(&[FORGET], &[], fd).and_then(|broker| reply(&broker));
+        if let Some((_, Some(own))) = ask(&Request::Forget, fd) {
+            control(own.0, F_SETFL, flags as c_int);
+            replace(fd, &own);
+        }
+        known.forget();
     }
     // SAFETY: as `connect(2)`, by the caller's promise.
-    returned(unsafe { call(SYS_CONNECT, [word(fd), address as usize, length as usize]) })
+    unsafe { next::connect(fd, address, length) }
 }
 
-/// Shuts a socket down, but not a shared one: that would end it for every worker.
+/// Shuts a socket down, but not one that all workers share: that would end it for every worker.
 #[unsafe(no_mangle)]
 pub extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
-    if accept_queue::is_queue(fd) || known(fd).is_some() && option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) == Some(1) {
+    if find(fd).is_some_and(|known| known.kind != Kind::Queue && option(fd, SOL_SOCKET, SO_ACCEPTCONN) == Some(1)) {
         return 0;
     }
     // SAFETY: no pointers.
@@ -149,33 +146,37 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
         && option::<c_int>(fd, SOL_SOCKET, SO_PROTOCOL)? != IPPROTO_SCTP;
     let fits = option::<c_int>(fd, SOL_SOCKET, SO_DOMAIN)? == c_int::from(family);
     // A socket that is bound already goes to the kernel, which reports that.
-    if port == 0 || !stream || !fits || known(fd).is_some() {
+    if port == 0 || !stream || !fits || !descriptors::has_room(fd) || find(fd).is_some() {
         return None;
     }
-    let ipv6_only = family == AF_INET6 && option::<c_int>(fd, IPPROTO_IPV6, IPV6_V6ONLY)? != 0;
+    let v6_only = family == AF_INET6 && option::<c_int>(fd, IPPROTO_IPV6, IPV6_V6ONLY)? != 0;
     // SAFETY: the address has `length` bytes, which the program leaves alone during its call of `bind`.
     let address = unsafe { core::slice::from_raw_parts(address, length) };
-    let broker = request(&[BIND, u8::from(ipv6_only)], address, fd)?;
-    // The program's own socket may be replaced below, so its mode is read now.
-    let blocking = control(fd, F_GETFL, 0) as c_int & O_NONBLOCK == 0;
-    let result = match reply(&broker)? {
-        // The first program's own socket is the shared one.
-        (0, None) => 0,
-        (0, Some(shared)) => replace(fd, &shared),
-        (error @ 1.., _) => -(error as isize),
-        _ => return None,
+    let (reply, shared) = ask(&Request::Bind { v6_only, address }, fd)?;
+    let kind = match reply {
+        Reply::Done => Kind::Shared,
+        Reply::DoneWithoutQueue => Kind::Own,
+        Reply::Failed(errno) => return Some(-(errno as isize)),
+        Reply::NotShared => return None,
     };
-    if result == 0 {
-        registry::remember(fd, blocking, false);
+    // The program's own socket may be replaced below, so its options are read now.
+    let nonblocking = control(fd, F_GETFL, 0) as c_int & O_NONBLOCK != 0;
+    let timeout = accept_queue::timeout(fd);
+    // The first program's own socket is the shared one.
+    if let Some(shared) = shared {
+        let result = replace(fd, &shared);
+        if result != 0 {
+            return Some(result);
+        }
+        if kind == Kind::Own {
+            control(fd, F_SETFL, if nonblocking { O_NONBLOCK } else { 0 });
+        }
     }
-    Some(result)
-}
-
-/// Puts the shared socket where the program's own was: under its number, closed on exec if that was.
-fn replace(fd: c_int, shared: &Descriptor) -> isize {
-    let flags = if control(fd, F_GETFD, 0) == FD_CLOEXEC { O_CLOEXEC } else { 0 };
-    // SAFETY: the number stays the program's, which asked for another socket there.
-    unsafe { call(SYS_DUP3, [word(shared.0), word(fd), word(flags)]) }.min(0)
+    record(fd, kind, name_of(fd), false);
+    if kind == Kind::Shared && (nonblocking || timeout.is_some()) && take_place(fd, nonblocking) {
+        timeout.iter().for_each(|timeout| accept_queue::set_timeout(fd, timeout));
+    }
+    Some(0)
 }
 
 #[panic_handler]

@@ -1,10 +1,13 @@
 //! Keeps the preloaded library (`library.rs`) in memory, where every worker finds it, and answers its requests.
 
 mod broker;
+#[cfg_attr(not(test), expect(dead_code, reason = "the library uses the other half"))]
 mod protocol;
 mod requests;
 
-pub(super) use broker::{Broker, Client, SharedSockets};
+pub(super) use broker::{Broker, Client};
+pub use protocol::Peer;
+pub(super) use protocol::{PACKET_BYTES, Packet};
 pub(super) use requests::IdleListener;
 
 use nix::errno::Errno;

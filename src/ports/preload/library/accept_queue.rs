@@ -1,36 +1,20 @@
 //! Takes connections from the worker's accept queue, where rinit puts them in.
 //!
-//! The queue is an end of a `SOCK_SEQPACKET` pair under the number of the listening socket, so `poll`, `epoll`, `dup` and
-//! `close` need no interposition. A packet carries a connection, or none: a wake-up probe, by which rinit sees that the worker
-//! responds. Calls that ask about the listening socket get the answers of that socket.
+//! The queue is an end of a `SOCK_SEQPACKET` pair under the number of the listening socket, so `poll`, `epoll` and `close`
+//! need no interposition, and the socket's mode and its timeout are the kernel's own. All processes of a worker have one
+//! queue. A packet carries a connection, or none: a wake-up probe, by which rinit sees that the worker responds. Only
+//! queues that do not block get probes.
 
-use crate::client::{Buffer, Control, Descriptor, connect, pass, reply, request, variable};
-use crate::protocol::{BEHIND, QUEUE};
+use crate::client::{Buffer, Control, Descriptor, Message, ask, connect, variable};
+use crate::descriptors::{Kind, Known, find, name_of, record, replace};
+use crate::next;
+use crate::protocol::{PACKET_BYTES, Packet, Peer, Reply, Request};
 use crate::syscalls::*;
-use crate::{registry::known, replace};
 use core::ffi::{c_int, c_uint};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// rinit sends this process listening sockets over Node's channel.
 static IS_CLUSTER_WORKER: AtomicBool = AtomicBool::new(false);
-
-/// There has been a queue. Until then no socket is looked up.
-static ANY: AtomicBool = AtomicBool::new(false);
-
-/// A queue, and the address of the listening socket behind it, which is kept for the time after rinit has closed that.
-struct Entry {
-    /// 0: the entry is free.
-    cookie: AtomicU64,
-    name: [AtomicU64; 4],
-    /// 0: the address is a longer one.
-    length: AtomicU32,
-}
-
-/// Each entry is at its descriptor's number modulo the table's size, as in `registry.rs`. `accept` works for a queue whose
-/// entry is overwritten too.
-static QUEUES: [Entry; 64] =
-    [const { Entry { cookie: AtomicU64::new(0), name: [const { AtomicU64::new(0) }; 4], length: AtomicU32::new(0) } };
-        64];
 
 /// Tells rinit that this library is in a Node worker: a connection to the broker says so.
 pub fn announce() {
@@ -39,66 +23,67 @@ pub fn announce() {
     }
 }
 
-/// Replaces a listening socket that came from rinit by its accept queue. True if it is a queue now.
-pub fn install(fd: c_int) -> bool {
-    if !IS_CLUSTER_WORKER.load(SeqCst)
-        || known(fd).is_some()
-        || option::<c_int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != Some(1)
-    {
-        return is_queue(fd);
-    }
-    let Some((0, Some(queue))) = request(&[QUEUE], &[], fd).and_then(|broker| reply(&broker)) else { return false };
-    control(queue.0, F_SETFL, control(fd, F_GETFL, 0) as c_int);
-    let (mut name, mut length) = ([0u64; 4], size_of::<[u64; 4]>() as c_uint);
-    // SAFETY: the kernel writes no more than `length` says, and then how much it would have written.
-    let named = unsafe { call(SYS_GETSOCKNAME, [word(fd), &raw mut name as usize, &raw mut length as usize]) };
-    if named != 0 || length as usize > size_of::<[u64; 4]>() {
-        length = 0;
-    }
-    if replace(fd, &queue) != 0 {
+pub fn is_cluster_worker() -> bool {
+    IS_CLUSTER_WORKER.load(SeqCst)
+}
+
+/// Puts the worker's accept queue where a shared listening socket is. Returns true if it is there now; otherwise the program
+/// accepts from the socket itself.
+pub fn take_place(fd: c_int, nonblocking: bool) -> bool {
+    let Some(known) = find(fd) else { return false };
+    let Some((Reply::Done, Some(queue))) = ask(&Request::Queue, fd) else {
+        known.set_kind(Kind::Own);
         return false;
-    }
-    let entry = &QUEUES[fd as usize % QUEUES.len()];
-    entry.cookie.store(0, SeqCst);
-    entry.name.iter().zip(name).for_each(|(place, part)| place.store(part, SeqCst));
-    entry.length.store(length, SeqCst);
-    entry.cookie.store(option(fd, SOL_SOCKET, SO_COOKIE).unwrap_or(0), SeqCst);
-    ANY.store(true, SeqCst);
-    true
-}
-
-fn find(fd: c_int) -> Option<&'static Entry> {
-    if !ANY.load(SeqCst) {
-        return None;
-    }
-    let cookie = option(fd, SOL_SOCKET, SO_COOKIE)?;
-    QUEUES.iter().find(|entry| entry.cookie.load(SeqCst) == cookie)
-}
-
-/// Returns true if that is an accept queue.
-pub fn is_queue(fd: c_int) -> bool {
-    find(fd).is_some()
+    };
+    control(queue.0, F_SETFL, if nonblocking { O_NONBLOCK } else { 0 });
+    let name = name_of(fd);
+    replace(fd, &queue) == 0 && record(fd, Kind::Queue, name, known.is_listening()).is_some()
 }
 
 /// The listening socket behind an accept queue.
 pub fn listener_behind(fd: c_int) -> Option<Descriptor> {
-    find(fd).and_then(|_| request(&[BEHIND], &[], fd)).and_then(|broker| reply(&broker))?.1
+    find(fd).filter(|known| known.kind == Kind::Queue).and_then(|_| ask(&Request::Find, fd))?.1
 }
 
-/// Does what `accept4` does, on an accept queue; `None`: the socket is none.
+/// The time that `accept` waits at most, if there is a limit.
+pub fn timeout(fd: c_int) -> Option<Time> {
+    option::<Time>(fd, SOL_SOCKET, SO_RCVTIMEO).filter(|limit| *limit != [0, 0])
+}
+
+pub fn set_timeout(fd: c_int, limit: &Time) {
+    let arguments = [word(fd), word(SOL_SOCKET), word(SO_RCVTIMEO), limit as *const Time as usize, size_of::<Time>()];
+    // SAFETY: the value is of the length that is said.
+    unsafe { call(SYS_SETSOCKOPT, arguments) };
+}
+
+/// Does what `accept4` does, on an accept queue; `None`: there is none under that number.
 ///
 /// # Safety
 /// As `accept4(2)`.
-pub unsafe fn take(fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_int) -> Option<isize> {
-    // A socket of this rare type may also be the program's own.
-    if !ANY.load(SeqCst) || option::<c_int>(fd, SOL_SOCKET, SO_TYPE) != Some(SOCK_SEQPACKET) {
-        return None;
+pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_int) -> Option<isize> {
+    // rinit may have taken back the connection of which the program was told, and the program must not wait for the next.
+    let dont_wait = if known.takes_readable() { MSG_DONTWAIT } else { 0 };
+    if known.expects_none() {
+        let (mut byte, mut control_data) = (0u8, Control::receiving());
+        let buffer = Buffer { bytes: (&raw mut byte).cast(), length: 1 };
+        let mut message = Message::new(&buffer, &mut control_data);
+        // A descriptor for which there is no room stays with its packet.
+        message.control_length = 0;
+        // SAFETY: the message and what it points to are here until the call is over.
+        let peeked = unsafe { receive(fd, &mut message, MSG_PEEK | dont_wait) };
+        if peeked < 0 {
+            known.on_accept(false);
+            return Some(error_of_accept(fd, peeked, dont_wait != 0));
+        }
     }
     // A descriptor for which there is no free number would be lost with its packet, and after EMFILE libuv closes waiting
-    // connections. So the connection stays in the queue until a number is free or rinit takes it back. The program tries
-    // again a thousand times a second.
+    // connections. So the connection stays in the queue until a number is free or rinit takes it back. A program that polls
+    // tries again a thousand times a second.
     let free = control(fd, F_DUPFD_CLOEXEC, 0);
     if free < 0 {
+        if is_blocking(fd) {
+            return Some(free);
+        }
         let pause: Time = [0, 1_000_000];
         // SAFETY: no descriptors are polled, and the time is valid.
         unsafe { call(SYS_PPOLL, [0, 0, &raw const pause as usize, 0, SIGNAL_SET]) };
@@ -106,61 +91,93 @@ pub unsafe fn take(fd: c_int, address: *mut u8, length: *mut c_uint, flags: c_in
     }
     drop(Descriptor(free as c_int));
     loop {
-        let mut byte = 0u8;
-        let mut control_data = Control(0, [0, 0], -1);
+        let (mut packet, mut control_data) = ([0u8; PACKET_BYTES], Control::receiving());
+        let buffer = Buffer { bytes: (&raw mut packet).cast(), length: PACKET_BYTES };
+        let mut message = Message::new(&buffer, &mut control_data);
         let close_on_exec = if flags & O_CLOEXEC != 0 { MSG_CMSG_CLOEXEC } else { 0 };
-        let buffer = Buffer((&raw mut byte).cast(), 1);
-        let (received, _) = pass(SYS_RECVMSG, fd, &[buffer], &mut control_data, close_on_exec);
-        let connection = control_data.2;
-        match received {
-            1 if connection >= 0 => {
-                if flags & O_NONBLOCK == 0 {
-                    control(connection, F_SETFL, control(connection, F_GETFL, 0) as c_int & !O_NONBLOCK);
+        // SAFETY: the message and what it points to are here until the call is over.
+        let received = unsafe { receive(fd, &mut message, close_on_exec | dont_wait) };
+        match (received, Packet::decode(&packet)) {
+            // rinit has closed its end of a Node server's, or the program has shut it down.
+            (0, _) if is_cluster_worker() => return Some(-(EAGAIN as isize)),
+            (0, _) => return Some(-(EINVAL as isize)),
+            (1.., Packet::Connection { nonblocking, peer }) => {
+                known.on_accept(true);
+                if control_data.descriptor < 0 {
+                    // Another thread has taken the free number.
+                    return Some(-(EMFILE as isize));
                 }
-                if !address.is_null() {
-                    // SAFETY: the caller's promise.
-                    unsafe { call(SYS_GETPEERNAME, [word(connection), address as usize, length as usize]) };
-                }
-                return Some(connection as isize);
+                // SAFETY: the caller's promise.
+                unsafe { copy_address(&peer, address, length) };
+                set_mode(known, fd, control_data.descriptor, nonblocking, flags & O_NONBLOCK != 0);
+                return Some(control_data.descriptor as isize);
             }
-            1 => {}
-            // rinit has closed its end.
-            0 => return Some(-(EAGAIN as isize)),
-            // A socket of this type that listens itself.
-            error if error == -(ENOTCONN as isize) => return None,
-            error => return Some(error),
+            (1.., Packet::WakeUpProbe) => {}
+            (error, _) if error == -(ENOTCONN as isize) => {
+                // The number is another socket's, which listens.
+                known.forget();
+                return None;
+            }
+            (error, _) => {
+                known.on_accept(false);
+                return Some(error_of_accept(fd, error, dont_wait != 0));
+            }
         }
     }
 }
 
+/// The error that `accept` reports. On a socket that blocks it is one of those that a connection may have that is gone before
+/// it is accepted (accept(2), "Error handling").
+fn error_of_accept(fd: c_int, error: isize, has_not_waited: bool) -> isize {
+    if has_not_waited && error == -(EAGAIN as isize) && is_blocking(fd) { -(ECONNABORTED as isize) } else { error }
+}
+
+fn is_blocking(fd: c_int) -> bool {
+    control(fd, F_GETFL, 0) as c_int & O_NONBLOCK == 0
+}
+
+/// Sets the mode of a connection, and tells rinit, once, which one the program wants.
+fn set_mode(known: &Known, fd: c_int, connection: c_int, is_nonblocking: bool, should_be: bool) {
+    if is_nonblocking != should_be {
+        // `O_NONBLOCK` is all that rinit has set.
+        control(connection, F_SETFL, if should_be { O_NONBLOCK } else { 0 });
+        if should_be && known.learns_nonblocking() {
+            let _ = ask(&Request::Wait { nonblocking: true }, fd);
+        }
+    }
+}
+
+/// Writes a client's address where `accept` is asked to.
+///
 /// # Safety
-/// As `getsockname(2)`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn getsockname(fd: c_int, address: *mut u8, length: *mut c_uint) -> c_int {
-    let Some(entry) = find(fd).filter(|entry| entry.length.load(SeqCst) > 0) else {
-        // SAFETY: the caller's promise.
-        return returned(unsafe { call(SYS_GETSOCKNAME, [word(fd), address as usize, length as usize]) });
-    };
-    let name = entry.name.each_ref().map(|part| part.load(SeqCst).to_ne_bytes());
-    let whole = entry.length.load(SeqCst);
+/// As `accept(2)`.
+unsafe fn copy_address(peer: &Peer, address: *mut u8, length: *mut c_uint) {
+    if address.is_null() || length.is_null() {
+        return;
+    }
     // SAFETY: the caller's promise: `address` has as many bytes as `length` says. It is told how many there are.
     unsafe {
-        let room = (*length).min(whole) as usize;
-        for (at, byte) in name.as_flattened().iter().enumerate().take(room) {
+        let room = (*length).min(c_uint::from(peer.length)) as usize;
+        for (at, byte) in peer.bytes.iter().enumerate().take(room) {
             address.add(at).write(*byte);
         }
-        *length = whole;
+        *length = c_uint::from(peer.length);
     }
-    0
 }
 
+/// Receives a message. The number of bytes, or a negative error number.
+///
 /// # Safety
-/// As `setsockopt(2)`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const u8, length: c_uint) -> c_int {
-    let behind = listener_behind(fd);
-    let fd = behind.as_ref().map_or(fd, |listening| listening.0);
-    let arguments = [word(fd), word(level), word(name), value as usize, length as usize];
+/// As `recvmsg(2)`.
+unsafe fn receive(fd: c_int, message: *mut Message, flags: c_int) -> isize {
+    let before = errno();
     // SAFETY: the caller's promise.
-    returned(unsafe { call(SYS_SETSOCKOPT, arguments) })
+    match unsafe { next::recvmsg(fd, message, flags) } {
+        -1 => {
+            let error = errno();
+            set_errno(before);
+            -(error as isize)
+        }
+        count => count,
+    }
 }

@@ -1,5 +1,6 @@
 //! Sends requests to rinit's broker, and receives the replies.
 
+use crate::protocol::{MAX_REQUEST_BYTES, Reply, Request};
 use crate::syscalls::*;
 use core::ffi::{c_int, c_uint, c_void};
 use core::sync::atomic::{AtomicU8, Ordering::SeqCst};
@@ -21,51 +22,95 @@ impl Drop for Descriptor {
     }
 }
 
-/// `struct iovec`: an address and a length.
+/// `struct iovec`.
 #[repr(C)]
-pub struct Buffer(pub *const c_void, pub usize);
-
-/// `struct msghdr` (`recvmsg(2)`): a name and its length, buffers and their count, control and its length, flags.
-#[repr(C)]
-struct Message(*const c_void, c_uint, *const Buffer, usize, *mut Control, usize, c_int);
-
-/// `struct cmsghdr` with a descriptor (`cmsg(3)`): length, level and type, the descriptor.
-#[repr(C)]
-pub struct Control(pub usize, pub [c_int; 2], pub c_int);
-
-/// The length of a `Control` without the bytes that fill it up: with them there would be room for two descriptors.
-const CONTROL_LENGTH: usize = 20;
-
-/// Sends a request with the socket attached. The connection, for the reply.
-pub fn request(head: &[u8], body: &[u8], fd: c_int) -> Option<Descriptor> {
-    let broker = connect()?;
-    let buffers = [Buffer(head.as_ptr().cast(), head.len()), Buffer(body.as_ptr().cast(), body.len())];
-    let mut control = Control(CONTROL_LENGTH, [SOL_SOCKET, SCM_RIGHTS], fd);
-    let (sent, _) = pass(SYS_SENDMSG, broker.0, &buffers, &mut control, MSG_NOSIGNAL);
-    (sent == (head.len() + body.len()) as isize).then_some(broker)
+pub struct Buffer {
+    pub bytes: *const c_void,
+    pub length: usize,
 }
 
-/// Receives the reply: its error number, and the descriptor that comes with it.
-pub fn reply(broker: &Descriptor) -> Option<(c_int, Option<Descriptor>)> {
-    let mut code: c_int = 0;
-    let buffer = Buffer((&raw mut code).cast(), size_of::<c_int>());
-    let mut control = Control(0, [0, 0], -1);
-    let (received, flags) = pass(SYS_RECVMSG, broker.0, &[buffer], &mut control, MSG_CMSG_CLOEXEC);
-    let descriptor = (received >= 0 && control.2 >= 0).then(|| Descriptor(control.2));
-    if descriptor.is_none() && flags & MSG_CTRUNC != 0 {
-        // There was one, and this process had no number free for it.
-        code = EMFILE;
+/// `struct msghdr` (`recvmsg(2)`).
+#[repr(C)]
+pub struct Message {
+    name: *const c_void,
+    name_length: c_uint,
+    buffers: *const Buffer,
+    buffer_count: usize,
+    pub control: *mut Control,
+    pub control_length: usize,
+    flags: c_int,
+}
+
+/// `struct cmsghdr` with a descriptor (`cmsg(3)`).
+#[repr(C)]
+pub struct Control {
+    length: usize,
+    level: c_int,
+    kind: c_int,
+    pub descriptor: c_int,
+}
+
+impl Control {
+    /// The length without the bytes that fill it up: with them there would be room for two descriptors.
+    const LENGTH: usize = 20;
+
+    /// Sends a descriptor.
+    fn sending(descriptor: c_int) -> Control {
+        Control { length: Control::LENGTH, level: SOL_SOCKET, kind: SCM_RIGHTS, descriptor }
     }
-    (received == size_of::<c_int>() as isize).then_some((code, descriptor))
+
+    /// Has room for a descriptor that is received; -1 stands for none.
+    pub fn receiving() -> Control {
+        Control { length: 0, level: 0, kind: 0, descriptor: -1 }
+    }
+}
+
+impl Message {
+    /// A message of one part.
+    pub fn new(buffer: &Buffer, control: &mut Control) -> Message {
+        Message {
+            name: core::ptr::null(),
+            name_length: 0,
+            buffers: buffer,
+            buffer_count: 1,
+            control,
+            control_length: Control::LENGTH,
+            flags: 0,
+        }
+    }
+}
+
+/// Sends a request about that socket, and waits for the reply. The descriptor that comes with the reply.
+pub fn ask(request: &Request, fd: c_int) -> Option<(Reply, Option<Descriptor>)> {
+    let broker = connect()?;
+    let mut bytes = [0; MAX_REQUEST_BYTES];
+    let length = request.encode(&mut bytes);
+    let buffer = Buffer { bytes: (&raw const bytes).cast(), length };
+    let mut control = Control::sending(fd);
+    let (sent, _) = pass(SYS_SENDMSG, &broker, &buffer, &mut control, MSG_NOSIGNAL);
+    if sent != length as isize {
+        return None;
+    }
+    let mut code: c_int = 0;
+    let buffer = Buffer { bytes: (&raw mut code).cast(), length: size_of::<c_int>() };
+    let mut control = Control::receiving();
+    let (received, flags) = pass(SYS_RECVMSG, &broker, &buffer, &mut control, MSG_CMSG_CLOEXEC);
+    let descriptor = (received >= 0 && control.descriptor >= 0).then(|| Descriptor(control.descriptor));
+    let reply = match Reply::decode(code) {
+        // There was one, and this process had no number free for it.
+        _ if descriptor.is_none() && flags & MSG_CTRUNC != 0 => Reply::Failed(EMFILE),
+        reply => reply,
+    };
+    (received == size_of::<c_int>() as isize).then_some((reply, descriptor))
 }
 
 /// Calls `sendmsg(2)` or `recvmsg(2)`. Its result, and the flags that the message then has.
-pub fn pass(number: usize, socket: c_int, data: &[Buffer], control: &mut Control, flags: c_int) -> (isize, c_int) {
-    let mut message = Message(core::ptr::null(), 0, data.as_ptr(), data.len(), control, CONTROL_LENGTH, 0);
-    let arguments = [word(socket), &raw mut message as usize, word(flags)];
+fn pass(number: usize, socket: &Descriptor, buffer: &Buffer, control: &mut Control, flags: c_int) -> (isize, c_int) {
+    let mut message = Message::new(buffer, control);
+    let arguments = [word(socket.0), &raw mut message as usize, word(flags)];
     // SAFETY: the message and what it points to are here until the call is over, and of the lengths that it says.
     let result = retry_if_interrupted(|| unsafe { call(number, arguments) });
-    (result, message.6)
+    (result, message.flags)
 }
 
 /// Connects to the broker.

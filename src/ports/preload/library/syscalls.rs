@@ -21,30 +21,33 @@ pub const IPPROTO_IPV6: c_int = 41;
 pub const IPPROTO_SCTP: c_int = 132;
 pub const IPV6_V6ONLY: c_int = 26;
 pub const SCM_RIGHTS: c_int = 1;
+pub const MSG_PEEK: c_int = 0x2;
+pub const MSG_DONTWAIT: c_int = 0x40;
 pub const MSG_CTRUNC: c_int = 0x8;
 pub const MSG_NOSIGNAL: c_int = 0x4000;
 pub const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
 pub const AT_FDCWD: c_int = -100;
+pub const F_DUPFD: c_int = 0;
 pub const F_GETFD: c_int = 1;
 pub const F_DUPFD_CLOEXEC: c_int = 1030;
 pub const F_GETFL: c_int = 3;
 pub const F_SETFL: c_int = 4;
-pub const F_SETSIG: c_int = 10;
-pub const F_GETSIG: c_int = 11;
 pub const FD_CLOEXEC: isize = 1;
 pub const O_NONBLOCK: c_int = 0x800;
 /// Also `SOCK_CLOEXEC`.
 pub const O_CLOEXEC: c_int = 0x8_0000;
+/// `O_DIRECTORY` and `O_CLOEXEC`.
+pub const O_FOLDER: usize = O_CLOEXEC as usize | if cfg!(target_arch = "x86_64") { 0x1_0000 } else { 0x4000 };
 pub const FIONBIO: usize = 0x5421;
 pub const CLOCK_MONOTONIC: c_int = 1;
 pub const POLLIN: i16 = 0x1;
 pub const POLLRDNORM: i16 = 0x40;
 pub const EPOLL_CTL_DEL: c_int = 2;
-pub const SA_RESTART: u64 = 0x1000_0000;
 pub const EINTR: c_int = 4;
 pub const EAGAIN: c_int = 11;
 pub const EINVAL: c_int = 22;
 pub const EMFILE: c_int = 24;
+pub const ECONNABORTED: c_int = 103;
 pub const ENOTCONN: c_int = 107;
 
 /// The number of a system call.
@@ -53,9 +56,8 @@ const fn number(x86_64: usize, aarch64: usize) -> usize {
 }
 
 pub const SYS_CLOSE: usize = number(3, 57);
-pub const SYS_RT_SIGACTION: usize = number(13, 134);
-pub const SYS_RT_SIGPROCMASK: usize = number(14, 135);
 pub const SYS_IOCTL: usize = number(16, 29);
+pub const SYS_DUP: usize = number(32, 23);
 pub const SYS_SOCKET: usize = number(41, 198);
 pub const SYS_CONNECT: usize = number(42, 203);
 pub const SYS_ACCEPT: usize = number(43, 202);
@@ -71,6 +73,8 @@ pub const SYS_GETSOCKOPT: usize = number(55, 209);
 pub const SYS_FCNTL: usize = number(72, 25);
 pub const SYS_CLOCK_GETTIME: usize = number(228, 113);
 pub const SYS_EPOLL_CTL: usize = number(233, 21);
+pub const SYS_GETDENTS64: usize = number(217, 61);
+pub const SYS_OPENAT: usize = number(257, 56);
 pub const SYS_READLINKAT: usize = number(267, 78);
 pub const SYS_PSELECT6: usize = number(270, 72);
 pub const SYS_PPOLL: usize = number(271, 73);
@@ -87,9 +91,13 @@ unsafe extern "C" {
 /// `struct timeval`, `struct timespec`: seconds and a part of a second.
 pub type Time = [i64; 2];
 
-/// `struct pollfd`: the descriptor, the requested events, the returned events.
+/// `struct pollfd` (poll(2)).
 #[repr(C)]
-pub struct Poll(pub c_int, pub i16, pub i16);
+pub struct Poll {
+    pub fd: c_int,
+    pub events: i16,
+    pub returned: i16,
+}
 
 /// # Safety
 /// As the system call: its pointers are such that the kernel may read or write there.
@@ -143,6 +151,7 @@ pub fn control(fd: c_int, command: c_int, argument: c_int) -> isize {
 }
 
 /// The result of a system call as in C: -1, and the number in `errno`.
+#[inline(never)]
 pub fn returned(result: isize) -> c_int {
     if result >= 0 {
         return result as c_int;

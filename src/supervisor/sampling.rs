@@ -1,0 +1,128 @@
+//! Samples the usage of the container, and of the workers by whose usage something is decided.
+
+use super::Notice;
+use super::event_loop::Supervisor;
+use crate::control::worker_usage;
+use crate::core::{Event, Slot, UsageSample, WorkerId, WorkerUsage};
+use crate::sys::cgroup::cpus;
+use crate::sys::memory_gauge::{MemoryGauge, MemoryReading};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+/// The interval of samples.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which it is looked whether there is anything to sample: settings and the container's limit may change.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// The number of samples between two counts of the CPUs.
+const CPUS_EVERY: u32 = 4;
+/// The share of the container's limit from which on every worker is looked at, in percent.
+const WORTH_A_LOOK: u64 = 90;
+
+/// The workers, and the questions about them.
+#[derive(Default)]
+pub(super) struct Subjects {
+    workers: Vec<Subject>,
+    /// An app follows the number of CPUs.
+    needs_cpus: bool,
+}
+
+struct Subject {
+    worker: WorkerId,
+    pid: Pid,
+    /// Its app has a limit on memory, or follows the load.
+    is_needed: bool,
+}
+
+impl Supervisor {
+    /// The workers that may have to be sampled.
+    pub(super) fn subjects(&self) -> Subjects {
+        let mut subjects = Subjects::default();
+        for app in self.fleet.apps() {
+            let scaling = app.policy().scaling;
+            let follows_load = scaling.fewer_than_cpus.is_none() && scaling.max.is_some();
+            subjects.needs_cpus |= scaling.fewer_than_cpus.is_some();
+            let is_needed = app.policy().max_memory.is_some() || follows_load;
+            for worker in app.slots.iter().filter_map(Slot::holder).map(|worker| worker.id) {
+                let subject = self.workers.pid(worker).map(|pid| Subject { worker, pid, is_needed });
+                subjects.workers.extend(subject);
+            }
+        }
+        subjects
+    }
+}
+
+/// Samples until rinit ends. To be run beside the event loop, which has its turn after each worker.
+pub(super) async fn sample(notices: mpsc::Sender<Notice>) {
+    let mut gauge = MemoryGauge::new(Path::new("/"));
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = Before::default();
+    let mut last_cpus = (0, 0);
+    loop {
+        ticks.tick().await;
+        let (reply, answer) = oneshot::channel();
+        if notices.send(Notice::ListSubjects(reply)).await.is_err() {
+            return;
+        }
+        let Ok(Subjects { workers, needs_cpus }) = answer.await else { return };
+        let memory = gauge.read();
+        let looks_at_all = memory.is_short && memory.limit.is_some() || is_nearly_full(memory);
+        let is_needed = looks_at_all || needs_cpus || workers.iter().any(|subject| subject.is_needed);
+        if !is_needed {
+            // A limit may be reached at any time; without one there is nothing to look for.
+            if memory.limit.is_none() {
+                sleep(IDLE_INTERVAL).await;
+            }
+            continue;
+        }
+        if needs_cpus {
+            let (count, age) = last_cpus;
+            last_cpus = if age == 0 { (cpus(Path::new("/")), CPUS_EVERY) } else { (count, age - 1) };
+        }
+        let mut sample = UsageSample {
+            memory_limit: memory.limit,
+            memory_used: memory.used,
+            is_memory_short: memory.is_short,
+            cpus: last_cpus.0,
+            ..UsageSample::default()
+        };
+        for Subject { worker, pid, .. } in workers.into_iter().filter(|subject| looks_at_all || subject.is_needed) {
+            let usage = before.usage_of(worker, pid);
+            sample.workers.extend(usage.map(|usage| (worker, usage)));
+            yield_now().await;
+        }
+        before.workers.retain(|worker, _| sample.workers.contains_key(worker));
+        if notices.send(Notice::Event(Event::Sampled(sample))).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn is_nearly_full(memory: MemoryReading) -> bool {
+    let is_near = |limit: u64| u128::from(memory.used) * 100 >= u128::from(limit) * u128::from(WORTH_A_LOOK);
+    memory.limit.is_some_and(is_near)
+}
+
+/// The CPU time of each worker at the last sample, in seconds.
+#[derive(Default)]
+struct Before {
+    workers: BTreeMap<WorkerId, (Instant, f64)>,
+}
+
+impl Before {
+    /// The worker's usage since the last sample; `None`: it is gone.
+    fn usage_of(&mut self, worker: WorkerId, pid: Pid) -> Option<WorkerUsage> {
+        let usage = worker_usage(pid.as_raw().unsigned_abs())?;
+        let now = Instant::now();
+        let before = self.workers.insert(worker, (now, usage.cpu));
+        let busy = before.map_or(0.0, |(at, cpu)| {
+            1000.0 * (usage.cpu - cpu).max(0.0) / now.saturating_duration_since(at).as_secs_f64().max(0.001)
+        });
+        Some(WorkerUsage { memory: usage.memory, busy: busy.min(f64::from(u16::MAX)) as u16 })
+    }
+}
