@@ -279,6 +279,12 @@ pub struct LogLine {
     pub time: String,
     /// `web-0`.
     pub worker: String,
+    /// The app.
+    pub app: String,
+    /// The slot's number.
+    pub slot: u32,
+    /// The process that wrote it.
+    pub pid: u32,
     /// `stdout` or `stderr`.
     pub stream: String,
     /// The line, without its newline.

@@ -147,6 +147,9 @@ pub fn line(seq: u64, stream: &str, text: &str) -> Line {
         seq,
         time: format!("2026-08-01T12:{:02}:{:02}.000Z", seq / 60 % 60, seq % 60),
         worker: "web-0".into(),
+        app: "web".into(),
+        slot: 0,
+        pid: 12,
         stream: stream.into(),
         line: text.into(),
     })
