@@ -31,6 +31,7 @@ pub fn worker(slot: u32, state: &str) -> WorkerStatus {
         listens: vec!["port 8080".into()],
         retry_in_ms: (state == "backoff").then_some(3_400),
         is_crash_looping: false,
+        node: None,
         last_exit: (slot == 2).then(|| ExitRecord {
             time: "2026-08-01T11:58:00.000Z".into(),
             pid: Some(9),

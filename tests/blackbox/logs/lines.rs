@@ -95,7 +95,10 @@ fn a_line_of_a_megabyte_is_not_cut_while_another_worker_shouts() {
                 let first = values.iter().position(|line| line["rinit"]["partial"] == true).unwrap();
                 let parts = values[first..].iter().position(|line| line["rinit"]["partial"] != true).unwrap() + 1;
                 let parts = &values[first..first + parts];
-                assert!(parts.iter().all(|part| part["rinit"]["worker"] == 0), "another worker's line stands between the parts");
+                assert!(
+                    parts.iter().all(|part| part["rinit"]["worker"] == 0),
+                    "another worker's line stands between the parts"
+                );
                 parts.iter().map(|part| part["message"].as_str().unwrap()).collect()
             }
             _ => {
