@@ -136,7 +136,7 @@ fn every_change_is_logged_with_its_client() {
     let rinit = start(&[], "signals");
     let body = r#"{"signal":"USR1"}"#;
     assert_eq!(ask(&rinit.socket, "POST", "/v1/workers/web-0/signal", body).status, 200);
-    let uid = nix::unistd::getuid();
+    let uid = crate::harness::uid_inside();
     rinit.rig.until("it is logged", |out| out.has(&format!("signal SIGUSR1 web-0 (asked for by uid {uid}")));
 }
 

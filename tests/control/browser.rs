@@ -155,8 +155,9 @@ fn tools() -> Option<(PathBuf, PathBuf)> {
 /// Installs the driver once, under a lock that other test processes wait for.
 fn packages() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
-    fs::create_dir_all(&folder).unwrap();
-    let lock = File::create(folder.join(".lock")).unwrap();
+    let text = |error: std::io::Error| error.to_string();
+    fs::create_dir_all(&folder).map_err(text)?;
+    let lock = File::create(folder.join(".lock")).map_err(text)?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
     let wanted = fs::read(here().join("package-lock.json")).unwrap();
     if fs::read(folder.join(".done")).ok().as_ref() != Some(&wanted) {

@@ -2,6 +2,9 @@
 //!
 //! Without an engine the tests are skipped, and say so; where the variable `CI` is set, a missing engine is a failure.
 
+#[path = "../harness/signals.rs"]
+mod signals;
+
 mod engine;
 mod examples;
 mod image;

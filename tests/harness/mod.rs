@@ -9,7 +9,8 @@
 //!
 //! A test waits for a condition on what rinit and its workers have printed, never for a time.
 #![allow(dead_code)] // no test file uses all of it
-#![allow(unsafe_code)] // a child's signals can only be reset between fork and exec
+
+mod signals;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
@@ -34,8 +35,11 @@ pub fn fixture() -> PathBuf {
         let path = rinit().with_file_name("examples").join("fixture");
         let release = rinit().parent().is_some_and(|folder| folder.ends_with("release"));
         let profile = if release { "release" } else { "dev" };
+        // cargo looks for its compiler in PATH, which may be bare. It stands beside cargo.
+        let tools = PathBuf::from(env!("CARGO")).parent().unwrap().display().to_string();
         let build = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--example", "fixture", "--profile", profile])
+            .env("PATH", format!("{tools}:{}", std::env::var("PATH").unwrap_or_default()))
             .status();
         // A user who cannot run cargo can still run what cargo has built.
         assert!(build.map_or(true, |status| status.success()) && path.exists(), "{} cannot be built", path.display());
@@ -60,6 +64,11 @@ pub fn namespace() -> &'static [&'static str] {
         eprintln!("no PID namespace can be had here: rinit is tested as a child subreaper and not as PID 1");
         &[]
     })
+}
+
+/// The user that a rinit of `Rig` takes this process for.
+pub fn uid_inside() -> u32 {
+    if namespace().contains(&"--map-root-user") { 0 } else { nix::unistd::getuid().as_raw() }
 }
 
 /// A rinit to be started.
@@ -159,7 +168,6 @@ impl Rig {
         // All of them have one /run: each would ask whether another one's socket is a dead one's.
         command.env("RINIT_SOCKET", "off");
         command.args(&words[1..]).envs(self.environment).process_group(0);
-        with_default_signals(&mut command);
         command.stdin(self.stdin.unwrap_or_else(Stdio::null));
         let watch_stdout = self.stdout.is_none();
         command.stdout(self.stdout.unwrap_or_else(Stdio::piped)).stderr(Stdio::piped());
@@ -197,19 +205,6 @@ impl Output {
         let is_about = |line: &String| line.split(' ').any(|word| word == worker) && line.contains(what);
         self.stderr.iter().any(is_about)
     }
-}
-
-/// Starts the command with no signal ignored or blocked, however the tests were started (nohup, a script's background).
-pub fn with_default_signals(command: &mut Command) -> &mut Command {
-    let reset = || {
-        for number in 1..=64 {
-            // SAFETY: no memory is passed. SIGKILL and SIGSTOP are refused.
-            let _ = unsafe { nix::libc::signal(number, nix::libc::SIG_DFL) };
-        }
-        nix::sys::signal::SigSet::empty().thread_set_mask().map_err(std::io::Error::from)
-    };
-    // SAFETY: signal(2) and sigprocmask(2) may be called between fork and exec.
-    unsafe { command.pre_exec(reset) }
 }
 
 fn watch(

@@ -42,7 +42,9 @@ impl Window {
     }
 
     fn tmux(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-L", &self.name]).args(arguments).output().unwrap();
+        // The user's own shell may be one that refuses to run.
+        let output =
+            Command::new("tmux").env("SHELL", "/bin/sh").args(["-L", &self.name]).args(arguments).output().unwrap();
         assert!(output.status.success(), "tmux {arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

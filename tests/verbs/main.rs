@@ -1,5 +1,8 @@
 //! Tests the verbs: against a server with prepared answers, and (`real`) against a rinit.
 
+#[path = "../harness/signals.rs"]
+mod signals;
+
 mod calls;
 mod fake;
 mod looks;

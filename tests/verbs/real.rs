@@ -20,7 +20,7 @@ impl Real {
             [ -e "$BROKEN" ] && exit 3
             trap 'exit 0' TERM
             while :; do sleep 0.05; done"#;
-        let mut command = verb("-i 2 --name web --min-uptime 100ms --web 127.0.0.1:0 -- sh -c");
+        let mut command = verb("-i 2 --name web --ready uptime --min-uptime 100ms --web 127.0.0.1:0 -- sh -c");
         command.arg(app).env("RINIT_SOCKET", folder.path().join("sock")).env("BROKEN", folder.path().join("broken"));
         let rinit = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Real { folder, rinit }
