@@ -83,7 +83,7 @@ const EVENTS = [
 const sse = (kind, items) => items.map(item => `event: ${kind}\ndata: ${JSON.stringify(item)}\n\n`).join("");
 const lines = [...Array(40).keys()].map(at => [at, ...LINES[at % LINES.length]]).map(([at, worker, stream, line]) =>
   ({ seq: Math.floor(at / LINES.length), time: time(60_000 - at * 1500), worker, stream, line }));
-const events = EVENTS.map(([level, message], seq) => ({ seq, time: time(50_000 - seq * 8000), kind: "started", app: null, worker: null, pid: null, level, message }));
+const events = [...Array(20).keys()].flatMap(() => EVENTS).map(([level, message], seq) => ({ seq, time: time(1_000_000 - seq * 8000), kind: "started", app: null, worker: null, pid: null, level, message }));
 
 /** The bodies by path. */
 export const answers = () => ({
