@@ -1,6 +1,7 @@
 //! Connects the control plane with the event loop: calls, which the loop answers between two turns, and shared data, which
 //! is read without it.
 
+use super::app_metrics::MetricsPage;
 use super::response::Failure;
 use super::types::{Config, Description, Status};
 use super::{Journal, UsageHistory};
@@ -34,6 +35,10 @@ pub struct Holder {
     pub slot: SlotId,
     /// Its name: `web-0`.
     pub name: String,
+    /// The app's name.
+    pub app: String,
+    /// The page with its own metrics.
+    pub app_metrics: Option<MetricsPage>,
     /// The worker.
     pub worker: WorkerId,
     /// Its process.

@@ -244,7 +244,9 @@ pub async fn record_usage(rinit: SupervisorHandle) {
             let before = if is_new { 0.0 } else { cpu_before.get(&pid).copied().unwrap_or(used.cpu) };
             let percent = 100.0 * (used.cpu - before).max(0.0) / elapsed.as_secs_f64().max(0.001);
             cpu_now.insert(pid, used.cpu);
-            add_to(samples.entry(&worker.id).or_default(), percent, used.memory);
+            let lag = worker.node.as_ref().map(|node| node.event_loop_lag_ms as f64);
+            let process = [Some(percent), Some(used.memory as f64), None, None, lag];
+            add(samples.entry(&worker.id).or_default(), &process);
             yield_now().await;
         }
         cpu_before = cpu_now;
@@ -254,11 +256,12 @@ pub async fn record_usage(rinit: SupervisorHandle) {
     }
 }
 
-/// Adds the usage of a process: during a reload a slot has two.
-fn add_to(sample: &mut Sample, percent: f64, memory: u64) {
-    let [cpu, memory_sum, ..] = sample;
-    *cpu = Some(cpu.unwrap_or_default() + percent);
-    *memory_sum = Some(memory_sum.unwrap_or_default() + memory as f64);
+/// Adds the usage of a process to that of its slot: during a reload a slot has two.
+fn add(slot: &mut Sample, process: &Sample) {
+    for ((sum, value), measure) in slot.iter_mut().zip(process).zip(Measure::ALL) {
+        let both: Vec<f64> = sum.iter().chain(value).copied().collect();
+        *sum = measure.combine(&both, Combined::Workers);
+    }
 }
 
 /// `GET /v1/history`
@@ -294,7 +297,7 @@ mod tests {
             json!({
                 "id": id, "app": "web", "slot": 0, "role": "worker", "state": "ready", "pid": 7, "generation": 1, "started": null, "uptime_ms": 1,
                 "restarts": restarts, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "status": null,
-                "listens": [], "retry_in_ms": null, "last_exit": null, "is_crash_looping": false,
+                "listens": [], "node": null, "retry_in_ms": null, "last_exit": null, "is_crash_looping": false,
             })
         };
         let app = json!({
@@ -308,7 +311,7 @@ mod tests {
         .unwrap()
     }
 
-    fn add(records: &mut Records, workers: &[(&str, u64)], cpu: f64, missed: u64) {
+    fn record(records: &mut Records, workers: &[(&str, u64)], cpu: f64, missed: u64) {
         let samples = workers.iter().map(|(id, _)| (*id, [Some(cpu), Some(1e6), None, None, None])).collect();
         records.add(&status(workers), &samples, missed, SystemTime::UNIX_EPOCH);
     }
@@ -358,27 +361,27 @@ mod tests {
     #[test]
     fn an_app_has_the_sum_of_its_workers_and_keeps_it_when_they_go() {
         let mut records = Records::default();
-        add(&mut records, &[("web-0", 0), ("web-1", 2)], 10.0, 0);
-        add(&mut records, &[("web-0", 3), ("web-1", 2)], 20.0, 0);
-        add(&mut records, &[("web-0", 3)], 5.0, 0);
+        record(&mut records, &[("web-0", 0), ("web-1", 2)], 10.0, 0);
+        record(&mut records, &[("web-0", 3), ("web-1", 2)], 20.0, 0);
+        record(&mut records, &[("web-0", 3)], 5.0, 0);
         let history = records.answer(MAX_SAMPLES, |_| true);
         assert_eq!(history.apps[0].cpu_percent, [20.0, 40.0, 5.0].map(Some));
         assert_eq!(history.apps[0].restarts, [2, 3, 0].map(Some));
         assert_eq!(history.workers.len(), 1, "what is gone is forgotten");
         assert_eq!(history.workers[0].restarts, [0, 3, 0].map(Some));
         assert!(history.workers[0].connections.is_empty());
-        add(&mut records, &[("web-0", 3), ("web-1", 0)], 5.0, 0);
+        record(&mut records, &[("web-0", 3), ("web-1", 0)], 5.0, 0);
         assert_eq!(records.answer(MAX_SAMPLES, |name| name == "web-1").workers[0].cpu_percent, [Some(5.0)]);
     }
 
     #[test]
     fn time_without_samples_is_a_gap() {
         let mut records = Records::default();
-        add(&mut records, &[("web-0", 0)], 10.0, 0);
-        add(&mut records, &[("web-0", 0)], 20.0, 2);
+        record(&mut records, &[("web-0", 0)], 10.0, 0);
+        record(&mut records, &[("web-0", 0)], 20.0, 2);
         let history = records.answer(MAX_SAMPLES, |_| true);
         assert_eq!(history.workers[0].cpu_percent, [Some(10.0), None, None, Some(20.0)]);
-        add(&mut records, &[("web-0", 0)], 20.0, u64::MAX);
+        record(&mut records, &[("web-0", 0)], 20.0, u64::MAX);
         assert_eq!(records.answer(MAX_SAMPLES, |_| true).workers[0].cpu_percent.len(), MAX_SAMPLES);
     }
 
@@ -387,8 +390,8 @@ mod tests {
         let names: Vec<String> = (0..1024).map(|slot| format!("web-{slot}")).collect();
         let workers: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 0)).collect();
         let mut records = Records::default();
-        add(&mut records, &workers, 10.0, 0);
-        add(&mut records, &workers, 10.0, MAX_SAMPLES as u64 - 2);
+        record(&mut records, &workers, 10.0, 0);
+        record(&mut records, &workers, 10.0, MAX_SAMPLES as u64 - 2);
         let history = records.answer(MAX_SAMPLES, |_| true);
         assert!(
             history.workers[0].cpu_percent.len() <= 13 && history.interval_ms >= 300_000,

@@ -128,6 +128,10 @@ fn facts(row: &WorkerStatus) -> Vec<String> {
     if !row.listens.is_empty() {
         facts.push(format!("listens: {}", clean(&row.listens.join(", "), 80)));
     }
+    if let Some(node) = &row.node {
+        let (lag, heap) = (node.event_loop_lag_ms, units::size(node.heap_used_bytes));
+        facts.push(format!("lag {lag}ms, heap {heap}, {}", units::count(node.active_handles, "handle")));
+    }
     let looping = if row.is_crash_looping { ", crash-looping" } else { "" };
     facts.push(format!("restarts {}{looping}", row.restarts));
     if let Some(exit) = &row.last_exit {

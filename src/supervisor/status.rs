@@ -130,7 +130,9 @@ impl Supervisor {
         let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
         let holder = |slot: &Slot| {
             let worker = slot.holder()?.id;
-            Some(Holder { slot: slot.id, name: self.name(slot.id), worker, pid: self.workers.pid(worker)? })
+            let settings = self.launches.get(slot.id.app).map(|launch| &launch.app)?;
+            let (name, app, app_metrics) = (self.name(slot.id), settings.name.clone(), settings.app_metrics.clone());
+            Some(Holder { slot: slot.id, name, app, app_metrics, worker, pid: self.workers.pid(worker)? })
         };
         slots.filter_map(holder).collect()
     }

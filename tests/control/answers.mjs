@@ -13,7 +13,7 @@ function worker(app, slot, state, other = {}) {
     id: `${app}-${slot}`, app, slot, role: "worker", state, pid: runs ? 20 + slot : null, generation: 2, started: runs ? time(11_520_000 - slot * 3000) : null, uptime_ms: runs ? 11_520_000 - slot * 3000 : null,
     restarts: 0, cpu_percent: runs ? 8.3 + slot * 3.9 : null, memory_bytes: runs ? 47_500_000 + slot * 4_000_000 : null,
     ready_by: state === "ready" ? "listen" : null, status: null, listens: app === "web" ? ["port 8080"] : [],
-    retry_in_ms: state === "backoff" ? 3_400 : null, is_crash_looping: false, last_exit: null, ...other,
+    node: null, retry_in_ms: state === "backoff" ? 3_400 : null, is_crash_looping: false, last_exit: null, ...other,
   };
 }
 
@@ -83,7 +83,7 @@ const EVENTS = [
 const sse = (kind, items) => items.map(item => `event: ${kind}\ndata: ${JSON.stringify(item)}\n\n`).join("");
 const lines = [...Array(40).keys()].map(at => [at, ...LINES[at % LINES.length]]).map(([at, worker, stream, line]) =>
   ({ seq: Math.floor(at / LINES.length), time: time(60_000 - at * 1500), worker, stream, line }));
-const events = EVENTS.map(([level, message], seq) => ({ seq, time: time(50_000 - seq * 8000), kind: "started", app: null, worker: null, pid: null, level, message }));
+const events = [...Array(20).keys()].flatMap(() => EVENTS).map(([level, message], seq) => ({ seq, time: time(1_000_000 - seq * 8000), kind: "started", app: null, worker: null, pid: null, level, message }));
 
 /** The bodies by path. */
 export const answers = () => ({

@@ -46,10 +46,12 @@ const until = async (what, holds) => {
   for (const end = Date.now() + 30_000; !await holds(); await new Promise(done => setTimeout(done, 50))) assert.ok(Date.now() < end, `not so: ${what}`);
 };
 
-/** Nothing is wider than the window. */
+/** Nothing is wider than the window, and nothing is below the page's end. */
 async function fits(page, where) {
   const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide <= room, `${where}: the page is ${wide} wide in a window of ${room}`);
+  const [tall, end] = await page.evaluate(() => [document.documentElement.scrollHeight, scrollY + document.querySelector("footer").getBoundingClientRect().bottom]);
+  assert.ok(tall - Math.max(end, page.viewportSize().height) < 2, `${where}: the page is ${tall} tall and ends at ${end}`);
 }
 
 /** Every text has the contrast that WCAG 2.2 AA (1.4.3) asks for. */

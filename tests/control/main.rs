@@ -16,6 +16,7 @@ mod health;
 mod history;
 mod limits;
 mod metrics;
+mod node;
 mod one_worker;
 mod openapi;
 mod socket;

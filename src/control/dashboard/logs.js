@@ -6,44 +6,13 @@ const MAX_LINES = 1000, MAX_LINE_LENGTH = 4096, FIRST_LINES = 300, MAX_DOWNLOAD_
 let lines = [], pending = [], skipped = 0, isFollowing = true, isPaused = false, flushTimer = 0;
 const newest = new Map();
 
-/** Levels by rank. pino and bunyan write numbers. */
-const RANKS = { trace: 0, debug: 0, info: 1, notice: 1, warn: 2, error: 3 };
-const LEVELS = { warning: "warn", err: "error", fatal: "error", critical: "error", crit: "error", alert: "error", emerg: "error", panic: "error", severe: "error", information: "info", verbose: "debug" };
-
-function levelName(value) {
-  if (typeof value === "number") return value >= 50 ? "error" : value >= 40 ? "warn" : value >= 30 ? "info" : "debug";
-  const name = String(value ?? "").toLowerCase();
-  return LEVELS[name] ?? (name in RANKS ? name : "");
-}
-
-/** The level that a line's text names near its beginning (`level=warn`, `[ERROR]`, `WARN:`), and where. */
-function levelOfText(text) {
-  const found = /\blevel=["']?(\w+)/di.exec(text.slice(0, 200)) ??
-    /(?:^|[\s\[(|<])(trace|debug|info|notice|warn|warning|err|error|fatal|critical|panic)(?=[\s\]):|>,]|$)/di.exec(text.slice(0, 80));
-  return found ? { level: levelName(found[1]), place: found.indices[1] } : { level: "" };
-}
-
-/** Reads a line that is a JSON object: its level, its message, and the other fields. */
-function parseJson(text) {
-  if (!text.startsWith("{")) return null;
-  let fields;
-  try { fields = JSON.parse(text); } catch { return null; }
-  const take = names => names.find(name => fields[name] != null && typeof fields[name] !== "object");
-  const message = take(["msg", "message", "event", "error"]), level = take(["level", "severity", "log.level", "lvl", "levelname"]);
-  const time = take(["time", "timestamp", "@timestamp", "ts"]);
-  const rest = Object.entries(fields).filter(([name]) => ![message, level, time].includes(name));
-  const words = rest.map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join(" ");
-  return { fields, level: levelName(fields[level] ?? fields.log?.level), message: message ? String(fields[message]) : "", rest: words };
-}
-
 function onLine(line) {
   const before = newest.get(line.worker);
   if (before != null && line.seq <= before) return;
   const gap = before == null ? 0 : line.seq - before - 1;
   if (gap) push({ note: `${count(gap, "line")} of ${line.worker} not shown` });
   newest.set(line.worker, line.seq);
-  // Escape sequences are for terminals.
-  line.line = line.line.replace(/\x1b(\[[0-?]*[ -\/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\^_])/g, "");
+  line.line = withoutEscapes(line.line);
   line.json = parseJson(line.line);
   if (line.line.length > MAX_LINE_LENGTH) line.line = line.line.slice(0, MAX_LINE_LENGTH) + ` … and ${line.line.length - MAX_LINE_LENGTH} more characters`;
   Object.assign(line, line.json ? { level: line.json.level } : levelOfText(line.line));

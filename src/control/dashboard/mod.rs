@@ -13,12 +13,13 @@ use std::rc::Rc;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
 /// The parts of the script, in their order.
-const SCRIPT: [&str; 7] = [
+const SCRIPT: [&str; 8] = [
     include_str!("format.js"),
     include_str!("elements.js"),
     include_str!("client.js"),
     include_str!("graphs.js"),
     include_str!("workers.js"),
+    include_str!("lines.js"),
     include_str!("logs.js"),
     include_str!("main.js"),
 ];
