@@ -205,7 +205,7 @@ settings! {
     instances_min: Option<WorkerCount> = None, shown as "1"; "instances-min";
         "the fewest workers, where their number follows the CPUs or the load";
     instances_max: Option<WorkerCount> = None; "instances-max";
-        "the most workers, where their number follows the CPUs; with it, it follows the load too";
+        "the most workers; without `-i 0` the number follows the load between both bounds";
 }
 
 settings! {

@@ -185,7 +185,7 @@ pub(super) async fn describe(api: Rc<Api>, request: Request) -> Result<Answer, F
 
 /// `GET /v1/config`
 pub(super) async fn config(api: Rc<Api>, _: Request) -> Result<Answer, Failure> {
-    let config: &Config = &api.rinit.config;
+    let config: &Config = &api.rinit.config.get();
     Ok(json(StatusCode::OK, &redact::redacted_config(config)))
 }
 

@@ -35,7 +35,7 @@ mod worker_http;
 pub use access::Permission;
 pub use app_metrics::MetricsPage;
 pub use endpoints::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS};
-pub use handle::{Accepted, Action, Call, Holder, SupervisorHandle};
+pub use handle::{Accepted, Action, Call, Holder, SharedConfig, SupervisorHandle};
 pub use history::{UsageHistory, record_usage};
 pub use journal::{Entry, Journal, JournalState, time_text};
 pub use limits::Class;
