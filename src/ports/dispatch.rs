@@ -52,6 +52,7 @@ impl Hub {
                 Ok(()) => {
                     load.unanswered += 1;
                     load.assigned += 1;
+                    worker.handed += 1;
                     batching.on_dispatch();
                     listener.last_assigned = at;
                 }

@@ -1,5 +1,6 @@
 //! Sends the event loop's commands to the hub without waiting for it.
 
+use super::connections::ConnectionCounts;
 use super::hub::Hub;
 use super::node::{Channel, NodeHealth};
 use super::own_listeners::own_addresses;
@@ -60,6 +61,8 @@ pub(super) enum Command {
     RemoveWorker(WorkerId),
     Close(AppId),
     SetApp(AppPorts),
+    /// Counts the connections.
+    Count(oneshot::Sender<ConnectionCounts>),
     /// Sends a connection to one worker, at that port or at any.
     Deliver {
         worker: WorkerId,
@@ -278,7 +281,7 @@ impl Ports {
         self.send(Command::Close(app));
     }
 
-    fn send(&self, command: Command) {
+    pub(super) fn send(&self, command: Command) {
         if let Some(hub) = self.shared.idle_hub().as_mut() {
             hub.apply(command);
             return;

@@ -48,6 +48,8 @@ pub struct PortWorker {
     pub(super) unconfirmed: VecDeque<SentDescriptor>,
     /// It has no room for another connection until it answers or reads.
     pub(super) is_full: bool,
+    /// The number of connections that it was handed.
+    pub(super) handed: u64,
     seq: u64,
 }
 
@@ -161,6 +163,7 @@ impl PortWorker {
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,
+            handed: 0,
             seq: 0,
         }
     }

@@ -19,4 +19,5 @@ mod metrics;
 mod node;
 mod one_worker;
 mod openapi;
+mod schemathesis;
 mod socket;
