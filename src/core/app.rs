@@ -98,8 +98,7 @@ impl Profile {
 }
 
 impl App {
-    pub(super) fn new(id: AppId, policy: Policy) -> App {
-        let policy = Arc::new(policy);
+    pub(super) fn new(id: AppId, policy: Arc<Policy>) -> App {
         let slot = |index| Slot::new(SlotId { app: id, index }, 1, policy.clone(), None);
         App {
             id,

@@ -35,7 +35,7 @@ impl Fleet {
     /// A fleet of these apps. `seed` decides the jitter of backoff.
     pub fn new(policies: Vec<Policy>, seed: u64) -> Fleet {
         Fleet {
-            apps: (0..).zip(policies).map(|(id, policy)| App::new(AppId(id), policy)).collect(),
+            apps: (0..).zip(policies).map(|(id, policy)| App::new(AppId(id), Arc::new(policy))).collect(),
             stage: Stage::New,
             has_been_ready: false,
             last_worker: WorkerId(0),

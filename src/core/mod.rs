@@ -62,6 +62,7 @@ pub use usage::{UsageSample, WantedUsage, WorkerUsage};
 pub use worker::{Phase, StopReason, Worker};
 
 use rollout::Replacement;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A moment, as the time since rinit started.
@@ -164,11 +165,11 @@ pub enum Event {
     /// Stop the slots' workers, and forget the slots. The last one of an app stays.
     Remove(Target),
     /// The configuration has a new app.
-    AddApp(AppId, Policy),
+    AddApp(AppId, Arc<Policy>),
     /// The configuration has other settings for an app: a reload brings them.
-    ConfigureApp(AppId, Policy),
+    ConfigureApp(AppId, Arc<Policy>),
     /// The configuration has other settings for an app by which no process is started: they are in force at once.
-    AdjustApp(AppId, Policy),
+    AdjustApp(AppId, Arc<Policy>),
     /// The configuration has the app no more: stop its workers, and forget it.
     RemoveApp(AppId),
     /// Stop the container; the second time, kill (SIGTERM, SIGINT, SIGQUIT).

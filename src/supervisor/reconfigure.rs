@@ -10,6 +10,7 @@ use crate::core::{AppId, Event, Policy, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// The configuration in force, and the state of its next reading.
@@ -169,8 +170,8 @@ impl Supervisor {
         applied.rolled.extend(&added);
         // An app comes after those before it: the fleet waits for none that it does not know.
         while !added.is_empty() {
-            let policy = |id: AppId| self.launches.get(id).map(|launch| self.launches.policy(&launch.app));
-            let is_next = |policy: &Policy| !policy.after.iter().any(|before| added.contains(before));
+            let policy = |id: AppId| self.launches.get(id).map(|launch| Arc::new(self.launches.policy(&launch.app)));
+            let is_next = |policy: &Arc<Policy>| !policy.after.iter().any(|before| added.contains(before));
             let next = added.iter().find_map(|id| Some((*id, policy(*id).filter(is_next)?)));
             // A configuration has no cycles.
             let Some((id, policy)) = next else { break };
@@ -215,7 +216,7 @@ impl Supervisor {
         let AppChange { app, settings, needs_new_workers } = change;
         let Some(id) = self.launches.find(&app.name) else { return };
         tracing::info!("{}: {} changed", app.name, settings.join(", "));
-        let policy = self.launches.policy(&app);
+        let policy = Arc::new(self.launches.policy(&app));
         if needs_new_workers {
             applied.rolled.push(id);
             self.launches.configure(id, app);

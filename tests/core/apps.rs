@@ -116,7 +116,7 @@ fn a_stop_that_is_asked_for_while_the_container_ends_by_itself_kills_nobody() {
 fn new_settings_come_with_a_reload_and_each_worker_is_stopped_by_its_own() {
     let mut world = World::healthy(vec![service()]);
     let stop = StopPolicy { timeout: 1000 * MS, ..policy().stop };
-    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, stop, ..service() }));
+    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, stop, ..service() }.into()));
     world.play(&[Pass(20_000)]);
     assert_eq!(world.generations(), [2, 2, 2]);
     let timeouts: Vec<Time> = world
@@ -134,7 +134,7 @@ fn new_settings_come_with_a_reload_and_each_worker_is_stopped_by_its_own() {
 fn settings_that_fail_are_not_in_force_and_are_tried_again_with_the_next_reload() {
     let mut world = World::healthy(vec![service()]);
     world.play(&[Program(false)]);
-    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..service() }));
+    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..service() }.into()));
     world.play(&[Pass(20_000), Program(true)]);
     assert_eq!((world.generations(), world.fleet.apps()[0].policy().instances), (vec![1], 1));
     world.play(&[Hup, Pass(20_000)]);
@@ -148,14 +148,14 @@ fn an_app_that_the_configuration_has_no_more_is_stopped_and_forgotten() {
     assert_eq!(world.fleet.admit(&Event::Reload(Target::App(AppId(0)))), Err(Refused::AppRemoved));
     world.play(&[Pass(0)]);
     assert_eq!((running(&world), world.fleet.apps().len()), (vec![1], 1));
-    world.give(Event::AddApp(AppId(2), Policy { after: after(&[1]), ..service() }));
+    world.give(Event::AddApp(AppId(2), Policy { after: after(&[1]), ..service() }.into()));
     assert_eq!(running(&world), [1, 2]);
 }
 
 #[test]
 fn a_reload_that_brings_fewer_workers_stops_the_others() {
     let mut world = World::healthy(vec![Policy { instances: 4, ..policy() }]);
-    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..policy() }));
+    world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..policy() }.into()));
     world.play(&[Pass(20_000)]);
     assert_eq!((world.generations(), world.fleet.apps()[0].slots.len()), (vec![2, 2, 2], 3));
 }

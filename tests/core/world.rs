@@ -290,7 +290,7 @@ impl World {
             AddsAfter(n) => {
                 self.last_app += 1;
                 let after = self.nth_app(n).into_iter().collect();
-                self.give(Event::AddApp(AppId(self.last_app), Policy { after, ..policy() }));
+                self.give(Event::AddApp(AppId(self.last_app), Policy { after, ..policy() }.into()));
             }
             Configures(n, instances) => {
                 if let Some(id) = self.nth_app(n)
@@ -298,7 +298,7 @@ impl World {
                 {
                     let stop = StopPolicy { timeout: 4000 * MS, ..app.policy().stop };
                     let policy = Policy { instances, stop, ..app.policy().clone() };
-                    self.give(Event::ConfigureApp(id, policy));
+                    self.give(Event::ConfigureApp(id, policy.into()));
                 }
             }
             RemovesApp(n) => self.removes(n),
@@ -337,7 +337,7 @@ impl World {
             })
             .collect();
         self.give(Event::RemoveApp(id));
-        freed.into_iter().for_each(|(id, policy)| self.give(Event::ConfigureApp(id, policy)));
+        freed.into_iter().for_each(|(id, policy)| self.give(Event::ConfigureApp(id, policy.into())));
     }
 
     fn all_slots(&self) -> impl Iterator<Item = &Slot> {

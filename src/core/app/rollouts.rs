@@ -16,17 +16,16 @@ impl App {
     }
 
     /// Asks for a reload with new settings. They are in force when it is done.
-    pub(in super::super) fn configure(&mut self, policy: Policy, context: &mut Context) {
-        self.next_policy = Some(Arc::new(policy));
+    pub(in super::super) fn configure(&mut self, policy: Arc<Policy>, context: &mut Context) {
+        self.next_policy = Some(policy);
         self.reload(context);
     }
 
     /// Changes settings by which no process is started. After a reload in progress another one brings them.
-    pub(in super::super) fn adjust(&mut self, policy: Policy, context: &mut Context) {
+    pub(in super::super) fn adjust(&mut self, policy: Arc<Policy>, context: &mut Context) {
         if self.is_reloading() {
             return self.configure(policy, context);
         }
-        let policy = Arc::new(policy);
         self.slots.iter_mut().for_each(|slot| slot.adjust(&policy));
         let old = std::mem::replace(&mut self.profile.policy, policy.clone());
         if old.instances != policy.instances {
