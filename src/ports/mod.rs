@@ -14,6 +14,7 @@ mod accept_queue;
 mod address;
 mod balance;
 mod batching;
+mod connections;
 mod dispatch;
 mod handle;
 mod hub;
