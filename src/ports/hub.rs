@@ -17,7 +17,7 @@ use super::node::Line;
 use super::poller::{Poller, Token, now};
 use super::preload::{Broker, Client, IdleListener};
 use super::worker::{PortWorker, notify};
-use super::{AppPorts, ListenerId};
+use super::{AppPorts, Balance, ListenerId};
 use crate::core::{AppId, Signal, WorkerId};
 use crate::sys::process::why_not_now;
 use nix::errno::Errno;
@@ -298,7 +298,8 @@ impl Hub {
         unserved.into_iter().for_each(|id| self.close_listener(id));
     }
 
-    pub(super) fn add_listener(&mut self, listener: Listener) -> ListenerId {
+    pub(super) fn add_listener(&mut self, mut listener: Listener) -> ListenerId {
+        listener.is_sticky = self.apps.get(&listener.app).is_some_and(|app| app.balance == Balance::IpHash);
         self.last_listener += 1;
         let id = ListenerId(self.last_listener);
         self.listeners.insert(id, listener);

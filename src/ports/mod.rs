@@ -33,7 +33,7 @@ pub use address::Address;
 pub use balance::Balance;
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
-pub use node::{NodeHealth, with_inspector_port};
+pub use node::{NodeHealth, takes_option, with_inspector_port, with_option};
 pub use preload::Peer;
 pub use sharing::{Injected, Share, Sharing};
 
