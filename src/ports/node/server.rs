@@ -66,7 +66,9 @@ impl Listener {
             }
             _ if is_internet => (open_internet(query, options)?, None),
             _ => {
-                let path = Path::new(query.address.as_deref().ok_or(Errno::EINVAL)?);
+                let text = query.address.as_deref().ok_or(Errno::EINVAL)?;
+                // Node puts the working directory before a name in the abstract namespace, which begins with a NUL.
+                let path = Path::new(text.find('\0').and_then(|at| text.get(at..)).unwrap_or(text));
                 // libuv reports EACCES, which apps expect.
                 let socket =
                     sockets::unix(path).map_err(|errno| if errno == Errno::ENOENT { Errno::EACCES } else { errno })?;
@@ -89,8 +91,8 @@ impl Listener {
             (Some(file), _) => file.path.display().to_string(),
             (None, Some(address)) if address.ip().is_unspecified() => format!("port {}", address.port()),
             (None, Some(address)) => address.to_string(),
-            (None, None) => match query.address.as_deref().and_then(|name| name.strip_prefix('\0')) {
-                Some(name) => format!("@{name}"),
+            (None, None) => match query.address.as_deref().and_then(|text| text.split_once('\0')) {
+                Some((_, name)) => format!("@{name}"),
                 None => format!("descriptor {}", query.fd.unwrap_or_default()),
             },
         };
