@@ -43,7 +43,9 @@ impl StopPlan {
         // A worker that has served nothing has nothing to finish.
         let listens = worker.evidence.listens();
         let request = request.filter(|request| match request {
-            DrainKind::Cluster | DrainKind::Message | DrainKind::Hook => listens || matches!(worker.phase, Phase::Ready { .. }),
+            DrainKind::Cluster | DrainKind::Message | DrainKind::Hook => {
+                listens || matches!(worker.phase, Phase::Ready { .. })
+            }
             DrainKind::Connections => listens,
         });
         let half = timeout / 2;

@@ -3,8 +3,11 @@
 //! A program that is no worker of Node's cluster module is not asked to finish. The kernel knows of each connection what was
 //! sent last: the client's request, or the program's answer (sock_diag(7)).
 
+use super::hub::Hub;
 use super::own_listeners::{family, sockets_of};
-use crate::core::Signal;
+use super::preload::Broker;
+use super::worker::notify;
+use crate::core::{Signal, WorkerId};
 use crate::sys::sock_diag::{Connection, connections};
 use crate::sys::socket::unread;
 use crate::sys::{pause, spawn_thread};
@@ -33,6 +36,27 @@ pub(super) struct Leaving {
     pub(super) handled_after: Duration,
     /// The longest wait if it does not.
     pub(super) ended_after: Duration,
+}
+
+impl Hub {
+    /// Waits for the end of what a worker has under way.
+    pub(super) fn drain_connections(
+        &mut self,
+        id: WorkerId,
+        signal: Signal,
+        handled_after: Duration,
+        ended_after: Duration,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(pid) = worker.broker.as_ref().and_then(Broker::owner) else { return worker.notifiers.on_finished() };
+        let listeners = worker.servers.iter().filter_map(|server| self.listeners.get(&server.listener));
+        let ports = listeners.filter_map(|listener| Some(listener.sockname()?.port())).collect();
+        let queues = worker.queues().map(|(_, queue)| queue.worker_end()).collect();
+        let mut finished = std::mem::take(&mut worker.notifiers.finished);
+        let leaving = Leaving { pid, ports, queues, signal, handled_after, ended_after };
+        // Without a thread for it the worker gets its signal at once.
+        let _ = leaving.watch(move || notify(&mut finished));
+    }
 }
 
 impl Leaving {

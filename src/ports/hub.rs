@@ -10,15 +10,14 @@
 //! A connection is accepted only while a worker can take it; until then it waits in the kernel's queue.
 
 use super::batching::Batching;
-use super::connections::Leaving;
 use super::handle::{Command, DrainRequest, Shared};
 use super::listener::Listener;
 use super::node::Line;
 use super::poller::{Poller, Token, now};
-use super::preload::{Broker, Client, IdleListener};
-use super::worker::{PortWorker, notify};
+use super::preload::{Client, IdleListener};
+use super::worker::PortWorker;
 use super::{AppPorts, Balance, ListenerId};
-use crate::core::{AppId, Signal, WorkerId};
+use crate::core::{AppId, WorkerId};
 use crate::sys::process::why_not_now;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -230,19 +229,6 @@ impl Hub {
         let message = Line::disconnect(worker.next_seq(), idle.as_millis(), signal, after.as_millis());
         worker.send(Line::plain(message), None);
         self.watch_channel(id);
-    }
-
-    /// Waits for the end of what a worker has under way.
-    fn drain_connections(&mut self, id: WorkerId, signal: Signal, handled_after: Duration, ended_after: Duration) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(pid) = worker.broker.as_ref().and_then(Broker::owner) else { return worker.notifiers.on_finished() };
-        let listeners = worker.servers.iter().filter_map(|server| self.listeners.get(&server.listener));
-        let ports = listeners.filter_map(|listener| Some(listener.sockname()?.port())).collect();
-        let queues = worker.queues().map(|(_, queue)| queue.worker_end()).collect();
-        let mut finished = std::mem::take(&mut worker.notifiers.finished);
-        let leaving = Leaving { pid, ports, queues, signal, handled_after, ended_after };
-        // Without a thread for it the worker gets its signal at once.
-        let _ = leaving.watch(move || notify(&mut finished));
     }
 
     /// Sends a worker pm2's message before a stop.
