@@ -35,7 +35,8 @@ pub(super) fn policy(
             request: match settings.stop_message {
                 true => Some(DrainKind::Message),
                 false if sharing.cluster => Some(DrainKind::Cluster),
-                false => has_pre_stop.then_some(DrainKind::Hook),
+                false if has_pre_stop => Some(DrainKind::Hook),
+                false => sharing.library.then_some(DrainKind::Connections),
             },
             to_group: settings.kill_process_group,
         },

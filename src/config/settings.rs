@@ -183,7 +183,7 @@ settings! {
     share_ports: Share = Share::Auto; "share-ports";
         "how workers that listen on the same port share it: `node`, by Node's cluster module; `preload`, by a library in any dynamically linked program; `auto`, whichever fits";
     balance: Balance = Balance::RoundRobin; "balance";
-        "how connections reach workers that share a port: handed out in turn; by a socket each; from one socket";
+        "how connections reach workers that share a port: handed out in turn; those of one client address to one worker; by a socket each; from one socket";
     listen: Vec<ListenAddress> = vec![]; "listen";
         "socket that rinit opens and hands to every worker as `LISTEN_FDS`: `PORT`, `HOST:PORT`, `[HOST6]:PORT` or `/PATH`; it outlives every worker";
     increment_env: Vec<IncrementEnv> = vec![]; "increment-env";

@@ -38,7 +38,7 @@ macro_rules! words {
 words!(LogFormat: "prefix" => LogFormat::Prefix, "raw" => LogFormat::Raw, "json" => LogFormat::Json, "ecs" => LogFormat::Ecs);
 words!(Restart: "always" => Restart::Always, "on-failure" => Restart::OnFailure, "never" => Restart::Never);
 words!(Share: "auto" => Share::Auto, "node" => Share::Node, "preload" => Share::Preload, "off" => Share::Off);
-words!(Balance: "round-robin" => Balance::RoundRobin, "reuseport" => Balance::Reuseport, "shared" => Balance::Shared);
+words!(Balance: "round-robin" => Balance::RoundRobin, "ip-hash" => Balance::IpHash, "reuseport" => Balance::Reuseport, "shared" => Balance::Shared);
 words!(Kind: "service" => Kind::Service, "task" => Kind::Task);
 words!(OnExit: "failure" => OnExit::EndOnFailure, "end" => OnExit::End, "ignore" => OnExit::Ignore);
 words!(Level: "error" => Level::ERROR, "warn" => Level::WARN, "info" => Level::INFO, "debug" => Level::DEBUG, "trace" => Level::TRACE);
@@ -401,7 +401,7 @@ mod tests {
         check::<Kind>(&["service", "task"]);
         check::<OnExit>(&["failure", "end", "ignore"]);
         check::<Share>(&["auto", "node", "preload", "off"]);
-        check::<Balance>(&["round-robin", "reuseport", "shared"]);
+        check::<Balance>(&["round-robin", "ip-hash", "reuseport", "shared"]);
         check::<Level>(&["error", "warn", "info", "debug", "trace"]);
         check::<LogFormat>(&["prefix", "raw", "json"]);
         check::<Reload>(&["rolling", "parallel:3", "restart"]);

@@ -40,13 +40,13 @@ pub struct StopPolicy {
     pub signal: Signal,
     /// The time from the request to SIGKILL.
     pub timeout: Duration,
-    /// The request over the worker's channel that comes before the signal, if it has a channel.
+    /// What comes before the signal.
     pub request: Option<DrainKind>,
     /// The signal goes to the worker's whole process group from the start.
     pub to_group: bool,
 }
 
-/// The way in which a worker is asked over its channel to finish.
+/// The way in which a worker finishes what is under way before it gets the stop signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainKind {
     /// By Node's cluster module: its servers hand out no more connections, and what is under way is finished.
@@ -55,6 +55,8 @@ pub enum DrainKind {
     Message,
     /// Not at all: a command that comes before the signal is waited for.
     Hook,
+    /// It is asked nothing, gets no more connections, and is left alone while those that it has are in use.
+    Connections,
 }
 
 /// The kind of an app.

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The schedule of one worker's stop. All times count from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopPlan {
-    /// The request over the worker's channel, with which the stop starts. Without one, it starts with the signal.
+    /// The worker is asked over its channel to finish, or is left alone to do it. Otherwise the stop starts with the signal.
     pub request: Option<DrainKind>,
     /// The time for which connections without a request stay open, so that no client's next request meets a closed one.
     pub idle_for: Duration,
@@ -41,14 +41,19 @@ impl StopPlan {
     pub(super) fn new(policy: &StopPolicy, worker: &Worker, context: StopContext) -> StopPlan {
         let StopPolicy { signal, timeout, request, to_group } = *policy;
         // A worker that has served nothing has nothing to finish.
-        let serves = matches!(worker.phase, Phase::Ready { .. }) || worker.evidence.listens();
-        let request = request.filter(|_| serves);
+        let listens = worker.evidence.listens();
+        let request = request.filter(|request| match request {
+            DrainKind::Cluster | DrainKind::Message | DrainKind::Hook => {
+                listens || matches!(worker.phase, Phase::Ready { .. })
+            }
+            DrainKind::Connections => listens,
+        });
         let half = timeout / 2;
         let signal_after = match request {
             None => Duration::ZERO,
             Some(DrainKind::Message | DrainKind::Hook) => half,
             // The signal that ends an app without a handler comes late, but before SIGKILL.
-            Some(DrainKind::Cluster) => timeout - timeout / 8,
+            Some(DrainKind::Cluster | DrainKind::Connections) => timeout - timeout / 8,
         };
         let idle = match context {
             StopContext::Running => IDLE_WHILE_RUNNING,

@@ -199,8 +199,9 @@ impl Worker {
 
     /// It has finished what it was asked to finish. What is left of it, such as timers, is ended by the stop signal.
     pub(super) fn on_drained(&mut self, now: Time) {
+        let exits_by_itself = self.policy.stop.request != Some(DrainKind::Connections);
         if let Phase::Draining { signal_at: Some(due), .. } = &mut self.phase {
-            *due = (now + EXIT_AFTER_DRAINED).min(*due);
+            *due = if exits_by_itself { (now + EXIT_AFTER_DRAINED).min(*due) } else { now };
         }
     }
 

@@ -4,6 +4,8 @@
 //! another. Few connections are on their way to a worker at any time, so few wait when it stops responding. A worker that
 //! has not responded for a while is skipped until it does.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// `--balance`: how connections reach workers that share a port.
@@ -11,6 +13,8 @@ use std::time::Duration;
 pub enum Balance {
     /// rinit accepts them and hands them out in turn.
     RoundRobin,
+    /// rinit accepts them and hands those of one client address to one worker.
+    IpHash,
     /// A socket for each slot; the kernel spreads by the connections' addresses.
     Reuseport,
     /// Every worker accepts from one socket.
@@ -62,6 +66,18 @@ pub fn choose(workers: &mut [WorkerLoad], last: usize) -> Option<usize> {
     };
     let count = workers.len();
     (1..=count).map(|step| (last + step) % count).find(|at| workers.get(*at).is_some_and(takes))
+}
+
+/// The position of the worker that gets the connections of that client: the same slot's while it has a worker, whichever others
+/// come and go (rendezvous hashing). While that one has no room, another's.
+pub fn choose_by_client(client: IpAddr, slots: &[u32], workers: &[WorkerLoad]) -> Option<usize> {
+    let rank = |slot: u32| {
+        let mut hasher = DefaultHasher::new();
+        (client, slot).hash(&mut hasher);
+        hasher.finish()
+    };
+    let with_room = (0..).zip(slots.iter().zip(workers)).filter(|(_, (_, worker))| !worker.is_full);
+    with_room.max_by_key(|(_, (slot, _))| rank(**slot)).map(|(at, _)| at)
 }
 
 /// The positions of workers whose connections are to go to others. Empty while no worker responds.
@@ -128,6 +144,20 @@ mod tests {
         let paused = WorkerLoad { paused_for: Duration::from_millis(7), ..worker(0, 0, 0) };
         assert_eq!((choose(&mut [paused], 0), next_check(&[paused])), (None, Some(paused.paused_for)));
         assert_eq!(choose(&mut [WorkerLoad { is_full: true, ..worker(0, 0, 0) }], 0), None);
+    }
+
+    #[test]
+    fn a_client_stays_with_its_worker_while_others_come_and_go() {
+        let clients: Vec<IpAddr> = (0..200).map(|host| IpAddr::from([10, 0, 0, host])).collect();
+        let of = |slots: &[u32]| -> Vec<u32> {
+            let workers = vec![worker(0, 0, 0); slots.len()];
+            clients.iter().map(|client| slots[choose_by_client(*client, slots, &workers).unwrap()]).collect()
+        };
+        let (four, three) = (of(&[0, 1, 2, 3]), of(&[3, 1, 0]));
+        assert!(four.iter().zip(&three).all(|(before, after)| *before == 2 || before == after));
+        assert!((0..4).all(|slot| four.iter().filter(|one| **one == slot).count() > 25), "{four:?}");
+        let full = WorkerLoad { is_full: true, ..worker(0, 0, 0) };
+        assert_eq!(choose_by_client(clients[0], &[7], &[full]), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::ListenerId;
 use super::accept_queue::Delivery;
-use super::balance::{WorkerLoad, choose, next_check, stalled};
+use super::balance::{WorkerLoad, choose, choose_by_client, next_check, stalled};
 use super::hub::Hub;
 use super::listener::{Kind, Listener};
 use super::poller::Token;
@@ -28,11 +28,16 @@ impl Hub {
         let mut shortage = None;
         let Some(listener) = listeners.get_mut(&id) else { return };
         let mut loads = listener.loads(id, workers, *now);
+        let slot_of = |id: &WorkerId| workers.get(id).map_or(0, |worker| worker.slot.index);
+        let slots: Vec<u32> = listener.candidates.iter().map(slot_of).collect();
         // While this process has no free descriptor, nothing is tried.
         let mut has_takers = retry_at.is_none();
         let (mut full, mut has_lost) = (Vec::new(), false);
         for _ in 0..if has_takers { MAX_DISPATCHED } else { 0 } {
-            let Some(at) = choose(&mut loads, listener.last_assigned) else {
+            let in_turn = choose(&mut loads, listener.last_assigned);
+            // A client's own worker gets its connections also while it does not respond.
+            let with_room = || loads.iter().position(|load| !load.is_full).filter(|_| listener.is_sticky);
+            let Some(in_turn) = in_turn.or_else(with_room) else {
                 has_takers = false;
                 break;
             };
@@ -45,6 +50,8 @@ impl Hub {
                     break;
                 }
             };
+            let client = connection.peer.ip().filter(|_| listener.is_sticky);
+            let at = client.and_then(|client| choose_by_client(client, &slots, &loads)).unwrap_or(in_turn);
             let worker = listener.candidates.get(at).and_then(|id| workers.get_mut(id));
             let (Some(worker), Some(load)) = (worker, loads.get_mut(at)) else { break };
             let key = listener.node().map_or("", |server| &server.key);
@@ -191,7 +198,8 @@ impl Listener {
             None => WorkerLoad { is_full: true, ..WorkerLoad::default() },
         };
         let mut loads: Vec<WorkerLoad> = self.candidates.iter().zip(&self.assigned).map(load).collect();
-        for at in stalled(&loads) {
+        let stalled = if self.is_sticky { Vec::new() } else { stalled(&loads) };
+        for at in stalled {
             let queue = self.candidates.get(at).and_then(|worker| workers.get_mut(worker)?.queue(id));
             if let (Some(queue), Some(load)) = (queue, loads.get_mut(at)) {
                 let back = queue.take_back_from_stalled(now);

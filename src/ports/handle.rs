@@ -57,6 +57,12 @@ pub(super) enum Command {
     AddWorker(Box<PortWorker>),
     Retire(WorkerId),
     Drain(WorkerId, DrainRequest),
+    DrainConnections {
+        worker: WorkerId,
+        signal: Signal,
+        handled_after: Duration,
+        ended_after: Duration,
+    },
     SendShutdown(WorkerId, Duration),
     RemoveWorker(WorkerId),
     Close(AppId),
@@ -259,6 +265,12 @@ impl Ports {
     /// Asks a Node worker to answer its requests and to exit.
     pub fn drain(&self, worker: WorkerId, request: DrainRequest) {
         self.send(Command::Drain(worker, request));
+    }
+
+    /// Tells when a worker that is not asked anything has no request under way, at the latest after one of these times: the first
+    /// if it handles the signal, the second if the signal ends it.
+    pub fn drain_connections(&self, worker: WorkerId, signal: Signal, handled_after: Duration, ended_after: Duration) {
+        self.send(Command::DrainConnections { worker, signal, handled_after, ended_after });
     }
 
     /// Sends a worker the message `'shutdown'`. `idle` as for [`DrainRequest`].

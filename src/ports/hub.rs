@@ -16,7 +16,7 @@ use super::node::Line;
 use super::poller::{Poller, Token, now};
 use super::preload::{Client, IdleListener};
 use super::worker::PortWorker;
-use super::{AppPorts, ListenerId};
+use super::{AppPorts, Balance, ListenerId};
 use crate::core::{AppId, WorkerId};
 use crate::sys::process::why_not_now;
 use nix::errno::Errno;
@@ -176,6 +176,9 @@ impl Hub {
             Command::AddWorker(worker) => self.add_worker(*worker),
             Command::Retire(worker) => self.retire(worker),
             Command::Drain(worker, request) => self.drain(worker, request),
+            Command::DrainConnections { worker, signal, handled_after, ended_after } => {
+                self.drain_connections(worker, signal, handled_after, ended_after);
+            }
             Command::SendShutdown(worker, idle) => self.send_shutdown(worker, idle),
             Command::RemoveWorker(worker) => self.remove_worker(worker),
             Command::Close(app) => self.close(app),
@@ -282,7 +285,8 @@ impl Hub {
         unserved.into_iter().for_each(|id| self.close_listener(id));
     }
 
-    pub(super) fn add_listener(&mut self, listener: Listener) -> ListenerId {
+    pub(super) fn add_listener(&mut self, mut listener: Listener) -> ListenerId {
+        listener.is_sticky = self.apps.get(&listener.app).is_some_and(|app| app.balance == Balance::IpHash);
         self.last_listener += 1;
         let id = ListenerId(self.last_listener);
         self.listeners.insert(id, listener);

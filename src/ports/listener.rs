@@ -23,6 +23,8 @@ pub(super) struct Listener {
     pub(super) origin: Origin,
     /// One, or one for each slot.
     pub(super) sockets: Vec<Socket>,
+    /// The connections of one client address go to one worker.
+    pub(super) is_sticky: bool,
     /// The workers want connections that do not block.
     pub(super) nonblocking: bool,
     /// Accepted connections that found no worker.
@@ -73,7 +75,7 @@ impl From<Balance> for Kind {
     /// The kind of a listener at an internet address.
     fn from(balance: Balance) -> Kind {
         match balance {
-            Balance::RoundRobin => Kind::Dispatched,
+            Balance::RoundRobin | Balance::IpHash => Kind::Dispatched,
             Balance::Shared => Kind::Shared,
             Balance::Reuseport => Kind::PerSlot,
         }
@@ -108,6 +110,7 @@ impl Listener {
             kind,
             origin,
             sockets: vec![socket],
+            is_sticky: false,
             nonblocking,
             waiting: VecDeque::new(),
             candidates: Vec::new(),

@@ -15,6 +15,7 @@ mod address;
 mod balance;
 mod batching;
 mod connections;
+mod drain;
 mod dispatch;
 mod handle;
 mod hub;
@@ -34,7 +35,7 @@ pub use balance::Balance;
 pub use connections::{ConnectionCounts, WorkerConnections};
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
-pub use node::{NodeHealth, with_inspector_port};
+pub use node::{NodeHealth, takes_option, with_inspector_port, with_option};
 pub use preload::Peer;
 pub use sharing::{Injected, Share, Sharing};
 

@@ -50,7 +50,7 @@ fn find(pid: Pid) -> Vec<SocketAddr> {
 }
 
 /// A process and its descendants.
-fn family(pid: Pid) -> Vec<Pid> {
+pub(super) fn family(pid: Pid) -> Vec<Pid> {
     let mut found = vec![pid];
     let mut at = 0;
     while let Some(parent) = found.get(at).copied().filter(|_| found.len() < MAX_PROCESSES) {
@@ -62,7 +62,7 @@ fn family(pid: Pid) -> Vec<Pid> {
 }
 
 /// The inodes of a process' sockets.
-fn sockets_of(pid: Pid) -> impl Iterator<Item = u64> {
+pub(super) fn sockets_of(pid: Pid) -> impl Iterator<Item = u64> {
     let files = read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     files.filter_map(|file| {
         let target = read_link(file.path()).ok()?;

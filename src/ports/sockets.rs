@@ -10,6 +10,7 @@ use nix::sys::socket::{
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The options of a TCP or UDP socket.
@@ -65,9 +66,13 @@ fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet }
 }
 
-/// A unix socket bound to that path. A file that was left over there is replaced.
+/// A unix socket bound to that path. A file that was left over there is replaced. A path that begins with a NUL is a name in the
+/// abstract namespace (unix(7)), which has no files.
 pub(super) fn unix(path: &Path) -> nix::Result<OwnedFd> {
-    let address = UnixAddr::new(path)?;
+    let address = match path.as_os_str().as_bytes() {
+        [0, name @ ..] => UnixAddr::new_abstract(name)?,
+        _ => UnixAddr::new(path)?,
+    };
     let new = || {
         let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         nix::sys::socket::bind(socket.as_raw_fd(), &address)?;

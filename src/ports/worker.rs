@@ -323,7 +323,8 @@ impl Notifiers {
     }
 }
 
-fn notify(notifier: &mut Option<oneshot::Sender<()>>) {
+/// Notifies the event loop, once.
+pub(super) fn notify(notifier: &mut Option<oneshot::Sender<()>>) {
     if let Some(notifier) = notifier.take() {
         // The receiver is gone when the worker is.
         let _ = notifier.send(());

@@ -3,7 +3,7 @@
 use super::env_files::Variables;
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ProcessConfig, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
-use crate::ports::{AppPorts, FIRST_SOCKET, Injected, ListenSocket, with_inspector_port};
+use crate::ports::{AppPorts, FIRST_SOCKET, Injected, ListenSocket, takes_option, with_inspector_port, with_option};
 use crate::sys::fd_limit::childs_limit;
 use crate::sys::pair;
 use crate::sys::process::{PID_PLACEHOLDER, Properties};
@@ -124,7 +124,14 @@ impl LaunchSpec {
 
     /// The command as that slot's worker runs it.
     pub(super) fn command(&self, slot: u32) -> Vec<OsString> {
-        if self.app.sharing.cluster { with_inspector_port(&self.app.command, slot) } else { self.app.command.clone() }
+        if !self.app.sharing.cluster {
+            return self.app.command.clone();
+        }
+        let command = with_inspector_port(&self.app.command, slot);
+        match &self.injected.script {
+            Some(script) => with_option(command, &script.option()),
+            None => command,
+        }
     }
 
     fn is_filtered(&self, key: &OsStr) -> bool {
@@ -194,7 +201,8 @@ impl LaunchSpec {
             set("WATCHDOG_PID", PID_PLACEHOLDER.as_ref());
         }
         handed.broker.iter().for_each(|name| set("RINIT_PORTS", name));
-        if let Some(script) = &self.injected.script {
+        let is_option = self.app.sharing.cluster && takes_option(&self.app.command);
+        if let Some(script) = self.injected.script.as_ref().filter(|_| !is_option) {
             append(&mut variables, "NODE_OPTIONS", " ", &script.option());
         }
         if let Some(number) = handed.library {

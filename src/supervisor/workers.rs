@@ -244,6 +244,10 @@ impl Workers {
                 let StopPlan { idle_for, signal, handler_after, .. } = *plan;
                 self.ports.drain(worker, DrainRequest { idle: idle_for, signal, after: handler_after });
             }
+            Some(DrainKind::Connections) => {
+                let StopPlan { signal, handler_after, signal_after, .. } = *plan;
+                self.ports.drain_connections(worker, signal, handler_after, signal_after);
+            }
         }
     }
 

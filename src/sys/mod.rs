@@ -11,6 +11,7 @@ pub mod poll;
 pub mod process;
 pub mod reap;
 pub mod signals;
+pub mod sock_diag;
 pub mod socket;
 pub mod startup;
 pub mod tree;

@@ -73,7 +73,13 @@ fn policies() -> impl Strategy<Value = Policy> {
     let delays = prop_oneof![2 => Just(0u32), 1 => Just(5000)];
     let backoff = prop_oneof![15 => Just(100u32), 1 => Just(0)];
     let uptimes = (prop_oneof![Just(0u32), Just(1000)], prop_oneof![1 => Just(0u32), 3 => Just(10_000)]);
-    let request = prop::sample::select(vec![None, None, Some(DrainKind::Cluster), Some(DrainKind::Message)]);
+    let request = prop::sample::select(vec![
+        None,
+        None,
+        Some(DrainKind::Cluster),
+        Some(DrainKind::Message),
+        Some(DrainKind::Connections),
+    ]);
     (1u32..5, readiness, restart, reload, 0u32..4, delays, uptimes, backoff, request, any::<bool>()).prop_map(
         |(instances, readiness, restart, reload, max_restarts, delay, uptimes, backoff, request, to_group)| Policy {
             backoff: Backoff { min: backoff * MS, max: 15_000 * MS },

@@ -52,7 +52,9 @@ fn the_plan_says_when_each_step_of_a_stop_comes() {
     let restart = Event::Restart(Target::Slot(slot));
     assert_eq!(ms(plan_of(None, restart.clone()).unwrap()), [0, 0, 0, 8000]);
     assert_eq!(ms(plan_of(Some(DrainKind::Cluster), restart.clone()).unwrap()), [5500, 4000, 7000, 8000]);
-    assert_eq!(ms(plan_of(Some(DrainKind::Message), restart).unwrap()), [3200, 4000, 4000, 8000]);
+    assert_eq!(ms(plan_of(Some(DrainKind::Message), restart.clone()).unwrap()), [3200, 4000, 4000, 8000]);
+    // A worker that does not listen has no connections.
+    assert_eq!(ms(plan_of(Some(DrainKind::Connections), restart).unwrap()), [0, 0, 0, 8000]);
     assert_eq!(ms(plan_of(Some(DrainKind::Cluster), Event::Shutdown).unwrap()), [1000, 4000, 7000, 8000]);
 }
 

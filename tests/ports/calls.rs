@@ -149,15 +149,16 @@ fn a_program_that_polls_once_and_then_blocks_never_sees_an_error() {
 #[test]
 fn a_program_that_was_told_of_a_connection_does_not_wait_for_another() {
     let (Some(program), port) = (c_program(), free_port()) else { return };
-    let slow = "sleep:300 tryaccept nonblock pollserve";
+    let slow = "sleep:1500 tryaccept nonblock pollserve";
     for tells in ["poll:-1", "select:9000", "epoll wait"] {
         let script =
             format!("[ $RINIT_WORKER = 0 ] && exec {program} {OWN} serve; exec {program} {OWN} {tells} {slow}");
         let rig = workers(2, &[]).args(&["sh", "-c", &script]).env("PORT", &port.to_string()).start();
         all_listen(&rig, 2);
         // The slow one is told of one of these, and rinit takes it back.
-        let pids: Vec<_> = (0..4).map(|_| pid_in(&get(port, "/").unwrap()).unwrap()).collect();
-        assert!(pids.windows(2).all(|two| two[0] == two[1]), "{pids:?}");
+        for _ in 0..4 {
+            get(port, "/").unwrap();
+        }
         rig.until("accept has ended", |out| out.has("Software caused connection abort"));
         served_by(port, 2);
     }
@@ -251,4 +252,35 @@ fn a_stop_ends_a_worker_that_blocks_in_accept() {
     rig.signal("TERM");
     rig.wait();
     assert!(!rig.output().has("killed"), "{:#?}", rig.output().stderr);
+}
+
+#[test]
+fn a_client_address_stays_with_its_worker() {
+    let Some((rig, port)) = calls(4, &["--balance", "ip-hash"], &format!("{OWN} serve")) else { return };
+    let rig = rig.start();
+    all_listen(&rig, 4);
+    let of = |host: u8| pid_in(&get_from([127, 0, 0, host], port)).unwrap();
+    let own: Vec<u32> = (1..40).map(of).collect();
+    assert_eq!((1..40).map(of).collect::<Vec<u32>>(), own);
+    assert_eq!(own.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{own:?}");
+    // Those of a worker that ends go to others; all others stay.
+    rig.signal_pid(pid_from_here(&rig, own[0]), "KILL");
+    let after: Vec<u32> = (1..40).map(of).collect();
+    assert!(own.iter().zip(&after).all(|(before, after)| *before == own[0] || before == after));
+}
+
+/// An answer to a client with that address.
+fn get_from(ip: [u8; 4], port: u16) -> String {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+    use std::io::{Read, Write};
+    use std::net::SocketAddrV4;
+    use std::os::fd::AsRawFd;
+    let client = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    bind(client.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(ip.into(), 0))).unwrap();
+    connect(client.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new([127, 0, 0, 1].into(), port))).unwrap();
+    let mut client = TcpStream::from(client);
+    client.write_all(crate::load::request("/", "close").as_bytes()).unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    text
 }

@@ -201,6 +201,19 @@ fn a_unix_path_is_served_by_every_worker_and_is_gone_at_the_end() {
 }
 
 #[test]
+fn a_name_in_the_abstract_namespace_is_served_by_every_worker() {
+    let Some(node) = node() else { return };
+    let name = format!("rinit-test-{}", std::process::id());
+    let script = "require('net').createServer((c) => c.end('hi')).listen({ path: '\\0' + process.env.NAME })";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("abstract.js");
+    std::fs::write(&file, script).unwrap();
+    let rig = workers(2, &[]).arg(&node).arg(&file).env("NAME", &name).start();
+    all_listen(&rig, 2);
+    assert!(rig.output().has(&format!("@{name} is shared by its workers")), "{:#?}", rig.output().stderr);
+}
+
+#[test]
 fn port_0_is_one_port_for_all_workers_and_another_for_each_server() {
     let Some(node) = node() else { return };
     let rig = workers(2, &[]).arg(node).arg(app("node/zero.js")).start();

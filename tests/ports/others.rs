@@ -312,6 +312,31 @@ fn node_bun_and_deno_are_served_by_the_preload_library_too() {
     }
 }
 
+/// Two reloads under a load of connections for one request each, some of which take a while.
+fn new_connections_lose_nothing(program_name: &str, words: &[&str]) {
+    let Some(_) = program(program_name) else { return };
+    let (rig, port) = two_serve(words, &[]);
+    let (load, ()) = under_load(port, &MIX[4..], |_| {
+        for number in 1..=2 {
+            rig.signal("HUP");
+            reloaded(&rig, number);
+        }
+    });
+    load.assert_lossless(&rig);
+}
+
+#[test]
+fn a_program_without_a_handler_loses_no_new_connection_on_a_reload() {
+    new_connections_lose_nothing("python3", &["python3", &app("python/plain.py")]);
+    new_connections_lose_nothing("php", &["php", "-S", "127.0.0.1:{port}", &app("index.php")]);
+}
+
+#[test]
+fn a_program_whose_handler_ends_it_loses_no_new_connection_on_a_reload() {
+    new_connections_lose_nothing("java", &["java", &app("Server.java"), "{port}"]);
+    new_connections_lose_nothing("ruby", &["ruby", &app("webrick.rb"), "{port}"]);
+}
+
 #[test]
 fn a_shell_around_it_changes_nothing() {
     let Some(_) = program("python3") else { return };

@@ -15,6 +15,20 @@ pub fn has_cluster_worker(command: &[OsString]) -> bool {
     script.is_some_and(|script| script != "inspect")
 }
 
+/// True if the script that rinit adds can be an option of that command. Otherwise it is in `NODE_OPTIONS`, where it would keep
+/// Node from what `--env-file` says there.
+pub fn takes_option(command: &[OsString]) -> bool {
+    NodeCommand::find(command).is_some_and(|node| node.script.is_some())
+}
+
+/// The command with an option of Node ahead of its others, if it takes one.
+pub fn with_option(mut command: Vec<OsString>, option: &str) -> Vec<OsString> {
+    if let Some(node) = NodeCommand::find(&command).filter(|node| node.script.is_some()) {
+        command.insert(node.program + 1, option.into());
+    }
+    command
+}
+
 /// The command of that slot's worker. Each has an inspector of its own, at the given port plus the slot's number, as Node's
 /// own cluster counts.
 pub fn with_inspector_port(command: &[OsString], slot: u32) -> Vec<OsString> {
@@ -62,6 +76,19 @@ mod tests {
 
     fn words(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn an_option_comes_before_the_apps_own() {
+        for (command, with) in [
+            ("node app.js", "node --require=x app.js"),
+            ("env A=1 nice -n 5 node -r ./setup .", "env A=1 nice -n 5 node --require=x -r ./setup ."),
+            ("npm start", "npm start"),
+            ("node", "node"),
+        ] {
+            assert_eq!(with_option(words(command), "--require=x"), words(with));
+            assert_eq!(takes_option(&words(command)), command != with);
+        }
     }
 
     #[test]

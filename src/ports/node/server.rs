@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Listener {
         let is_internet = query.fd.is_none_or(|fd| fd < 0) && query.port.is_some_and(|port| port >= 0);
         let kind = match balance {
             _ if is_udp => Kind::Datagrams,
-            Balance::RoundRobin => Kind::Dispatched,
+            Balance::RoundRobin | Balance::IpHash => Kind::Dispatched,
             Balance::Reuseport if is_internet => Kind::PerSlot,
             Balance::Reuseport | Balance::Shared => Kind::Shared,
         };
@@ -65,13 +66,19 @@ impl Listener {
             }
             _ if is_internet => (open_internet(query, options)?, None),
             _ => {
-                let path = Path::new(query.address.as_deref().ok_or(Errno::EINVAL)?);
+                let text = query.address.as_deref().ok_or(Errno::EINVAL)?;
+                // Node puts the working directory before a name in the abstract namespace, which begins with a NUL.
+                let path = Path::new(text.find('\0').and_then(|at| text.get(at..)).unwrap_or(text));
                 // libuv reports EACCES, which apps expect.
                 let socket =
                     sockets::unix(path).map_err(|errno| if errno == Errno::ENOENT { Errno::EACCES } else { errno })?;
                 fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-                apply_permissions(path, query);
-                (socket, Some(SocketFile { path: path.into(), identity: identity(path) }))
+                let is_file = !path.as_os_str().as_bytes().starts_with(&[0]);
+                if is_file {
+                    apply_permissions(path, query);
+                }
+                let file = SocketFile { path: path.into(), identity: identity(path) };
+                (socket, Some(file).filter(|_| is_file))
             }
         };
         // An app that sets no backlog gets the largest: connections wait while workers come and go.
@@ -84,7 +91,10 @@ impl Listener {
             (Some(file), _) => file.path.display().to_string(),
             (None, Some(address)) if address.ip().is_unspecified() => format!("port {}", address.port()),
             (None, Some(address)) => address.to_string(),
-            (None, None) => format!("descriptor {}", query.fd.unwrap_or_default()),
+            (None, None) => match query.address.as_deref().and_then(|text| text.split_once('\0')) {
+                Some((_, name)) => format!("@{name}"),
+                None => format!("descriptor {}", query.fd.unwrap_or_default()),
+            },
         };
         let address = if is_udp { format!("UDP {address}") } else { address };
         let server = NodeServer { key: query.key(), data: query.data.clone(), file, backlog, v6_only };

@@ -4,10 +4,14 @@
 'use strict';
 
 // This script is not for the processes that the app starts.
-const options = process.env.NODE_OPTIONS || '';
-const left = options.replace(`--require=${__filename}`, '').trim();
-if (left) process.env.NODE_OPTIONS = left;
-else delete process.env.NODE_OPTIONS;
+const own = `--require=${__filename}`;
+process.execArgv = process.execArgv.filter((option) => option !== own);
+const options = process.env.NODE_OPTIONS;
+if (options && options.includes(own)) {
+  const left = options.replace(own, '').trim();
+  if (left) process.env.NODE_OPTIONS = left;
+  else delete process.env.NODE_OPTIONS;
+}
 
 // The time in milliseconds that an HTTP/2 client has for its answers to PINGs before the session is closed without them.
 const PING_TIMEOUT = 3000;

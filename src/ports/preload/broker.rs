@@ -55,6 +55,11 @@ impl Broker {
         self.owner = Some(owner);
     }
 
+    /// The process that may connect.
+    pub(in crate::ports) fn owner(&self) -> Option<Pid> {
+        self.owner.map(|owner| owner.pid)
+    }
+
     /// Accepts the next client; `None` if it is a stranger, which is disconnected.
     pub(super) fn accept(&self, worker: WorkerId) -> nix::Result<Option<Client>> {
         let socket = accept(self.socket.as_fd(), true)?.0;

@@ -2,6 +2,8 @@
 //!
 //! Both ends are built with this file, which needs `core` alone.
 
+use core::net::IpAddr;
+
 /// A request to the broker: one packet, with the socket attached that it is about. That is the listening socket itself, or
 /// the worker's accept queue for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,18 @@ pub struct Peer {
     pub bytes: [u8; MAX_PEER_BYTES],
     /// The length of the whole address, in bytes.
     pub length: u8,
+}
+
+impl Peer {
+    /// The client's internet address. An IPv4 client of a socket for both is one of IPv4.
+    pub fn ip(&self) -> Option<IpAddr> {
+        let [low, high, _, _, rest @ ..] = &self.bytes;
+        match (i32::from(u16::from_ne_bytes([*low, *high])), self.length) {
+            (2, 16) => Some(IpAddr::from(<[u8; 4]>::try_from(rest.get(..4)?).ok()?)),
+            (10, 28) => Some(IpAddr::from(<[u8; 16]>::try_from(rest.get(4..20)?).ok()?).to_canonical()),
+            _ => None,
+        }
+    }
 }
 
 /// The longest internet address (`sockaddr_in6`), in bytes.

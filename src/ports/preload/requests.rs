@@ -157,7 +157,10 @@ impl Hub {
         let app = self.apps.get(&slot.app)?;
         let is_it = |one: &&Arc<OwnedFd>| crate::sys::socket::cookie(one.as_fd()) == Ok(cookie);
         let inherited = app.inherited.iter().find(is_it)?;
-        let kind = if app.balance == Balance::RoundRobin { Kind::Dispatched } else { Kind::Shared };
+        let kind = match app.balance {
+            Balance::RoundRobin | Balance::IpHash => Kind::Dispatched,
+            Balance::Reuseport | Balance::Shared => Kind::Shared,
+        };
         let socket = Socket::new(slot.index, inherited.clone()).ok()?;
         let listener = Listener::new(slot.app, shown_address(inherited)?, kind, Origin::Inherited, socket);
         Some(self.add_listener(listener))
