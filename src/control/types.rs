@@ -113,25 +113,12 @@ pub struct WorkerStatus {
     pub status: Option<String>,
     /// The addresses on which it listens, if rinit shares them.
     pub listens: Vec<String>,
-    /// Of a Node process with rinit's script: its usage, as it reports it every 5 seconds.
-    pub node: Option<NodeStatus>,
     /// In backoff: time until the next start.
     pub retry_in_ms: Option<u64>,
     /// True if the slot's workers have crashed three times or more in a row, and the present one has not been stable since.
     pub is_crash_looping: bool,
     /// The exit of the slot's last worker.
     pub last_exit: Option<ExitRecord>,
-}
-
-/// The usage of a Node process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// The greatest lag of its event loop in the last 15 seconds.
-    pub event_loop_lag_ms: f64,
-    /// The used part of its heap.
-    pub heap_used_bytes: u64,
-    /// Its active handles: sockets, pipes, files that are watched.
-    pub active_handles: u64,
 }
 
 /// The exit of a worker.

@@ -1,7 +1,7 @@
 //! Sends the event loop's commands to the hub without waiting for it.
 
 use super::hub::Hub;
-use super::node::{Channel, NodeUsage};
+use super::node::Channel;
 use super::own_listeners::own_addresses;
 use super::preload::Broker;
 use super::worker::{Notifiers, PortWorker};
@@ -43,8 +43,6 @@ pub(super) struct Shared {
     waker: OnceLock<EventFd>,
     /// The addresses where workers listen.
     addresses: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
-    /// The usage of Node workers, as they report it.
-    usages: Mutex<BTreeMap<WorkerId, NodeUsage>>,
     /// The hub until it has a thread: before the first worker connects there is no work for one.
     idle_hub: Mutex<Option<Hub>>,
 }
@@ -194,11 +192,6 @@ impl Ports {
         self.shared.addresses().get(&worker).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
-    /// The last usage that a Node worker has reported.
-    pub fn usage_of(&self, worker: WorkerId) -> Option<NodeUsage> {
-        self.shared.usages().get(&worker).copied()
-    }
-
     /// The addresses where the workers of these slots listen.
     pub fn addresses(&self, of: impl Fn(&SlotId) -> bool) -> Vec<String> {
         let addresses = self.shared.addresses();
@@ -307,19 +300,6 @@ impl Shared {
         } else {
             self.addresses().insert(worker, (slot, addresses));
         }
-    }
-
-    /// Publishes the usage that a worker reports. None: it is gone.
-    pub(super) fn publish_usage(&self, worker: WorkerId, usage: Option<NodeUsage>) {
-        let mut usages = self.usages();
-        match usage {
-            Some(usage) => drop(usages.insert(worker, usage)),
-            None => drop(usages.remove(&worker)),
-        }
-    }
-
-    fn usages(&self) -> MutexGuard<'_, BTreeMap<WorkerId, NodeUsage>> {
-        self.usages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn addresses(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (SlotId, Vec<String>)>> {

@@ -48,7 +48,6 @@ impl Hub {
                 worker.send(Line::plain(Line::ack(own, seq)), None);
             }
             WorkerMessage::Signalled => worker.notifiers.on_signalled(),
-            WorkerMessage::Usage(usage) => self.shared.publish_usage(id, Some(usage)),
             WorkerMessage::Unhandled { signal, handled } => {
                 let app = worker.slot.app;
                 self.advise_once(app, &handled, &signal);

@@ -5,12 +5,11 @@ use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use super::reconfigure::Request;
 use crate::config::scaled;
-use crate::control::types::{AppStatus, Description, NodeStatus, Reloading, Status, WorkerStatus};
+use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
 use crate::control::{Accepted, Action, Call, Holder, JournalState, redacted_command, time_text};
 use crate::core::{
     App, Count, Desired, Event, Kind, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
 };
-use crate::ports::NodeUsage;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -248,7 +247,6 @@ impl Supervisor {
             ready_by: worker.and_then(|worker| journal.ready_by(worker.id)).map(str::to_owned),
             status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
-            node: worker.and_then(|worker| self.workers.ports.usage_of(worker.id)).map(node_status),
             retry_in_ms: retry,
             is_crash_looping: self.facts(slot, slot.is_ready()).is_crash_looping(),
             last_exit: history.and_then(|history| history.exits.front().cloned()),
@@ -278,13 +276,6 @@ impl Supervisor {
             last_lines: Vec::new(),
         })
     }
-}
-
-fn node_status(usage: NodeUsage) -> NodeStatus {
-    let NodeUsage { lag_ms, heap, handles } = usage;
-    // No more digits than are exact.
-    let event_loop_lag_ms = (lag_ms * 10.0).round() / 10.0;
-    NodeStatus { event_loop_lag_ms, heap_used_bytes: heap, active_handles: handles }
 }
 
 /// A command as it may be shown.

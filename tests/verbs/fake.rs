@@ -164,7 +164,6 @@ pub fn worker(id: &str) -> WorkerStatus {
         ready_by: Some("listen".into()),
         status: None,
         listens: vec!["port 8080".into()],
-        node: None,
         retry_in_ms: None,
         is_crash_looping: false,
         last_exit: None,

@@ -6,7 +6,7 @@ use super::table::or_dash;
 use super::{Call, MAX_IDS, Outcome, Verb, list};
 use crate::control::encoded;
 use crate::control::types::{Description, ExitRecord, WorkerStatus};
-use crate::units::{count, milliseconds, percent, size};
+use crate::units::{milliseconds, percent, size};
 
 pub(super) static VERB: Verb = Verb {
     names: &["describe", "status", "show", "info", "inspect"],
@@ -61,11 +61,6 @@ fn of_worker(worker: &WorkerStatus, about: &Description) -> Vec<Row> {
         ("memory", or_dash(worker.memory_bytes, size), PLAIN),
         ("listens", if worker.listens.is_empty() { "-".into() } else { worker.listens.join(", ") }, PLAIN),
     ];
-    if let Some(node) = &worker.node {
-        let (lag, heap) = (node.event_loop_lag_ms, size(node.heap_used_bytes));
-        let handles = count(node.active_handles, "active handle");
-        rows.push(("node", format!("event-loop lag {lag:.1}ms, heap {heap}, {handles}"), PLAIN));
-    }
     if let Some(status) = &worker.status {
         rows.push(("status", harmless(status).into_owned(), PLAIN));
     }

@@ -8,9 +8,6 @@ use serde_json::Value;
 use std::fmt::{Arguments, Display};
 use std::net::SocketAddr;
 
-/// The greatest lag that is taken for one, in milliseconds: an hour. Any process of the app may write messages.
-const MAX_LAG_MS: f64 = 3_600_000.0;
-
 /// A message from a worker.
 #[derive(Debug, PartialEq)]
 pub enum WorkerMessage {
@@ -46,8 +43,6 @@ pub enum WorkerMessage {
         /// The signal that the app handles.
         handled: String,
     },
-    /// The script has measured its process.
-    Usage(NodeUsage),
     /// The descriptor of the oldest message with one has arrived.
     HandleTaken,
     /// That descriptor has not arrived: the worker has no free number.
@@ -58,17 +53,6 @@ pub enum WorkerMessage {
     Ready,
     /// A message that rinit does not act on.
     Other,
-}
-
-/// The usage of a Node process, as rinit's script measures it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct NodeUsage {
-    /// The greatest lag of its event loop in the last 15 seconds, in milliseconds.
-    pub lag_ms: f64,
-    /// Bytes of its heap in use.
-    pub heap: u64,
-    /// Its active handles: sockets, timers of the system, files that are watched.
-    pub handles: u64,
 }
 
 /// A server's request to listen.
@@ -116,12 +100,6 @@ struct Envelope<'a> {
     key: Option<String>,
     signal: Option<String>,
     handled: Option<String>,
-    #[serde(default)]
-    lag: f64,
-    #[serde(default)]
-    heap: u64,
-    #[serde(default)]
-    handles: u64,
 }
 
 /// Parses one line, without its newline. A line that is no such message is the app's.
@@ -133,8 +111,7 @@ pub fn read(line: &[u8]) -> WorkerMessage {
     if memchr::memmem::find(line, b"\"NODE_").is_none() {
         return WorkerMessage::Other;
     }
-    let Ok(Envelope { cmd: Some(cmd), act, ack, accepted, seq, key, signal, handled, lag, heap, handles }) =
-        serde_json::from_slice(line)
+    let Ok(Envelope { cmd: Some(cmd), act, ack, accepted, seq, key, signal, handled }) = serde_json::from_slice(line)
     else {
         return WorkerMessage::Other;
     };
@@ -147,9 +124,6 @@ pub fn read(line: &[u8]) -> WorkerMessage {
             (Some(signal), Some(handled)) => WorkerMessage::Unhandled { signal, handled },
             _ => WorkerMessage::Other,
         },
-        ("NODE_RINIT", Some("usage"), _) => {
-            WorkerMessage::Usage(NodeUsage { lag_ms: lag.clamp(0.0, MAX_LAG_MS), heap, handles })
-        }
         ("NODE_CLUSTER", _, Some(to)) => WorkerMessage::Answer { to, accepted },
         ("NODE_CLUSTER", Some("online"), _) => WorkerMessage::Online,
         ("NODE_CLUSTER", Some("listening"), _) => WorkerMessage::Listening,
@@ -253,11 +227,6 @@ mod tests {
             message(r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true,"seq":9}"#),
             WorkerMessage::Answer { to: 7, accepted: true }
         );
-        assert_eq!(
-            message(r#"{"cmd":"NODE_RINIT","act":"usage","lag":12.5,"heap":4000000,"handles":7}"#),
-            WorkerMessage::Usage(NodeUsage { lag_ms: 12.5, heap: 4_000_000, handles: 7 })
-        );
-        assert_eq!(message(r#"{"cmd":"NODE_RINIT","act":"usage","lag":null}"#), WorkerMessage::Other);
         let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":8080,
             "addressType":4,"flags":0,"backlog":511,"seq":1}"#;
         let WorkerMessage::Query(query) = message(&query.replace('\n', " ")) else { panic!("no query") };

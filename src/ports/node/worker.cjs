@@ -16,10 +16,6 @@ const CHECK_INTERVAL = 20;
 // The time in milliseconds for which the process stays alive after it has sent itself the stop signal: the handler runs in a
 // later turn of the event loop.
 const SIGNAL_TIME = 50;
-// The time in milliseconds between two reports of usage, the reports that the greatest lag is of, and the exactness of the lag.
-const USAGE_INTERVAL = 5000;
-const LAG_REPORTS = 3;
-const LAG_RESOLUTION = 20;
 // The signals by which process managers stop an app.
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'];
 // The stream id of a GOAWAY that refuses no stream (RFC 9113, 6.8), and that frame with the code NO_ERROR.
@@ -39,7 +35,6 @@ let state = 'serving';
 
 if (channel && process.connected) {
   letTheScriptEnd();
-  setTimeout(reportUsage, 1000).unref();
   // Runs before the cluster module's own listener, and keeps a message from it by the change of `cmd`.
   process.prependListener('internalMessage', (message) => {
     if (message && message.rinit && !drain(message.rinit)) message.cmd = 'NODE_RINIT';
@@ -118,29 +113,6 @@ function drain({ idle, signal, after }) {
 
 function report(message) {
   if (process.connected) process._send({ cmd: 'NODE_RINIT', ...message }, undefined, { swallowErrors: true });
-}
-
-// Reports the greatest lag of the event loop in the last reports, the used heap and the number of handles, again and again.
-// It costs two thousandths of a CPU, and keeps no process alive. A runtime that lacks a part of it reports nothing.
-function reportUsage() {
-  const lags = [];
-  let delay;
-  const send = () => {
-    // A delay contains the interval at which it is looked at.
-    lags.push(Math.max(0, delay.max / 1e6 - LAG_RESOLUTION));
-    if (lags.length > LAG_REPORTS) lags.shift();
-    delay.reset();
-    const heap = require('v8').getHeapStatistics().used_heap_size;
-    report({ act: 'usage', lag: Math.max(...lags), heap, handles: handles().length });
-  };
-  try {
-    delay = require('perf_hooks').monitorEventLoopDelay({ resolution: LAG_RESOLUTION });
-    delay.enable();
-    handles();
-  } catch {
-    return;
-  }
-  setInterval(send, USAGE_INTERVAL).unref();
 }
 
 // Puts stand-ins in the place of listening handles: the servers stay open for the app, which closes them, but accept no
