@@ -247,7 +247,7 @@ settings! {
     env: Option<EnvironmentName> = None; "env";
         "the environment whose variables are taken from pm2's file: `production` for `env_production`";
     log: LogFormat = LogFormat::Prefix; "log";
-        "how workers' lines are written: with `app-0 | ` in front, as they are, or as JSON";
+        "how workers' lines are written: with `app-0 | ` in front, as they are, as JSON, or as JSON with Elastic's names (ECS)";
     log_time: bool = false; "log-time";
         "RFC 3339 time in front of every line";
     log_level: Level = Level::INFO; "log-level";

@@ -35,7 +35,7 @@ macro_rules! words {
     };
 }
 
-words!(LogFormat: "prefix" => LogFormat::Prefix, "raw" => LogFormat::Raw, "json" => LogFormat::Json);
+words!(LogFormat: "prefix" => LogFormat::Prefix, "raw" => LogFormat::Raw, "json" => LogFormat::Json, "ecs" => LogFormat::Ecs);
 words!(Restart: "always" => Restart::Always, "on-failure" => Restart::OnFailure, "never" => Restart::Never);
 words!(Share: "auto" => Share::Auto, "node" => Share::Node, "preload" => Share::Preload, "off" => Share::Off);
 words!(Balance: "round-robin" => Balance::RoundRobin, "reuseport" => Balance::Reuseport, "shared" => Balance::Shared);

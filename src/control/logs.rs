@@ -289,6 +289,9 @@ fn log_line(slot: &Slot, line: &Line) -> LogLine {
         seq: line.number,
         time: time_text(line.time),
         worker: worker_id(slot),
+        app: slot.0.clone(),
+        slot: slot.1,
+        pid: line.pid,
         stream: line.stream.name().into(),
         line: String::from_utf8_lossy(&line.text).into_owned(),
     }

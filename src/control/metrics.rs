@@ -222,6 +222,18 @@ fn of_workers(workers: &[Worker]) -> Vec<Family> {
             "Resident memory of a worker's process and its descendants.",
             &|one| one.usage.map(|usage| usage.memory as f64),
         ),
+        each(
+            Gauge,
+            "rinit_worker_event_loop_lag_seconds",
+            "Of Node: the longest delay of a timer in the last 5 s.",
+            &|one| one.row.node.as_ref().map(|node| node.event_loop_lag_ms as f64 / 1000.0),
+        ),
+        each(Gauge, "rinit_worker_heap_used_bytes", "Of Node: the heap in use.", &|one| {
+            one.row.node.as_ref().map(|node| node.heap_used_bytes as f64)
+        }),
+        each(Gauge, "rinit_worker_active_handles", "Of Node: sockets, servers and timers that are open.", &|one| {
+            one.row.node.as_ref().map(|node| node.active_handles as f64)
+        }),
         each(Gauge, "rinit_worker_open_fds", "Descriptors of a worker's process.", &|one| {
             one.files.map(|files| files.open as f64)
         }),

@@ -119,6 +119,19 @@ pub struct WorkerStatus {
     pub is_crash_looping: bool,
     /// The exit of the slot's last worker.
     pub last_exit: Option<ExitRecord>,
+    /// Of a Node worker that rinit's script is loaded into: its health.
+    pub node: Option<NodeStatus>,
+}
+
+/// The health of a Node worker, measured every 5 s.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The longest delay of a timer in that time.
+    pub event_loop_lag_ms: u64,
+    /// The heap in use.
+    pub heap_used_bytes: u64,
+    /// Sockets, servers and timers that are open.
+    pub active_handles: u64,
 }
 
 /// The exit of a worker.
@@ -279,6 +292,12 @@ pub struct LogLine {
     pub time: String,
     /// `web-0`.
     pub worker: String,
+    /// The app.
+    pub app: String,
+    /// The slot's number.
+    pub slot: u32,
+    /// The process that wrote it.
+    pub pid: u32,
     /// `stdout` or `stderr`.
     pub stream: String,
     /// The line, without its newline.

@@ -12,7 +12,6 @@ use super::limits::{
 use super::output::{Output, Outputs, now};
 use super::source::Source;
 use super::{Stream, StreamId};
-use crate::config::LogFormat;
 use crate::core::WorkerId;
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::{bytes_waiting, spawn_thread};
@@ -78,7 +77,7 @@ impl Hub {
             drain_requests: Vec::new(),
             finish_request: None,
             dropped: 0,
-            read_buffer: vec![0; if format.format == LogFormat::Json { JSON_READ_SIZE } else { READ_SIZE }],
+            read_buffer: vec![0; if format.format.is_json() { JSON_READ_SIZE } else { READ_SIZE }],
             poll_set: PollSet::default(),
             time: format.timestamp(SystemTime::now()),
         }

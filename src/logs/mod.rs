@@ -23,6 +23,8 @@ pub use handle::{Logs, Patience, Pipes};
 pub use history::{Line, LogHistory, NewLines, Slot, SlotTotals};
 pub use hub::start;
 pub use rinit_log_text::format::{Format, Labels};
+pub use rinit_log_text::level::Level;
+pub use rinit_log_text::lines::Fragment;
 pub use rinit_log_text::{LogFormat, Stream};
 use rinit_log_text::{format, last_lines, limits, lines};
 

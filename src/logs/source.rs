@@ -6,7 +6,6 @@ use super::last_lines::LastLines;
 use super::lines::{Fragment, LineSplitter};
 use super::output::Output;
 use super::{Stream, StreamId};
-use crate::config::LogFormat;
 use crate::sys::bytes_waiting;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,7 +53,7 @@ impl Source {
             has_ended: false,
             writer: Writer::Alive,
             start,
-            lines: LineSplitter::new(format.format == LogFormat::Json),
+            lines: LineSplitter::new(format.format.is_json()),
             last_lines: LastLines::default(),
             history,
         }

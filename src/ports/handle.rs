@@ -1,7 +1,7 @@
 //! Sends the event loop's commands to the hub without waiting for it.
 
 use super::hub::Hub;
-use super::node::Channel;
+use super::node::{Channel, NodeHealth};
 use super::own_listeners::own_addresses;
 use super::preload::Broker;
 use super::worker::{Notifiers, PortWorker};
@@ -19,12 +19,15 @@ use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
 /// The pause before the kernel is asked again for the hub's thread, when it had no room for one.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The time between two reports of a Node worker's health (`HEALTH_INTERVAL` of the script), and a measurement more.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(5_500);
 
 /// The maximum number of a worker's addresses that the event loop has not read yet.
 const MAX_UNREAD_ADDRESSES: usize = 64;
@@ -43,6 +46,8 @@ pub(super) struct Shared {
     waker: OnceLock<EventFd>,
     /// The addresses where workers listen.
     addresses: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
+    /// The last health of Node workers, and the time at which it came.
+    health: Mutex<BTreeMap<WorkerId, (Instant, NodeHealth)>>,
     /// The hub until it has a thread: before the first worker connects there is no work for one.
     idle_hub: Mutex<Option<Hub>>,
 }
@@ -192,6 +197,13 @@ impl Ports {
         self.shared.addresses().get(&worker).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
+    /// The health of a Node worker. One that reports nothing any more has been delayed for that long.
+    pub fn health_of(&self, worker: WorkerId) -> Option<NodeHealth> {
+        let (came, health) = *self.shared.health().get(&worker)?;
+        let late = super::poller::now().saturating_duration_since(came).saturating_sub(HEALTH_INTERVAL);
+        Some(NodeHealth { lag: health.lag.max(late.as_millis() as u64), ..health })
+    }
+
     /// The addresses where the workers of these slots listen.
     pub fn addresses(&self, of: impl Fn(&SlotId) -> bool) -> Vec<String> {
         let addresses = self.shared.addresses();
@@ -300,6 +312,18 @@ impl Shared {
         } else {
             self.addresses().insert(worker, (slot, addresses));
         }
+    }
+
+    /// Publishes the health of a Node worker. None: it is gone.
+    pub(super) fn publish_health(&self, worker: WorkerId, health: Option<(Instant, NodeHealth)>) {
+        match health {
+            Some(health) => drop(self.health().insert(worker, health)),
+            None => drop(self.health().remove(&worker)),
+        }
+    }
+
+    fn health(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (Instant, NodeHealth)>> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn addresses(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (SlotId, Vec<String>)>> {

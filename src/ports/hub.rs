@@ -44,7 +44,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 /// The shared ports of all apps.
 pub struct Hub {
     pub(super) apps: BTreeMap<AppId, AppPorts>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) epoll: Arc<Poller>,
     pub(super) workers: BTreeMap<WorkerId, PortWorker>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
@@ -245,6 +245,7 @@ impl Hub {
         self.close_channel(id);
         let Some(mut worker) = self.workers.remove(&id) else { return };
         self.shared.publish_addresses(id, worker.slot, Vec::new());
+        self.shared.publish_health(id, None);
         worker.notifiers.on_finished();
         self.clients.retain(|_, client| client.worker != id);
         // A worker that was asked to stop leaves no open address behind; those of a crashed one wait for the next.

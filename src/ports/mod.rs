@@ -32,7 +32,7 @@ pub use address::Address;
 pub use balance::Balance;
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
-pub use node::with_inspector_port;
+pub use node::{NodeHealth, with_inspector_port};
 pub use preload::Peer;
 pub use sharing::{Injected, Share, Sharing};
 

@@ -47,6 +47,7 @@ impl Hub {
                 let own = worker.next_seq();
                 worker.send(Line::plain(Line::ack(own, seq)), None);
             }
+            WorkerMessage::Health(health) => self.shared.publish_health(id, Some((self.now, health))),
             WorkerMessage::Signalled => worker.notifiers.on_signalled(),
             WorkerMessage::Unhandled { signal, handled } => {
                 let app = worker.slot.app;

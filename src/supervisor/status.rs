@@ -5,7 +5,7 @@ use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use super::reconfigure::Request;
 use crate::config::scaled;
-use crate::control::types::{AppStatus, Description, Reloading, Status, WorkerStatus};
+use crate::control::types::{AppStatus, Description, NodeStatus, Reloading, Status, WorkerStatus};
 use crate::control::{Accepted, Action, Call, Holder, JournalState, redacted_command, time_text};
 use crate::core::{
     App, Count, Desired, Event, Kind, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
@@ -250,6 +250,11 @@ impl Supervisor {
             retry_in_ms: retry,
             is_crash_looping: self.facts(slot, slot.is_ready()).is_crash_looping(),
             last_exit: history.and_then(|history| history.exits.front().cloned()),
+            node: worker.and_then(|worker| self.workers.ports.health_of(worker.id)).map(|health| NodeStatus {
+                event_loop_lag_ms: health.lag,
+                heap_used_bytes: health.heap,
+                active_handles: health.handles,
+            }),
         }
     }
 

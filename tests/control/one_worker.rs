@@ -159,3 +159,24 @@ fn a_liveness_probe_without_a_host_finds_the_worker_that_hangs() {
     assert_eq!(web.rig.output().count("does not answer its liveness probes"), 1, "web-0 answers");
     eventually("the new one answers", || (web.ask("1", "x").status == 200).then_some(()));
 }
+
+#[test]
+fn node_workers_report_the_lag_of_their_event_loop_their_heap_and_their_handles() {
+    let Some(web) = Web::start(&LISTEN, "") else { return };
+    web.until_ready(2);
+    let socket = web.folder.path().join("rinit.sock");
+    let node = |worker: usize| ask(&socket, "GET", "/v1/workers", "").json()["workers"][worker]["node"].clone();
+    let health = eventually("it has reported", || Some(node(1)).filter(|node| node.is_object()));
+    assert!(health["heap_used_bytes"].as_u64().unwrap() > 1_000_000, "{health}");
+    // Its channel at least.
+    assert!(health["active_handles"].as_u64().unwrap() >= 1, "{health}");
+    // One that is blocked cannot report, which shows too.
+    assert_eq!(web.ask("1", "hang").status, 504);
+    let lag = |worker| node(worker)["event_loop_lag_ms"].as_u64().unwrap();
+    eventually("the lag of the blocked one grows", || (lag(1) > 3_000).then_some(()));
+    eventually("the other one's does not", || (lag(0) < 1_000).then_some(()));
+    let text = ask(&socket, "GET", "/metrics", "").text();
+    for name in ["event_loop_lag_seconds", "heap_used_bytes", "active_handles"] {
+        assert!(text.contains(&format!("rinit_worker_{name}{{app=\"web\",worker=\"0\"}} ")), "{text}");
+    }
+}

@@ -47,6 +47,6 @@ fn lines_as_json_are_objects_with_rinits_own_among_them() {
     let logs = container.logs();
     let read = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap();
     assert_eq!(read(&logs.stdout[0])["message"], "a \"quoted\" word");
-    assert_eq!(read(&logs.stdout[0])["app"], "app");
+    assert_eq!(read(&logs.stdout[0])["rinit"]["app"], "app");
     logs.stderr.iter().for_each(|line| drop(read(line)));
 }

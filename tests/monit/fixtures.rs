@@ -31,6 +31,7 @@ pub fn worker(slot: u32, state: &str) -> WorkerStatus {
         listens: vec!["port 8080".into()],
         retry_in_ms: (state == "backoff").then_some(3_400),
         is_crash_looping: false,
+        node: None,
         last_exit: (slot == 2).then(|| ExitRecord {
             time: "2026-08-01T11:58:00.000Z".into(),
             pid: Some(9),
@@ -147,6 +148,9 @@ pub fn line(seq: u64, stream: &str, text: &str) -> Line {
         seq,
         time: format!("2026-08-01T12:{:02}:{:02}.000Z", seq / 60 % 60, seq % 60),
         worker: "web-0".into(),
+        app: "web".into(),
+        slot: 0,
+        pid: 12,
         stream: stream.into(),
         line: text.into(),
     })

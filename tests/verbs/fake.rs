@@ -166,6 +166,7 @@ pub fn worker(id: &str) -> WorkerStatus {
         listens: vec!["port 8080".into()],
         retry_in_ms: None,
         is_crash_looping: false,
+        node: None,
         last_exit: None,
     }
 }

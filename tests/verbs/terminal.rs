@@ -90,6 +90,9 @@ fn a_workers_line_cannot_control_the_terminal() {
         seq: 1,
         time: "2026-01-01T12:00:00.000Z".into(),
         worker: "web-0".into(),
+        app: "web".into(),
+        slot: 0,
+        pid: 12,
         stream: "stdout".into(),
         line: text.into(),
     };

@@ -5,7 +5,7 @@ use super::output::{BOLD, DIM, Output, PLAIN, RED, colour_of, harmless};
 use super::table::or_dash;
 use super::{Call, MAX_IDS, Outcome, Verb, list};
 use crate::control::encoded;
-use crate::control::types::{Description, ExitRecord, WorkerStatus};
+use crate::control::types::{Description, ExitRecord, NodeStatus, WorkerStatus};
 use crate::units::{milliseconds, percent, size};
 
 pub(super) static VERB: Verb = Verb {
@@ -61,6 +61,10 @@ fn of_worker(worker: &WorkerStatus, about: &Description) -> Vec<Row> {
         ("memory", or_dash(worker.memory_bytes, size), PLAIN),
         ("listens", if worker.listens.is_empty() { "-".into() } else { worker.listens.join(", ") }, PLAIN),
     ];
+    if let Some(NodeStatus { event_loop_lag_ms, heap_used_bytes, active_handles }) = &worker.node {
+        let (lag, heap) = (milliseconds(*event_loop_lag_ms), size(*heap_used_bytes));
+        rows.push(("node", format!("event loop lag {lag}, heap {heap}, {active_handles} active handles"), PLAIN));
+    }
     if let Some(status) = &worker.status {
         rows.push(("status", harmless(status).into_owned(), PLAIN));
     }

@@ -1,15 +1,17 @@
 //! Implements `rinit logs`.
 
 use super::client::read_json;
-use super::log_filter::{LogFilter, Since};
+use super::log_filter::{LogFilter, Since, stream_of};
 use super::output::{DIM, harmless, is_unread, visible};
 use super::{Call, Failure, MAX_IDS, Opt, Outcome, Verb};
 use crate::client::Part;
 use crate::control::encoded;
 use crate::control::types::{LogLine, LogLines, Missed};
+use crate::logs::{Format, Fragment, Labels, LogFormat};
 use crate::units;
 use hyper::Method;
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 pub(super) static VERB: Verb = Verb {
     names: &["logs"],
@@ -18,7 +20,8 @@ pub(super) static VERB: Verb = Verb {
     summary: "print the workers' last lines; -f: and those to come",
     help: "Prints the last lines of every worker, or of those named, as the container's log has them: their\n\
            stdout on stdout, their stderr on stderr, with the worker's name in front. rinit keeps the last\n\
-           lines of each worker; a reload or a restart does not end them. With --json every line is an object.\n\
+           lines of each worker; a reload or a restart does not end them. With --json every line is an object, as --log json\n\
+           writes it.\n\
            A line's level is the one that it names itself, as JSON or as a word at its beginning; else lines on\n\
            stderr are errors, and others info. On a terminal control characters are shown as cat -v does.",
     options: &[
@@ -125,6 +128,19 @@ fn about_worker(call: &Call, failure: Failure) -> Failure {
     }
 }
 
+/// The line as `--log json` writes it.
+fn as_json(line: &LogLine) -> String {
+    let format = Format { format: LogFormat::Json, time: false, width: 0 };
+    let pid = i32::try_from(line.pid).unwrap_or_default();
+    let mut start = format.line_start(&Labels { app: line.app.clone(), index: line.slot, pid }, stream_of(line));
+    let time = format.timestamp(humantime::parse_rfc3339(&line.time).unwrap_or(SystemTime::UNIX_EPOCH));
+    format.refresh(&mut start, &time);
+    let mut json = Vec::new();
+    let text = Fragment::Part { bytes: line.line.as_bytes(), is_first: true, is_last: true };
+    format.write(&mut json, &start, &time, text);
+    String::from_utf8_lossy(&json).into_owned()
+}
+
 /// Writes lines in batches: in their order, though some go to stdout and some to stderr.
 struct Printer<'a> {
     call: &'a Call,
@@ -181,9 +197,7 @@ impl Printer<'_> {
     fn line(&mut self, line: &LogLine) -> Outcome {
         let out = &self.call.out;
         if out.json {
-            let json = serde_json::to_string(line).map_err(|error| Failure::failed(error.to_string()))?;
-            self.buffer.push_str(&json);
-            self.buffer.push('\n');
+            self.buffer.push_str(&as_json(line));
         } else {
             let is_stderr = line.stream == "stderr";
             if is_stderr != self.is_stderr {

@@ -3,6 +3,7 @@
 use super::LogFormat;
 use super::Stream;
 use super::buffer::append;
+use super::ecs::{self, Fields};
 use super::json;
 use super::lines::Fragment;
 use std::fmt;
@@ -55,8 +56,10 @@ impl Timestamp {
 pub struct LineStart {
     /// The worker's name in its column.
     prefix: Vec<u8>,
-    /// The members that a JSON line gets, but for its time: keys, and values as JSON.
-    members: [(&'static str, Vec<u8>); 4],
+    /// What rinit says of each line in JSON, but for its time.
+    members: Vec<u8>,
+    /// The fields of ECS.
+    fields: Fields,
     /// The prefix and the time, or the beginning of a JSON object, as last refreshed.
     bytes: Vec<u8>,
 }
@@ -64,7 +67,7 @@ pub struct LineStart {
 impl Format {
     /// The text of a moment is made only if this format shows it.
     pub fn timestamp(&self, at: SystemTime) -> Timestamp {
-        let is_shown = self.time || self.format == LogFormat::Json;
+        let is_shown = self.time || self.format.is_json();
         let mut time = Timestamp { at, text: String::new(), is_shown };
         time.set(at);
         time
@@ -73,28 +76,25 @@ impl Format {
     /// Makes what stands before each line of a stream.
     pub fn line_start(&self, labels: &Labels, stream: Stream) -> LineStart {
         let Labels { app, index, pid } = labels;
-        let members = [
-            ("app", json::string(app)),
-            ("worker", index.to_string().into_bytes()),
-            ("pid", pid.to_string().into_bytes()),
-            ("stream", json::string(stream.name())),
-        ];
-        LineStart { prefix: self.prefix(&format!("{app}-{index}")), members, bytes: Vec::new() }
+        let mut members = b"\"app\":".to_vec();
+        members.extend(json::string(app));
+        let _ = write!(members, ",\"worker\":{index},\"pid\":{pid},\"stream\":\"{}\"", stream.name());
+        let fields = Fields::new(labels, stream);
+        LineStart { prefix: self.prefix(&format!("{app}-{index}")), members, fields, bytes: Vec::new() }
     }
 
     fn prefix(&self, name: &str) -> Vec<u8> {
         match self.format {
             LogFormat::Prefix => format!("{name:width$} | ", width = self.width).into_bytes(),
-            LogFormat::Raw | LogFormat::Json => Vec::new(),
+            LogFormat::Raw | LogFormat::Json | LogFormat::Ecs => Vec::new(),
         }
     }
 
     /// Updates the time before the lines that follow.
     pub fn refresh(&self, start: &mut LineStart, time: &Timestamp) {
         start.bytes.clear();
-        if self.format == LogFormat::Json {
-            let keys = json::OwnKeys::default();
-            json::begin_object(&mut start.bytes, &time.text, &start.members, keys);
+        if self.format.is_json() {
+            json::begin_object(&mut start.bytes, &time.text, &start.members);
         } else {
             if self.time {
                 append(&mut start.bytes, time.text.as_bytes());
@@ -106,7 +106,7 @@ impl Format {
 
     /// Writes a fragment of a worker's stream. `start` was refreshed for this time.
     pub fn write(&self, out: &mut Vec<u8>, start: &LineStart, time: &Timestamp, fragment: Fragment) {
-        let origin = json::Origin { time: &time.text, members: &start.members, start: &start.bytes };
+        let LineStart { fields, bytes: start_bytes, .. } = start;
         match (self.format, fragment) {
             (LogFormat::Raw, Fragment::Lines(text)) if start.bytes.is_empty() => out.extend_from_slice(text),
             (LogFormat::Raw | LogFormat::Prefix, Fragment::Lines(text)) => {
@@ -126,13 +126,22 @@ impl Format {
                 }
             }
             (LogFormat::Json, Fragment::Lines(text)) => {
-                for_each_line(text, |line| json::write_line(out, &origin, line));
+                for_each_line(text, |line| json::write_line(out, start_bytes, line));
             }
             (LogFormat::Json, Fragment::Part { bytes, is_first: true, is_last: true }) => {
-                json::write_line(out, &origin, bytes);
+                json::write_line(out, start_bytes, bytes);
             }
             (LogFormat::Json, Fragment::Part { bytes, is_last, .. }) => {
-                json::write_message(out, &origin, bytes, !is_last);
+                json::write_message(out, start_bytes, bytes, !is_last);
+            }
+            (LogFormat::Ecs, Fragment::Lines(text)) => {
+                for_each_line(text, |line| fields.write_line(out, start_bytes, &time.text, line));
+            }
+            (LogFormat::Ecs, Fragment::Part { bytes, is_first: true, is_last: true }) => {
+                fields.write_line(out, start_bytes, &time.text, bytes);
+            }
+            (LogFormat::Ecs, Fragment::Part { bytes, is_last, .. }) => {
+                fields.write_message(out, start_bytes, &time.text, bytes, !is_last);
             }
         }
     }
@@ -141,11 +150,15 @@ impl Format {
     pub fn diagnostic(&self, level: tracing::Level, message: &str, time: SystemTime) -> Vec<u8> {
         let mut out = Vec::new();
         let time = self.timestamp(time);
-        if self.format == LogFormat::Json {
+        if self.format.is_json() {
             let level = level.as_str().to_lowercase();
-            let _ = write!(out, "{{\"time\":\"{}\",\"app\":\"rinit\",\"level\":\"{level}\",\"message\":", time.text);
-            out.extend(json::string(message));
-            out.extend_from_slice(b"}\n");
+            json::begin_object(&mut out, &time.text, format!("\"level\":\"{level}\"").as_bytes());
+            if self.format == LogFormat::Ecs {
+                let start = std::mem::take(&mut out);
+                ecs::write_diagnostic(&mut out, &start, &time.text, &level, message);
+            } else {
+                json::end_message(&mut out, message.as_bytes());
+            }
             return out;
         }
         let mark = match level {
@@ -155,12 +168,11 @@ impl Format {
             tracing::Level::DEBUG | tracing::Level::TRACE => "debug: ",
         };
         let prefix = if self.format == LogFormat::Raw { b"rinit: ".to_vec() } else { self.prefix("rinit") };
-        let mut start = LineStart { prefix, members: Default::default(), bytes: Vec::new() };
-        self.refresh(&mut start, &time);
+        let mut start = if self.time { format!("{} ", time.text).into_bytes() } else { Vec::new() };
+        start.extend(prefix);
         for (line, mark) in message.lines().zip(std::iter::once(mark).chain(std::iter::repeat(""))) {
-            let line = format!("{mark}{line}");
-            let line = Fragment::Part { bytes: line.as_bytes(), is_first: true, is_last: true };
-            self.write(&mut out, &start, &time, line);
+            out.extend_from_slice(&start);
+            let _ = writeln!(out, "{mark}{line}");
         }
         out
     }
@@ -202,8 +214,8 @@ mod tests {
     }
 
     #[test]
-    fn json_wraps_text_and_merges_objects() {
-        let front = r#"{"time":"2001-09-09T01:46:40.123Z","app":"web","worker":0,"pid":7,"stream":"stdout""#;
+    fn json_wraps_text_and_adds_rinits_member_to_objects() {
+        let front = r#"{"rinit":{"time":"2001-09-09T01:46:40.123Z","app":"web","worker":0,"pid":7,"stream":"stdout"}"#;
         assert_eq!(
             written(LogFormat::Json, false, b"a \"b\"\t"),
             format!("{front},\"message\":\"a \\\"b\\\"\\t\"}}\n")
@@ -214,12 +226,58 @@ mod tests {
             format!("{front},\"level\":\"info\"}}\n")
         );
         assert_eq!(written(LogFormat::Json, false, b"{}"), format!("{front}}}\n"));
-        let own = r#"{"time":1,"app":{},"worker":[],"pid":null,"stream":"x","m":1}"#;
-        assert_eq!(written(LogFormat::Json, false, own.as_bytes()), format!("{own}\n"));
+        let own = r#""time":1,"app":{},"worker":[],"pid":null,"stream":"x","m":1}"#;
+        assert_eq!(written(LogFormat::Json, false, format!("{{{own}").as_bytes()), format!("{front},{own}\n"));
         assert!(written(LogFormat::Json, false, b"{\"a\":\"\xff\"}").contains("\"message\":"));
         for broken in ["{", "{\"a\"}", "{\"a\":1}}", "[1]", "{\"a\":1} x"] {
             assert!(written(LogFormat::Json, false, broken.as_bytes()).contains("\"message\":"), "{broken}");
         }
+    }
+
+    #[test]
+    fn no_line_can_be_taken_for_another_workers() {
+        for forged in [
+            r#"{"rinit":{"app":"db","worker":3},"message":"x"}"#,
+            r#"{"x":1,"\u0072init":{"app":"db"}}"#,
+            r#"{"rinit":null}"#,
+        ] {
+            for format in [LogFormat::Json, LogFormat::Ecs] {
+                let written: serde_json::Value =
+                    serde_json::from_str(&written(format, false, forged.as_bytes())).unwrap();
+                assert_eq!(written["message"], forged);
+                assert_eq!((&written["rinit"]["app"], &written["rinit"]["worker"]), (&"web".into(), &0.into()));
+            }
+        }
+    }
+
+    #[test]
+    fn ecs_has_elastics_names_and_keeps_those_of_the_line() {
+        let ecs = |line: &str| -> serde_json::Value {
+            serde_json::from_str(&written(LogFormat::Ecs, false, line.as_bytes())).unwrap()
+        };
+        let text = ecs("WARN: slow");
+        let expected = serde_json::json!({
+            "rinit": {"time": "2001-09-09T01:46:40.123Z", "app": "web", "worker": 0, "pid": 7, "stream": "stdout"},
+            "@timestamp": "2001-09-09T01:46:40.123Z", "log.level": "warn", "message": "WARN: slow",
+            "service.name": "web", "service.node.name": "web-0", "process.pid": 7, "ecs.version": "8.11.0",
+        });
+        assert_eq!(text, expected);
+        let pino = ecs(r#"{"level":50,"time":1,"msg":"no database"}"#);
+        assert_eq!(
+            (&pino["log.level"], &pino["message"], &pino["level"]),
+            (&"error".into(), &"no database".into(), &50.into())
+        );
+        let own = ecs(
+            r#"{"@timestamp":"t","log":{"level":"x"},"service":{"name":"s"},"process.pid":1,"message":"m","msg":"n"}"#,
+        );
+        assert_eq!(
+            (&own["@timestamp"], &own["log.level"], &own["service.name"]),
+            (&"t".into(), &serde_json::Value::Null, &serde_json::Value::Null)
+        );
+        assert_eq!(
+            (&own["process.pid"], &own["message"], &own["service.node.name"]),
+            (&1.into(), &"m".into(), &"web-0".into())
+        );
     }
 
     #[test]
@@ -235,11 +293,13 @@ mod tests {
             &every_ascii,
         ];
         for line in lines {
-            let written = written(LogFormat::Json, false, line);
-            let value: serde_json::Value = serde_json::from_str(&written).unwrap();
-            assert!(value.is_object() && written.ends_with("}\n"));
-            if let Some(message) = value.get("message") {
-                assert_eq!(message.as_str().unwrap().as_bytes(), line);
+            for format in [LogFormat::Json, LogFormat::Ecs] {
+                let written = written(format, false, line);
+                let value: serde_json::Value = serde_json::from_str(&written).unwrap();
+                assert!(value.is_object() && written.ends_with("}\n"));
+                if let Some(message) = value.get("message") {
+                    assert_eq!(message.as_str().unwrap().as_bytes(), line);
+                }
             }
         }
     }
@@ -254,6 +314,8 @@ mod tests {
         assert_eq!(own(LogFormat::Prefix, "a\n  b"), "rinit  | warning: a\nrinit  |   b\n");
         assert_eq!(own(LogFormat::Raw, "a"), "rinit: warning: a\n");
         let json: serde_json::Value = serde_json::from_str(&own(LogFormat::Json, "a\nb")).unwrap();
-        assert_eq!((json["level"].as_str(), json["message"].as_str()), (Some("warn"), Some("a\nb")));
+        assert_eq!((json["rinit"]["level"].as_str(), json["message"].as_str()), (Some("warn"), Some("a\nb")));
+        let ecs: serde_json::Value = serde_json::from_str(&own(LogFormat::Ecs, "a\nb")).unwrap();
+        assert_eq!((ecs["log.level"].as_str(), ecs["message"].as_str()), (Some("warn"), Some("a\nb")));
     }
 }

@@ -1,42 +1,50 @@
-//! Writes lines as JSON objects: wraps text, and merges rinit's members into lines that are objects already. Pure.
+//! Writes lines as JSON objects: wraps text, and adds rinit's member to lines that are objects already. Pure.
+//!
+//! What rinit says of a line stands in the member `rinit`, which comes first. A line that has such a member itself is text,
+//! so that no worker's line can be taken for another's.
 
 use super::buffer::append;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
-/// The members that every line of a stream has.
-pub struct Origin<'a> {
-    pub time: &'a str,
-    /// Keys, and values as JSON.
-    pub members: &'a [(&'static str, Vec<u8>); 4],
-    /// The beginning of an object that has all of it: `{"time":"…","app":"web",…`, without a comma at its end.
-    pub start: &'a [u8],
-}
+/// The member that is rinit's alone.
+const OWN_KEY: &str = "rinit";
 
-/// Tells which of rinit's keys an object has already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnKeys {
-    time: bool,
-    app: bool,
-    worker: bool,
-    pid: bool,
-    stream: bool,
-}
-
-/// Writes a whole line. One that is an object keeps its own keys, and gets those of rinit's that it lacks.
+/// Writes a whole line. `start` is `{"rinit":{…}`. One that is an object keeps its own members.
 #[inline]
-pub fn write_line(out: &mut Vec<u8>, origin: &Origin, line: &[u8]) {
+pub fn write_line(out: &mut Vec<u8>, start: &[u8], line: &[u8]) {
     match object_members(line) {
-        Some((members, keys)) => write_merged(out, origin, members, keys),
-        None => write_message(out, origin, line, false),
+        Some(members) => {
+            append(out, start);
+            end_object(out, members);
+        }
+        None => write_message(out, start, line, false),
     }
 }
 
 /// Writes text, or with `is_partial` a part of a line other than its last.
 #[inline]
-pub fn write_message(out: &mut Vec<u8>, origin: &Origin, text: &[u8], is_partial: bool) {
+pub fn write_message(out: &mut Vec<u8>, start: &[u8], text: &[u8], is_partial: bool) {
+    begin_message(out, start, is_partial);
+    end_message(out, text);
+}
+
+/// Begins an object for text.
+#[inline]
+pub fn begin_message(out: &mut Vec<u8>, start: &[u8], is_partial: bool) {
+    match start.split_last() {
+        Some((_, open)) if is_partial => {
+            append(out, open);
+            append(out, b",\"partial\":true}");
+        }
+        _ => append(out, start),
+    }
+}
+
+/// Ends an object with its text.
+#[inline]
+pub fn end_message(out: &mut Vec<u8>, text: &[u8]) {
     let text = text.strip_suffix(b"\r").unwrap_or(text);
-    append(out, origin.start);
     append(out, b",\"message\":\"");
     if is_plain(text) {
         append(out, text);
@@ -44,51 +52,28 @@ pub fn write_message(out: &mut Vec<u8>, origin: &Origin, text: &[u8], is_partial
         // Bytes that are not UTF-8 become the replacement character: JSON can hold no others.
         escape(out, &String::from_utf8_lossy(text));
     }
-    if is_partial {
-        append(out, b"\",\"partial\":true}\n");
-    } else {
-        append(out, b"\"}\n");
-    }
+    append(out, b"\"}\n");
 }
 
-fn write_merged(out: &mut Vec<u8>, origin: &Origin, members: &[u8], keys: OwnKeys) {
-    let start = out.len();
-    if keys == OwnKeys::default() {
-        append(out, origin.start);
-    } else {
-        begin_object(out, origin.time, origin.members, keys);
-    }
-    let is_empty = out.len() == start + 1;
-    if !members.is_empty() && !is_empty {
+/// Ends an object with the members of a line.
+#[inline]
+pub fn end_object(out: &mut Vec<u8>, members: &[u8]) {
+    if !members.is_empty() {
         out.push(b',');
     }
     append(out, members);
     append(out, b"}\n");
 }
 
-/// Begins an object with the time and the members that it does not have already.
-pub fn begin_object(out: &mut Vec<u8>, time: &str, members: &[(&str, Vec<u8>); 4], present: OwnKeys) {
-    let mut separator = b'{';
-    let mut key = |out: &mut Vec<u8>, name: &str| {
-        out.push(std::mem::replace(&mut separator, b','));
-        out.push(b'"');
-        append(out, name.as_bytes());
-        append(out, b"\":");
-    };
-    if !present.time {
-        key(out, "time");
-        out.push(b'"');
-        append(out, time.as_bytes());
-        out.push(b'"');
-    }
-    let present = [present.app, present.worker, present.pid, present.stream];
-    for ((name, value), _) in members.iter().zip(present).filter(|(_, is_present)| !is_present) {
-        key(out, name);
-        append(out, value);
-    }
-    if separator == b'{' {
-        out.push(b'{');
-    }
+/// Begins an object with rinit's member: its time, and what else it says as JSON.
+pub fn begin_object(out: &mut Vec<u8>, time: &str, members: &[u8]) {
+    append(out, b"{\"");
+    append(out, OWN_KEY.as_bytes());
+    append(out, b"\":{\"time\":\"");
+    append(out, time.as_bytes());
+    append(out, b"\",");
+    append(out, members);
+    out.push(b'}');
 }
 
 /// A text as a JSON string.
@@ -141,61 +126,55 @@ fn escape(out: &mut Vec<u8>, text: &str) {
     append(out, rest);
 }
 
-/// The members of a JSON object without its braces, and which of rinit's keys are among them. `None`: no valid object.
-fn object_members(bytes: &[u8]) -> Option<(&[u8], OwnKeys)> {
+/// The members of a JSON object without its braces. `None`: no valid object, or one with a member that is rinit's alone.
+pub fn object_members(bytes: &[u8]) -> Option<&[u8]> {
     let members = bytes.trim_ascii().strip_prefix(b"{")?.strip_suffix(b"}")?;
     // What the parser skips it does not check.
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(bytes).ok()?);
-    let keys = deserializer.deserialize_map(KeysOfObject).ok()?;
+    let has_own_key = deserializer.deserialize_map(HasOwnKey).ok()?;
     deserializer.end().ok()?;
-    Some((members.trim_ascii(), keys))
+    (!has_own_key).then(|| members.trim_ascii())
 }
 
-struct KeysOfObject;
+/// Finds out whether an object has rinit's member.
+struct HasOwnKey;
 
-impl<'de> Visitor<'de> for KeysOfObject {
-    type Value = OwnKeys;
+impl<'de> Visitor<'de> for HasOwnKey {
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnKeys, A::Error> {
-        let mut keys = OwnKeys::default();
-        while map.next_key_seed(NoteKey(&mut keys))?.is_some() {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        let mut has_own_key = false;
+        while let Some(is_own) = map.next_key_seed(IsOwnKey)? {
+            has_own_key |= is_own;
             map.next_value::<IgnoredAny>()?;
         }
-        Ok(keys)
+        Ok(has_own_key)
     }
 }
 
-/// Notes a key if it is one of rinit's, without a copy of it.
-struct NoteKey<'a>(&'a mut OwnKeys);
+/// Compares a key with rinit's, without a copy of it.
+struct IsOwnKey;
 
-impl<'de> DeserializeSeed<'de> for NoteKey<'_> {
-    type Value = ();
+impl<'de> DeserializeSeed<'de> for IsOwnKey {
+    type Value = bool;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for NoteKey<'_> {
-    type Value = ();
+impl Visitor<'_> for IsOwnKey {
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<(), E> {
-        match key {
-            "time" => self.0.time = true,
-            "app" => self.0.app = true,
-            "worker" => self.0.worker = true,
-            "pid" => self.0.pid = true,
-            "stream" => self.0.stream = true,
-            _ => {}
-        }
-        Ok(())
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(key == OWN_KEY)
     }
 }

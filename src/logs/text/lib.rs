@@ -5,9 +5,11 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod buffer;
+mod ecs;
 pub mod format;
 mod json;
 pub mod last_lines;
+pub mod level;
 pub mod limits;
 pub mod lines;
 
@@ -20,6 +22,18 @@ pub enum LogFormat {
     Raw,
     /// Each line is a JSON object.
     Json,
+    /// Each line is a JSON object with the names of the Elastic Common Schema.
+    Ecs,
+}
+
+impl LogFormat {
+    /// True if each line is a JSON object.
+    pub fn is_json(self) -> bool {
+        match self {
+            LogFormat::Json | LogFormat::Ecs => true,
+            LogFormat::Prefix | LogFormat::Raw => false,
+        }
+    }
 }
 
 /// The two streams of a program.

@@ -43,6 +43,8 @@ pub enum WorkerMessage {
         /// The signal that the app handles.
         handled: String,
     },
+    /// The script's measurements.
+    Health(NodeHealth),
     /// The descriptor of the oldest message with one has arrived.
     HandleTaken,
     /// That descriptor has not arrived: the worker has no free number.
@@ -53,6 +55,17 @@ pub enum WorkerMessage {
     Ready,
     /// A message that rinit does not act on.
     Other,
+}
+
+/// The health of a Node worker, as rinit's script measures it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct NodeHealth {
+    /// The longest delay of a timer since the report before, in milliseconds.
+    pub lag: u64,
+    /// The heap in use, in bytes.
+    pub heap: u64,
+    /// The handles that are open: sockets, servers, timers.
+    pub handles: u64,
 }
 
 /// A server's request to listen.
@@ -120,6 +133,9 @@ pub fn read(line: &[u8]) -> WorkerMessage {
         ("NODE_HANDLE_NACK", ..) => WorkerMessage::HandleLost,
         ("NODE_HANDLE", ..) => WorkerMessage::HandleSent,
         ("NODE_RINIT", Some("signalled"), _) => WorkerMessage::Signalled,
+        ("NODE_RINIT", Some("health"), _) => {
+            serde_json::from_slice(line).map_or(WorkerMessage::Other, WorkerMessage::Health)
+        }
         ("NODE_RINIT", Some("unhandled"), _) => match (signal, handled) {
             (Some(signal), Some(handled)) => WorkerMessage::Unhandled { signal, handled },
             _ => WorkerMessage::Other,
@@ -227,6 +243,11 @@ mod tests {
             message(r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true,"seq":9}"#),
             WorkerMessage::Answer { to: 7, accepted: true }
         );
+        assert_eq!(
+            message(r#"{"cmd":"NODE_RINIT","act":"health","lag":3,"heap":4000000,"handles":7}"#),
+            WorkerMessage::Health(NodeHealth { lag: 3, heap: 4_000_000, handles: 7 })
+        );
+        assert_eq!(message(r#"{"cmd":"NODE_RINIT","act":"health","lag":-3}"#), WorkerMessage::Other);
         let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":8080,
             "addressType":4,"flags":0,"backlog":511,"seq":1}"#;
         let WorkerMessage::Query(query) = message(&query.replace('\n', " ")) else { panic!("no query") };

@@ -8,6 +8,6 @@ mod server;
 
 pub use channel::{Broken, Channel};
 pub use command::{has_cluster_worker, inspector_port, with_inspector_port};
-pub use message::{Line, Query, WorkerMessage, read};
+pub use message::{Line, NodeHealth, Query, WorkerMessage, read};
 pub use script::Script;
 pub use server::NodeServer;

@@ -18,6 +18,10 @@ const CHECK_INTERVAL = 20;
 const SIGNAL_TIME = 50;
 // The signals by which process managers stop an app.
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'];
+// The time in milliseconds between two measurements of the event loop's delay, between two reports of it, and until the first.
+const LAG_INTERVAL = 500;
+const HEALTH_INTERVAL = 5000;
+const FIRST_HEALTH = 1000;
 // The stream id of a GOAWAY that refuses no stream (RFC 9113, 6.8), and that frame with the code NO_ERROR.
 const SHUTDOWN_NOTICE = Buffer.from([0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
@@ -35,6 +39,7 @@ let state = 'serving';
 
 if (channel && process.connected) {
   letTheScriptEnd();
+  reportHealth();
   // Runs before the cluster module's own listener, and keeps a message from it by the change of `cmd`.
   process.prependListener('internalMessage', (message) => {
     if (message && message.rinit && !drain(message.rinit)) message.cmd = 'NODE_RINIT';
@@ -81,6 +86,25 @@ function watch(server) {
     session.once('close', () => sessions.delete(session));
   });
   server.once('stream', (stream) => (Http2Stream = Http2Stream || Object.getPrototypeOf(Object.getPrototypeOf(stream))));
+}
+
+// Measures how late timers run, and reports the longest delay with the heap and the open handles: what `rinit describe` and
+// /metrics show.
+function reportHealth() {
+  const now = () => performance.now();
+  let last = now();
+  let due = last + FIRST_HEALTH;
+  let lag = 0;
+  setInterval(() => {
+    const time = now();
+    lag = Math.max(lag, time - last - LAG_INTERVAL);
+    last = time;
+    if (time < due) return;
+    due = time + HEALTH_INTERVAL;
+    const { used_heap_size: heap } = require('v8').getHeapStatistics();
+    report({ act: 'health', lag: Math.round(lag), heap, handles: handles().length });
+    lag = 0;
+  }, LAG_INTERVAL).unref();
 }
 
 const handles = () => process._getActiveHandles();

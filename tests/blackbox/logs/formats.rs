@@ -51,24 +51,28 @@ fn json_wraps_a_line_in_an_object_that_says_whose_it_is() {
     let lines = values(&out.stdout);
     let pid: i64 = lines[1]["message"].as_str().unwrap().parse().unwrap();
     let mut first = lines[0].clone();
-    let time = first.as_object_mut().unwrap().remove("time").unwrap();
+    let time = first["rinit"].as_object_mut().unwrap().remove("time").unwrap();
     humantime::parse_rfc3339(time.as_str().unwrap()).unwrap();
     let message = "tab\t\"quoted\" \\ \u{1} \u{1f600}";
-    assert_eq!(first, json!({"app": "web", "worker": 0, "pid": pid, "stream": "stdout", "message": message}));
+    let of_rinit = json!({"app": "web", "worker": 0, "pid": pid, "stream": "stdout"});
+    assert_eq!(first, json!({"rinit": of_rinit, "message": message}));
     // A byte that is no UTF-8 becomes the replacement character, for JSON can hold no other.
-    let errors: Vec<Value> = values(&out.stderr).into_iter().filter(|line| line["stream"] == "stderr").collect();
+    let errors: Vec<Value> =
+        values(&out.stderr).into_iter().filter(|line| line["rinit"]["stream"] == "stderr").collect();
     let messages: Vec<&Value> = errors.iter().map(|line| &line["message"]).collect();
     assert_eq!(messages, ["caf\u{fffd}", ""]);
 }
 
 #[test]
-fn json_objects_are_merged_under_their_own_keys() {
+fn json_objects_keep_their_keys_and_cannot_forge_rinits() {
+    let forged = r#"{"rinit":{"app":"other","worker":5},"level":"info"}"#;
     let rig = Rig::new(&["-i", "1", "--restart", "never", "--log", "json"])
         .fixture("")
         .arg(r#"say={"level": "warn", "app": {"id": 7}, "time": 12.5, "message": "own"}"#)
         .arg("say={}")
         .arg(r#"say={"broken": "#)
         .arg("say=[1]")
+        .arg(format!("say={forged}"))
         .start();
     assert_eq!(rig.wait(), 0);
     let out = rig.output();
@@ -78,14 +82,13 @@ fn json_objects_are_merged_under_their_own_keys() {
         (&json!("warn"), &json!({"id": 7}), &json!(12.5))
     );
     assert_eq!(
-        (&lines[0]["message"], &lines[0]["worker"], &lines[0]["stream"]),
-        (&json!("own"), &json!(0), &json!("stdout"))
+        (&lines[0]["message"], &lines[0]["rinit"]["app"], &lines[0]["rinit"]["stream"]),
+        (&json!("own"), &json!("fixture"), &json!("stdout"))
     );
-    for key in ["\"app\"", "\"time\"", "\"message\""] {
-        assert_eq!(out.stdout[0].matches(key).count(), 1, "{key} twice: {}", out.stdout[0]);
-    }
-    assert_eq!((&lines[1]["app"], &lines[1].get("message")), (&json!("fixture"), &None));
+    assert_eq!((&lines[1]["rinit"]["app"], &lines[1].get("message")), (&json!("fixture"), &None));
     assert_eq!((&lines[2]["message"], &lines[3]["message"]), (&json!("{\"broken\": "), &json!("[1]")));
+    // What rinit says of a line is rinit's alone: such an object is text.
+    assert_eq!((&lines[4]["rinit"]["app"], &lines[4]["message"]), (&json!("fixture"), &json!(forged)));
 }
 
 #[test]
@@ -97,8 +100,8 @@ fn a_long_line_of_json_comes_in_parts_that_join_to_the_same_text() {
     assert_eq!(rig.wait(), 0);
     let lines = values(&rig.output().stdout);
     let (last, parts) = lines.split_last().unwrap();
-    assert!(!parts.is_empty() && parts.iter().all(|part| part["partial"] == json!(true)));
-    assert_eq!(last.get("partial"), None);
+    assert!(!parts.is_empty() && parts.iter().all(|part| part["rinit"]["partial"] == json!(true)));
+    assert_eq!(last["rinit"].get("partial"), None);
     let joined: String = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
     assert!(joined == text, "{} of its characters became others", joined.matches('\u{fffd}').count());
 }
@@ -116,11 +119,31 @@ fn a_long_line_that_is_an_object_stays_one_up_to_256_kib() {
     let rig = Rig::new(&["-i", "1", "--restart", "never", "--log", "json", "--", "cat"]).arg(&file).start();
     assert_eq!(rig.wait(), 0);
     let lines = values(&rig.output().stdout);
-    assert_eq!((&lines[0]["level"], &lines[0]["app"]), (&json!("info"), &json!("cat")));
+    assert_eq!((&lines[0]["level"], &lines[0]["rinit"]["app"]), (&json!("info"), &json!("cat")));
     assert_eq!(lines[0]["text"].as_str().unwrap().len(), fits.len() - r#"{"level":"info","text":""}"#.len());
     // A longer one is text, in parts.
     let parts: Vec<&str> = lines[1..].iter().map(|line| line["message"].as_str().unwrap()).collect();
     assert!(parts.len() > 1 && parts.concat() == is_longer, "{} parts", parts.len());
+}
+
+#[test]
+fn ecs_has_the_names_that_elastic_indexes() {
+    let rig = Rig::new(&["-i", "1", "--restart", "never", "--log", "ecs", "--name", "web"])
+        .fixture("")
+        .arg("say=plain text")
+        .arg(r#"say={"level":40,"msg":"slow","time":1}"#)
+        .start();
+    assert_eq!(rig.wait(), 0);
+    let lines = values(&rig.output().stdout);
+    for (line, level, message) in [(&lines[0], "info", "plain text"), (&lines[1], "warn", "slow")] {
+        humantime::parse_rfc3339(line["@timestamp"].as_str().unwrap()).unwrap();
+        assert_eq!((&line["log.level"], &line["message"]), (&json!(level), &json!(message)));
+        assert_eq!((&line["service.name"], &line["service.node.name"]), (&json!("web"), &json!("web-0")));
+        assert!(line["process.pid"].is_u64() && line["ecs.version"].is_string(), "{line}");
+        assert_eq!(line["rinit"]["worker"], json!(0));
+    }
+    let own = values(&rig.output().stderr);
+    assert!(own.iter().all(|line| line["service.name"] == "rinit" && line["log.level"].is_string()), "{own:?}");
 }
 
 #[test]
@@ -129,9 +152,10 @@ fn rinits_own_lines_are_json_too() {
         .fixture("err=why exit=3")
         .start();
     assert_eq!(rig.wait(), 3);
-    let own: Vec<Value> = values(&rig.output().stderr).into_iter().filter(|line| line["app"] == "rinit").collect();
-    assert!(own.iter().all(|line| line["time"].is_string() && line["message"].is_string()));
-    let levels: Vec<&str> = own.iter().map(|line| line["level"].as_str().unwrap()).collect();
+    let own: Vec<Value> =
+        values(&rig.output().stderr).into_iter().filter(|line| line["rinit"].get("app").is_none()).collect();
+    assert!(own.iter().all(|line| line["rinit"]["time"].is_string() && line["message"].is_string()));
+    let levels: Vec<&str> = own.iter().map(|line| line["rinit"]["level"].as_str().unwrap()).collect();
     assert!(["info", "warn", "error"].iter().all(|level| levels.contains(level)), "{levels:?}");
     // A report of several lines is one event, and so one object.
     assert!(own.iter().any(|line| line["message"].as_str().unwrap().contains("exit code 3")

@@ -92,10 +92,13 @@ fn a_line_of_a_megabyte_is_not_cut_while_another_worker_shouts() {
             "json" => {
                 let values: Vec<serde_json::Value> =
                     lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-                let first = values.iter().position(|line| line["partial"] == true).unwrap();
-                let parts = values[first..].iter().position(|line| line["partial"] != true).unwrap() + 1;
+                let first = values.iter().position(|line| line["rinit"]["partial"] == true).unwrap();
+                let parts = values[first..].iter().position(|line| line["rinit"]["partial"] != true).unwrap() + 1;
                 let parts = &values[first..first + parts];
-                assert!(parts.iter().all(|part| part["worker"] == 0), "another worker's line stands between the parts");
+                assert!(
+                    parts.iter().all(|part| part["rinit"]["worker"] == 0),
+                    "another worker's line stands between the parts"
+                );
                 parts.iter().map(|part| part["message"].as_str().unwrap()).collect()
             }
             _ => {
