@@ -244,7 +244,7 @@ pub async fn record_usage(rinit: SupervisorHandle) {
             let before = if is_new { 0.0 } else { cpu_before.get(&pid).copied().unwrap_or(used.cpu) };
             let percent = 100.0 * (used.cpu - before).max(0.0) / elapsed.as_secs_f64().max(0.001);
             cpu_now.insert(pid, used.cpu);
-            let lag = worker.node.as_ref().map(|node| node.event_loop_lag_ms);
+            let lag = worker.node.as_ref().map(|node| node.event_loop_lag_ms as f64);
             let process = [Some(percent), Some(used.memory as f64), None, None, lag];
             add(samples.entry(&worker.id).or_default(), &process);
             yield_now().await;

@@ -197,7 +197,7 @@ pub struct UsageSeries {
     pub restarts: Vec<Option<u64>>,
     /// Open connections; empty while they are not known.
     pub connections: Vec<Option<u64>>,
-    /// The greatest lag of a Node event loop; empty for other programs.
+    /// Lag of a Node event loop, of several values the greatest; empty for other programs.
     pub event_loop_lag_ms: Vec<Option<f64>>,
 }
 

@@ -17,7 +17,7 @@ function worker(app, slot, state, other = {}) {
   };
 }
 
-const served = slot => ({ connections: 37 + slot * 2, node: { event_loop_lag_ms: 1.2 + slot / 5, heap_used_bytes: 23_000_000, active_handles: 12 } });
+const served = slot => ({ connections: 37 + slot * 2, node: { event_loop_lag_ms: 1 + slot, heap_used_bytes: 23_000_000, active_handles: 12 } });
 
 function app(id, name, command, workers, condition, other = {}) {
   const wanted = workers.filter(one => one.role === "worker" && one.state !== "stopped"), ready = wanted.filter(one => one.state === "ready").length;
@@ -58,7 +58,7 @@ function series(name, workers) {
     memory_bytes: each(at => Math.round(sum("memory_bytes") * (.8 + at / POINTS / 5 + ((at * 31) % 7) / 200))),
     restarts: each(at => name.startsWith("queue") && at > POINTS - 14 && at % 3 === 0 ? 1 : 0),
     connections: isNode ? each(at => Math.round(sum("connections") * load(at))) : [],
-    event_loop_lag_ms: isNode ? each(at => Math.round((1 + ((at * 17) % 9) / 3 + (at === 70 ? 42 : 0)) * 10) / 10) : [],
+    event_loop_lag_ms: isNode ? each(at => Math.round(1 + ((at * 17) % 9) / 3 + (at === 70 ? 42 : 0))) : [],
   };
 }
 

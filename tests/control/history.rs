@@ -1,7 +1,7 @@
 //! Tests the history of usage, which begins with rinit, and the condition of apps and workers.
 
 use crate::client::ask;
-use crate::harness::eventually;
+use crate::harness::{Rig, eventually};
 use crate::started::{Started, start};
 use serde_json::Value;
 
@@ -30,6 +30,25 @@ fn usage_is_recorded_every_fifteen_seconds() {
     for query in ["?points=0", "?points=241", "?points=many"] {
         assert_eq!(ask(&rinit.socket, "GET", &format!("/v1/history{query}"), "").status, 400, "{query}");
     }
+}
+
+#[test]
+fn the_lag_of_a_node_worker_is_recorded() {
+    if std::process::Command::new("node").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no node");
+        eprintln!("skipped: there is no node");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, app) = (folder.path().join("rinit.sock"), folder.path().join("app.js"));
+    std::fs::write(&app, "require('http').createServer((request, answer) => answer.end('ok')).listen(0);").unwrap();
+    let options = ["-i", "1", "--name", "web", "--socket", socket.to_str().unwrap(), "--", "node"];
+    let _rig = Rig::new(&options).arg(&app).start();
+    eventually("the history has a lag", || {
+        let client = std::os::unix::net::UnixStream::connect(&socket).ok();
+        let history = client.map(|_| ask(&socket, "GET", "/v1/history", "").json())?;
+        history["workers"][0]["event_loop_lag_ms"].as_array()?.last()?.as_f64()
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ const MEASURES = [
   { key: "cpu_percent", name: "CPU", css: "cpu", words: percent, least: 10 },
   { key: "memory_bytes", name: "Memory", css: "memory", words: size, least: 1 << 20, isBinary: true },
   { key: "connections", name: "Connections", css: "connections", words: value => value == null ? "–" : String(Math.round(value)), least: 10, isOptional: true },
-  { key: "event_loop_lag_ms", name: "Event-loop lag", css: "lag", words: value => value == null ? "–" : value.toFixed(1) + "ms", least: 10, isOptional: true },
+  { key: "event_loop_lag_ms", name: "Event-loop lag", css: "lag", words: duration, least: 10, isOptional: true },
   { key: "restarts", name: "Restarts", css: "restarts", words: value => String(value ?? 0), least: 4, isBars: true },
 ];
 
