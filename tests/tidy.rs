@@ -1,7 +1,8 @@
 //! Checks the promises of `ARCHITECTURE.md` against the source.
 
 use rinit::config::{
-    APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PROGRAM_SETTINGS, Scope, Setting,
+    APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, Faults, INIT_SETTINGS, Layer, NO_DEFAULT, PROGRAM_SETTINGS,
+    Scope, Setting, for_supervisor, parse_file,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -112,6 +113,76 @@ fn the_schema_of_the_file_of_settings_is_as_the_tables_say() {
         let made = root().join("target/rinit.schema.json");
         fs::write(&made, schema).unwrap();
         panic!("docs/rinit.schema.json must be as {} is now", made.display());
+    }
+}
+
+/// The files of settings in the documents and examples, each with its name.
+fn files_of_settings() -> Vec<(String, String)> {
+    let mut found = vec![];
+    for path in ["README.md", "examples/apps/rinit.toml"].map(|path| root().join(path)) {
+        found.push((path.display().to_string(), fs::read_to_string(path).unwrap()));
+    }
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            found.push((path.display().to_string(), fs::read_to_string(path).unwrap()));
+        }
+    }
+    let mut files = vec![];
+    for (name, text) in found {
+        if name.ends_with(".toml") {
+            files.push((name, text));
+            continue;
+        }
+        for (at, block) in text.split("```").enumerate().filter(|(at, _)| at % 2 == 1) {
+            let (format, block) = block.split_once('\n').unwrap();
+            let is_settings = block.contains("[[app]]") || block.contains("\"apps\"");
+            if matches!(format, "toml" | "json") && is_settings {
+                files.push((format!("{name}-{at}.{format}"), block.to_owned()));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn every_file_of_settings_in_the_documents_can_be_used() {
+    let files = files_of_settings();
+    assert!(files.len() > 6, "{files:?}");
+    for (name, text) in files {
+        let mut faults = Faults::default();
+        let file = parse_file(Path::new(&name), &text, &Layer::default(), &mut faults);
+        for_supervisor(&Layer::default(), &file, &[], Path::new("/"), &mut faults);
+        assert_eq!(faults.lines(), [""; 0], "{text}");
+        assert_eq!(file.warnings, [""; 0], "{text}");
+    }
+}
+
+/// The settings in the first and second column of the pages for those who come from another supervisor.
+#[test]
+fn the_migration_pages_name_settings_that_there_are() {
+    let keys: Vec<String> = [APP_SETTINGS, CONTAINER_SETTINGS, COMMON_SETTINGS, PROGRAM_SETTINGS]
+        .into_iter()
+        .flatten()
+        .map(Setting::key)
+        .collect();
+    let flags: Vec<&str> = rinit::config::all().map(|setting| setting.flag).collect();
+    for page in ["pm2", "supervisord", "s6", "gunicorn", "tini"] {
+        let text = fs::read_to_string(root().join(format!("docs/from-{page}.md"))).unwrap();
+        for row in text.lines().filter(|line| line.starts_with("| ") && !line.contains("|---")) {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+            let Some(ours) = cells.get(if page == "tini" { 2 } else { 1 }) else { continue };
+            for code in ours.split('`').skip(1).step_by(2) {
+                let word = code.split([' ', '=']).next().unwrap();
+                if let Some(flag) = word.strip_prefix("--") {
+                    assert!(flag.is_empty() || flags.contains(&flag), "{page}: {code}");
+                } else if code.contains(" = ")
+                    || word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+                {
+                    assert!(keys.iter().any(|key| key == word) || word.starts_with("post_"), "{page}: {code}");
+                }
+            }
+        }
     }
 }
 

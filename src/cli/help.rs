@@ -1,7 +1,9 @@
 //! Writes the texts of `--help`, `--version` and `--license`.
 
 use super::verbs;
-use crate::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, Setting};
+use crate::config::{
+    APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PROGRAM_SETTINGS, Scope, Setting,
+};
 
 pub(super) const LICENSE: &str =
     "rinit is free software under the MIT license or the Apache License 2.0, as you choose.\n";
@@ -44,13 +46,21 @@ pub(super) fn rinit_in_short() -> String {
 fn page(options: &dyn Fn(&[Setting]) -> String, hint: &str) -> String {
     let mut text = String::from(
         "rinit [OPTIONS] [--] COMMAND [ARG]...
+rinit [OPTIONS] --config FILE
 rinit VERB ...
 
 Runs COMMAND as the init of a container: reaps zombies, forwards signals, exits with its code.
 With -i it runs COMMAND as several workers: restarts those that crash, reloads them one by one
-on SIGHUP, and brings their output to its own.
+on SIGHUP, and brings their output to its own. A file gives several apps (/etc/rinit.toml if
+neither a file nor a command is given):
 
-Every option is also an environment variable: --stop-timeout is RINIT_STOP_TIMEOUT.
+  [[app]]
+  name = \"api\"
+  command = [\"node\", \"api.js\"]
+  instances = 2
+
+Every option is also an environment variable and a key of the file: --stop-timeout is
+RINIT_STOP_TIMEOUT and stop_timeout = \"5s\".
 Durations need a unit: 500ms, 10s, 1m; 0 alone is allowed.
 
 ",
@@ -58,6 +68,8 @@ Durations need a unit: 500ms, 10s, 1m; 0 alone is allowed.
     text.push_str(hint);
     text.push_str("Workers (with -i):\n");
     text.push_str(&options(APP_SETTINGS));
+    text.push_str("\nAn app in a file has these keys too:\n");
+    text.push_str(&options(PROGRAM_SETTINGS));
     text.push_str("\nThe container (with -i):\n");
     text.push_str(&options(CONTAINER_SETTINGS));
     text.push_str("\nBoth modes:\n");
@@ -82,6 +94,9 @@ Verbs, inside a container whose PID 1 is rinit with workers (docker exec app rin
 
 /// A setting as it is written: `-i, --instances N`.
 pub(super) fn written(setting: &Setting) -> String {
+    if setting.scope == Scope::Program {
+        return setting.key();
+    }
     let letter = setting.letter.map_or(String::new(), |letter| format!("-{letter}, "));
     let form = if setting.form.is_empty() { String::new() } else { format!(" {}", setting.form) };
     format!("{letter}--{}{form}", setting.flag)
@@ -93,7 +108,7 @@ pub(super) fn description(setting: &Setting) -> String {
         none if none == NO_DEFAULT => String::new(),
         default => format!(" (default: {default})"),
     };
-    let repeats = if setting.repeats { "; may be given several times" } else { "" };
+    let repeats = if setting.repeats && setting.scope != Scope::Program { "; may be given several times" } else { "" };
     format!("{}{repeats}{default}", setting.help.replace('`', ""))
 }
 

@@ -23,7 +23,10 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     if !init.command.is_empty() {
         warnings.extend(config::warnings(&init.command, file.is_some()));
     } else if !has_apps {
-        faults.note("COMMAND", "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., see rinit --help");
+        faults.note(
+            "COMMAND",
+            "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., or --config FILE; see rinit --help",
+        );
     }
     let invocation = if let Some(file) = file {
         for flag in init_flags {

@@ -3,7 +3,7 @@
 use super::command::name_of;
 use super::faults::Faults;
 use super::given::Place;
-use super::hooks::Hooks;
+use super::hooks::{Hooks, Moment};
 use super::instances::{InstanceCount, Instances};
 use super::layer::Layer;
 use super::policy::policy;
@@ -178,12 +178,19 @@ pub(super) fn resolve(
         at <= of_app || setting.source != "default"
     });
     in_force.iter_mut().for_each(|setting| setting.app = Some(name.clone()));
+    let hooks = Hooks::of(program.hooks);
     let app = AppConfig {
         policy: Policy {
             kind: program.kind,
             scaling,
             on_exit: program.on_exit,
-            ..policy(&settings, instances.count, sharing, sharing.sees_listening(&located))
+            ..policy(
+                &settings,
+                instances.count,
+                sharing,
+                sharing.sees_listening(&located),
+                hooks.command(Moment::PreStop).is_some(),
+            )
         },
         name,
         command,
@@ -197,7 +204,7 @@ pub(super) fn resolve(
             watch: settings.watch.into_iter().map(|path| in_directory(path.0, program.cwd.as_deref())).collect(),
             ignore_watch: settings.ignore_watch,
         },
-        hooks: Hooks::of(program.hooks),
+        hooks,
         sharing,
         balance: settings.balance,
         listen: settings.listen,

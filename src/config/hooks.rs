@@ -12,15 +12,15 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hooks {
     /// Runs before a worker is started.
-    pub(crate) pre_start: Option<Vec<String>>,
+    pub(super) pre_start: Option<Vec<String>>,
     /// Runs when a worker is ready.
-    pub(crate) post_ready: Option<Vec<String>>,
+    pub(super) post_ready: Option<Vec<String>>,
     /// Runs before a worker is asked to stop.
-    pub(crate) pre_stop: Option<Vec<String>>,
+    pub(super) pre_stop: Option<Vec<String>>,
     /// Runs when a worker has ended.
-    pub(crate) post_exit: Option<Vec<String>>,
+    pub(super) post_exit: Option<Vec<String>>,
     /// Runs when a worker has failed for good.
-    pub(crate) on_failed: Option<Vec<String>>,
+    pub(super) on_failed: Option<Vec<String>>,
     /// The time that each may take.
     pub(crate) timeout: Duration,
 }
@@ -36,15 +36,45 @@ pub(super) enum HookSetting {
 
 /// The moment at which a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
+    /// Before a worker is started. When the hook fails, it is not.
     PreStart,
+    /// When it is ready.
     PostReady,
+    /// Before it is asked to stop.
     PreStop,
+    /// When it has ended.
     PostExit,
+    /// When it has failed for good.
     OnFailed,
 }
 
+impl Moment {
+    /// Its name, as the file has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Moment::PreStart => "pre_start",
+            Moment::PostReady => "post_ready",
+            Moment::PreStop => "pre_stop",
+            Moment::PostExit => "post_exit",
+            Moment::OnFailed => "on_failed",
+        }
+    }
+}
+
 impl Hooks {
+    /// The command for that moment.
+    pub(crate) fn command(&self, moment: Moment) -> Option<&[String]> {
+        let command = match moment {
+            Moment::PreStart => &self.pre_start,
+            Moment::PostReady => &self.post_ready,
+            Moment::PreStop => &self.pre_stop,
+            Moment::PostExit => &self.post_exit,
+            Moment::OnFailed => &self.on_failed,
+        };
+        command.as_deref()
+    }
+
     /// The hooks of these lines; of two for the same moment, the last.
     pub(super) fn of(settings: Vec<HookSetting>) -> Hooks {
         let mut hooks = Hooks {

@@ -40,6 +40,7 @@ mod watch;
 
 pub use crate::logs::LogFormat;
 pub use advice::warnings;
+pub(crate) use app::ReloadTriggers;
 pub(crate) use app::{AppConfig, Liveness, ProcessConfig};
 pub(crate) use changes::{AppChange, Changes};
 pub use command::NodeCommand;
@@ -50,6 +51,7 @@ pub use exec_target::exec_target;
 pub use faults::{BAD_SETTINGS, Fault, Faults, Refusal};
 pub use file::{ConfigFile, DEFAULT_FILE, FileApp, file_of, parse_file, read_file};
 pub use given::{Given, Place, Source, Values};
+pub(crate) use hooks::Moment;
 pub use instances::scaled;
 pub use layer::Layer;
 pub use probe::{LiveCheck, Probe, ProbeTarget};
@@ -57,9 +59,11 @@ pub use reader::Value;
 pub use ready::ReadyCheck;
 pub(crate) use resolve::{ConfigSource, LogConfig};
 pub use resolve::{InitConfig, SupervisorConfig, for_init, for_supervisor};
+pub(crate) use schedule::Schedule;
 pub use schema::schema;
 pub use settings::{
     APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PREFIX, PROGRAM_SETTINGS, Scope,
     Setting, all, by_flag,
 };
 pub use value::{Rewrite, exit_code};
+pub(crate) use watch::WatchPattern;

@@ -6,8 +6,14 @@ use crate::core::{DrainKind, Kind, OnExit, Policy, Scaling, StopPolicy};
 use crate::ports::Sharing;
 
 /// The policy by which the core runs that many workers of an app whose workers share ports by those mechanisms.
-/// `sees_listening`: rinit can see whether they listen.
-pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing, sees_listening: bool) -> Policy {
+/// `sees_listening`: rinit can see whether they listen; `has_pre_stop`: a command comes before a worker's stop.
+pub(super) fn policy(
+    settings: &AppSettings,
+    instances: u32,
+    sharing: Sharing,
+    sees_listening: bool,
+    has_pre_stop: bool,
+) -> Policy {
     Policy {
         kind: Kind::Service,
         after: Vec::new(),
@@ -28,7 +34,8 @@ pub(super) fn policy(settings: &AppSettings, instances: u32, sharing: Sharing, s
             timeout: settings.stop_timeout,
             request: match settings.stop_message {
                 true => Some(DrainKind::Message),
-                false => sharing.cluster.then_some(DrainKind::Cluster),
+                false if sharing.cluster => Some(DrainKind::Cluster),
+                false => has_pre_stop.then_some(DrainKind::Hook),
             },
             to_group: settings.kill_process_group,
         },

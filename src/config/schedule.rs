@@ -107,6 +107,7 @@ mod tests {
     /// In a process of its own, whose time zone is that of central Europe: on 29 March 2026 two o'clock becomes three, and on
     /// 25 October three becomes two.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test itself, in another time zone")]
     fn times_are_local_and_come_once_where_the_clocks_change() {
         const ZONE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
         if std::env::var("TZ").as_deref() != Ok(ZONE) {

@@ -25,7 +25,6 @@ impl Value for WatchPath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WatchPattern(String);
 
-#[cfg_attr(not(test), expect(dead_code, reason = "read with the watching of files"))]
 impl WatchPattern {
     /// True if changes of that path, relative to the watched folder, are ignored.
     pub(crate) fn ignores(&self, path: &Path) -> bool {

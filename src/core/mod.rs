@@ -202,6 +202,8 @@ pub enum SpawnError {
     /// The kernel cannot start a process now (`EAGAIN`, `ENOMEM`, `EMFILE`, `ETXTBSY`): it is tried again, and not held
     /// against the app.
     NotNow(String),
+    /// A command that comes before its start has failed.
+    Hook(String),
     /// The program could not be run; `status` is what a shell would give: 127 not found, 126 otherwise.
     Program {
         /// 126 or 127.

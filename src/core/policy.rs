@@ -53,6 +53,8 @@ pub enum DrainKind {
     Cluster,
     /// By the message `'shutdown'` (`--stop-message`).
     Message,
+    /// Not at all: a command that comes before the signal is waited for.
+    Hook,
 }
 
 /// The kind of an app.

@@ -46,7 +46,7 @@ impl StopPlan {
         let half = timeout / 2;
         let signal_after = match request {
             None => Duration::ZERO,
-            Some(DrainKind::Message) => half,
+            Some(DrainKind::Message | DrainKind::Hook) => half,
             // The signal that ends an app without a handler comes late, but before SIGKILL.
             Some(DrainKind::Cluster) => timeout - timeout / 8,
         };

@@ -2,6 +2,7 @@
 
 use super::env_files::{Variables, read_again};
 use super::event_loop::Supervisor;
+use super::hooks::Subject;
 use super::launch::{LaunchSpec, WorkerEnv};
 use super::message::Message;
 use super::{Notice, within_time};
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 /// A worker that has ended, until its end is reported.
 pub(super) struct DeadWorker {
     id: WorkerId,
-    pid: Pid,
+    process: (Pid, Subject),
     /// Its last lines, once all of them are written.
     lines: oneshot::Receiver<Vec<String>>,
 }
@@ -29,25 +30,28 @@ impl Supervisor {
                 let launch = self.launches.of(slot.app, generation)?.clone();
                 let is_only_app = self.launches.len() == 1;
                 let env = WorkerEnv { worker, index: slot.index, workers, is_only_app };
-                let started = self.workers.start(worker, slot, &launch, &env);
-                started.err().map(|error| Event::SpawnFailed(worker, error))
+                self.start_worker(worker, Subject { slot, launch, env })
             }
             Effect::Drain(worker, plan) => {
+                let cancelled = self.cancel_start(worker);
                 self.workers.drain(worker, &plan);
-                None
+                self.run_pre_stop(worker, &plan);
+                cancelled
             }
             Effect::Signal { worker, signal, to_group } => match self.workers.signal(worker, signal, to_group) {
                 Ok(()) | Err(Errno::ESRCH) => None,
                 Err(errno) => Some(Event::SignalRefused(worker, signal, errno.desc().into())),
             },
-            Effect::Kill(worker) => Some(match self.workers.kill(worker) {
-                Ok(()) => Event::Killed(worker),
-                Err(Errno::ESRCH) => Event::GroupEnded(worker),
-                Err(errno) => Event::SignalRefused(worker, Signal::KILL, errno.desc().into()),
+            Effect::Kill(worker) => self.cancel_start(worker).or_else(|| {
+                Some(match self.workers.kill(worker) {
+                    Ok(()) => Event::Killed(worker),
+                    Err(Errno::ESRCH) => Event::GroupEnded(worker),
+                    Err(errno) => Event::SignalRefused(worker, Signal::KILL, errno.desc().into()),
+                })
             }),
             Effect::Release(worker) => {
-                let pid = self.workers.release(worker)?;
-                self.dead.push(DeadWorker { id: worker, pid, lines: self.logs.drain(worker) });
+                let (pid, subject) = self.workers.release(worker)?;
+                self.dead.push(DeadWorker { id: worker, process: (pid, subject), lines: self.logs.drain(worker) });
                 None
             }
             Effect::ClosePorts(app) => {
@@ -88,7 +92,8 @@ impl Supervisor {
     fn report(&mut self, report: &Report) {
         let at = self.dead.iter().position(|dead| report.is_an_end() && report.worker() == Some(dead.id));
         let dead = at.map(|at| self.dead.swap_remove(at));
-        let (dead, lines) = dead.map(|dead| (dead.pid, dead.lines)).unzip();
+        let (ended, lines) = dead.map(|dead| (dead.process, dead.lines)).unzip();
+        let dead = ended.as_ref().map(|(pid, _)| *pid);
         let workers = &self.workers;
         let pid = |worker| workers.pid(worker).or(dead);
         let message = Message::of(report, &self.launches, pid, |worker| workers.last_answer(worker));
@@ -105,6 +110,7 @@ impl Supervisor {
             self.hint.on_exit(*slot, &self.launches, *exit, self.now());
         }
         self.reporter.tell(message, lines);
+        self.run_hooks(report, ended.as_ref());
     }
 
     /// Reads a new generation's files.

@@ -2,6 +2,7 @@
 
 use super::Notice;
 use super::effects::DeadWorker;
+use super::hooks::Hooks;
 use super::launches::Launches;
 use super::linger::linger;
 use super::message;
@@ -10,6 +11,7 @@ use super::reporter::Reporter;
 use super::sampling::sample;
 use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
+use super::triggers::Triggers;
 use super::workers::Workers;
 use crate::config::SupervisorConfig;
 use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, record_usage, start_when_needed};
@@ -52,6 +54,8 @@ pub(super) struct Supervisor {
     pub(super) fleet: Fleet,
     pub(super) launches: Launches,
     pub(super) workers: Workers,
+    pub(super) hooks: Hooks,
+    pub(super) triggers: Triggers,
     pub(super) journal: Arc<Journal>,
     calls: mpsc::Receiver<Call>,
     /// The client that asked for the end, if one did.
@@ -66,6 +70,8 @@ pub(super) struct Supervisor {
     pub(super) hint: StopSignalHint,
     linger: Duration,
     pub(super) configuration: Configuration,
+    /// A signal has asked to stop after the last worker's end.
+    is_impatient: bool,
     /// The last turn may have left zombies.
     pub(super) more_to_reap: bool,
     recorder: VecDeque<(Time, Event)>,
@@ -91,10 +97,14 @@ impl Supervisor {
         let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
         let (sender, notices) = mpsc::channel(MAX_QUEUED_NOTICES);
         let seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
+        let workers = Workers::new(logs.clone(), config.container.log, ports, inherited, sender)?;
+        let hooks = Hooks::new(logs.clone(), workers.null.clone(), inherited, workers.helpers.clone());
         Ok(Supervisor {
             fleet: Fleet::new(policies, seed),
             launches,
-            workers: Workers::new(logs.clone(), config.container.log, ports, inherited, sender)?,
+            workers,
+            hooks,
+            triggers: Triggers::default(),
             notices,
             reporter: Reporter::new(journal.clone()),
             service_manager: Rc::new(ServiceManager::from_environment()),
@@ -110,6 +120,7 @@ impl Supervisor {
             hint: StopSignalHint::default(),
             linger: config.linger,
             configuration: Configuration::new(config),
+            is_impatient: false,
             more_to_reap: false,
             recorder: VecDeque::with_capacity(MAX_RECORDED_EVENTS),
         })
@@ -132,10 +143,12 @@ impl Supervisor {
         }
         tokio::task::spawn_local(sample(self.workers.notices.clone()));
         self.handle(Event::Boot);
+        self.refresh_triggers();
         // The first workers do not need it for their start.
         self.oom_kills = cgroup::oom_kills(Path::new("/"));
         let end = loop {
-            if let Some(end) = self.fleet.end() {
+            // A hook has its time, unless rinit is asked to stop again.
+            if let Some(end) = self.fleet.end().filter(|_| !self.hooks.are_running() || self.is_impatient) {
                 break end;
             }
             let notice = self.wait(&signals).await?;
@@ -200,7 +213,10 @@ impl Supervisor {
                 self.more_to_reap = true;
                 return;
             }
-            SignalAction::Stop => Event::Shutdown,
+            SignalAction::Stop => {
+                self.is_impatient |= self.fleet.end().is_some();
+                Event::Shutdown
+            }
             SignalAction::Reload => return self.reload_all(Request::Signal),
             SignalAction::Scale(by) => Event::Scale(Target::All, Count::By(by)),
             SignalAction::Forward => {
@@ -234,6 +250,8 @@ impl Supervisor {
                     self.journal.wake();
                 }
             }
+            Notice::Trigger(app, why) => self.on_trigger(app, &why),
+            Notice::PreStartDone(worker, result) => self.on_pre_start_done(worker, result),
             Notice::Configuration(read, requests) => self.on_configuration(read, requests),
             Notice::Prepared(app, generation, read) => {
                 let event = self.on_prepared(app, generation, read.map(|read| *read));

@@ -41,6 +41,7 @@ pub(super) struct InheritedFds<'a> {
 }
 
 /// Which worker an environment is for.
+#[derive(Clone, Copy)]
 pub(super) struct WorkerEnv {
     pub(super) worker: WorkerId,
     pub(super) index: u32,
@@ -213,8 +214,13 @@ fn append(variables: &mut BTreeMap<OsString, OsString>, key: &str, separator: &s
     value.push(word);
 }
 
-/// What a worker is told of rinit's, that a probe of it is not.
-pub(super) const NOT_FOR_PROBES: [&str; 9] = [
+/// True unless that variable hands a worker something that its probes and hooks do not get.
+pub(super) fn is_for_helpers(pair: &OsString) -> bool {
+    !NOT_FOR_HELPERS.iter().any(|key| pair.as_encoded_bytes().starts_with(key.as_bytes()))
+}
+
+/// What a worker is told of rinit's, that its probes and hooks are not.
+const NOT_FOR_HELPERS: [&str; 9] = [
     "LISTEN_FDS=",
     "LISTEN_FDNAMES=",
     "LISTEN_PID=",

@@ -68,6 +68,11 @@ impl Launches {
         self.apps.get(&id).map(|app| &*app.current)
     }
 
+    /// The same, to be kept.
+    pub(super) fn current(&self, id: AppId) -> Option<Rc<LaunchSpec>> {
+        self.apps.get(&id).map(|app| app.current.clone())
+    }
+
     /// That generation of an app.
     pub(super) fn of(&self, id: AppId, generation: u32) -> Option<&Rc<LaunchSpec>> {
         let app = self.apps.get(&id)?;

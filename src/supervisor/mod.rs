@@ -12,6 +12,8 @@ mod condition;
 mod effects;
 mod env_files;
 mod event_loop;
+mod helper;
+mod hooks;
 mod launch;
 mod launches;
 mod linger;
@@ -27,6 +29,8 @@ mod sampling;
 mod service_manager;
 mod signals;
 mod status;
+mod triggers;
+mod watching;
 mod workers;
 
 use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig};
@@ -58,6 +62,10 @@ enum Notice {
     Call(Call),
     /// The workers that may have to be sampled are asked for.
     ListSubjects(oneshot::Sender<sampling::Subjects>),
+    /// An app is to be reloaded, for this reason.
+    Trigger(AppId, String),
+    /// A worker's `pre_start` hook has ended.
+    PreStartDone(WorkerId, Result<(), String>),
     /// A new generation's variables are read, or could not be.
     Prepared(AppId, u32, Result<Box<(AppConfig, Variables)>, String>),
     /// The configuration file is read again for these requests, or has faults.

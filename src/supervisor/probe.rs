@@ -1,16 +1,12 @@
 //! Asks a worker whether it serves: by a connection, a request or a program, for readiness and for liveness.
 
+use super::helper::HelperSetup;
 use super::on_a_thread;
 use crate::config::{Probe, ProbeTarget};
-use crate::core::{Exit, WorkerId};
+use crate::core::WorkerId;
 use crate::ports::Ports;
-use crate::sys::process::{Program, Properties, Session, Setup, exec_result, kill, spawn};
-use crate::sys::signals::Inherited;
-use crate::sys::user::Credentials;
 use nix::unistd::Pid;
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,11 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
-
-/// The programs of probes that run, by their process.
-pub(super) type Probes = Rc<RefCell<HashMap<Pid, oneshot::Sender<Exit>>>>;
 
 /// The last answer of a worker that was not ready.
 pub(super) type LastAnswer = Rc<RefCell<Option<String>>>;
@@ -32,11 +24,8 @@ pub(super) struct ProbeSetup {
     pub(super) worker: WorkerId,
     pub(super) pid: Pid,
     pub(super) ports: Ports,
-    pub(super) environment: Vec<OsString>,
-    pub(super) user: Option<Credentials>,
-    pub(super) signals: Inherited,
+    pub(super) helper: HelperSetup,
     pub(super) null: Rc<OwnedFd>,
-    pub(super) probes: Probes,
     pub(super) last_answer: LastAnswer,
 }
 
@@ -53,7 +42,7 @@ impl ProbeSetup {
                 Probe::Http { target: ProbeTarget::Worker(port), path } => {
                     get(self.connect_to_worker(*port).await?, "localhost", path).await
                 }
-                Probe::Exec(command) => run(command, self).await,
+                Probe::Exec(command) => self.helper.start(command, [self.null.as_raw_fd(); 3])?.finish().await,
             }
         };
         match timeout(patience, answer).await {
@@ -96,50 +85,5 @@ async fn get(mut stream: TcpStream, host: &str, path: &str) -> io::Result<()> {
     match &status {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2' | b'3', _, _] => Ok(()),
         _ => Err(io::Error::other(String::from_utf8_lossy(&status).into_owned())),
-    }
-}
-
-/// Runs the probe's program once; exit code 0 is a yes.
-async fn run(command: &[String], probe: &ProbeSetup) -> io::Result<()> {
-    let ProbeSetup { environment, user, signals, null, probes, .. } = probe;
-    let name = command.first().cloned().unwrap_or_default();
-    let command: Vec<OsString> = command.iter().map(OsString::from).collect();
-    let mut program = Program::new(&command, environment).map_err(io::Error::other)?;
-    let null = null.as_raw_fd();
-    let setup = Setup {
-        stdio: [Some(null); 3],
-        pass: &[],
-        session: Session::Group,
-        user: user.as_ref(),
-        signals: *signals,
-        foreground: false,
-        oom_score_adj: None,
-        parent_death: None,
-        properties: &Properties::default(),
-    };
-    let child = spawn(&mut program, &setup)?;
-    let (ended, end) = oneshot::channel();
-    probes.borrow_mut().insert(child.pid, ended);
-    let running = Running { pid: child.pid, probes: probes.clone() };
-    let exit = end.await.map_err(io::Error::other)?;
-    drop(running);
-    match exec_result(&child.outcome) {
-        Some(Err(error)) => Err(io::Error::other(error.explain(&name))),
-        _ if exit.status() == 0 => Ok(()),
-        _ => Err(io::Error::other(exit.to_string())),
-    }
-}
-
-/// A probe that nobody waits for any more is killed, and forgotten; the loop collects it as any orphan.
-struct Running {
-    pid: Pid,
-    probes: Probes,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.probes.borrow_mut().remove(&self.pid).is_some() {
-            let _ = kill(Pid::from_raw(-self.pid.as_raw()), crate::core::Signal::KILL);
-        }
     }
 }

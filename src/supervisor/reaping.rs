@@ -1,4 +1,4 @@
-//! Collects processes that have ended: workers, probes, and every orphan of the container.
+//! Collects processes that have ended: workers, probes, hooks, and every orphan of the container.
 
 use super::event_loop::Supervisor;
 use crate::core::{Event, Exit, ExitKind, Signal, WorkerId};
@@ -12,7 +12,7 @@ use std::path::Path;
 const MAX_EXITS_IN_A_ROW: usize = 32;
 
 impl Supervisor {
-    /// Collects what has ended: workers, probes, and every orphan of the container.
+    /// Collects what has ended: workers, probes, hooks, and every orphan of the container.
     pub(super) fn reap(&mut self) -> io::Result<()> {
         self.more_to_reap = self.more_to_reap && self.reap_some()?;
         for worker in self.workers.take_ended_groups() {
@@ -28,15 +28,15 @@ impl Supervisor {
             match self.workers.of(pid) {
                 Some(worker) => self.reap_worker(worker, pid, exit),
                 None => {
-                    let probe = self.workers.probes.borrow_mut().remove(&pid);
-                    let is_probe = probe.is_some();
-                    if let Some(probe) = probe {
+                    let helper = self.workers.helpers.borrow_mut().remove(&pid);
+                    let is_helper = helper.is_some();
+                    if let Some(helper) = helper {
                         // As with a worker: what it leaves in its group ends with it.
                         let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::KILL);
-                        let _ = probe.send(exit);
+                        let _ = helper.send(exit);
                     }
                     reap::collect(pid);
-                    self.journal.lock().counters.orphans += u64::from(!is_probe);
+                    self.journal.lock().counters.orphans += u64::from(!is_helper);
                 }
             }
         }

@@ -170,6 +170,7 @@ impl Supervisor {
             self.change_app(change, &mut applied);
         }
         self.configuration.in_force = config;
+        self.refresh_triggers();
         applied
     }
 

@@ -1,22 +1,23 @@
 //! Starts, signals and kills the workers' processes, and knows which process belongs to which worker.
 
 use super::Notice;
-use super::launch::{InheritedFds, LaunchSpec, NOT_FOR_PROBES, WorkerEnv};
-use super::probe::{LastAnswer, ProbeSetup, Probes};
+use super::helper::{HelperSetup, Helpers};
+use super::hooks::Subject;
+use super::launch::{InheritedFds, LaunchSpec, is_for_helpers};
+use super::probe::{LastAnswer, ProbeSetup};
 use super::ready::{self, Watched, WorkerReport};
 use crate::config::{LogConfig, LogFormat};
 use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
 use crate::logs::{Labels, Logs, Pipes};
 use crate::ports::{DrainRequest, Ports};
 use crate::sys::peer::{Identity, exists};
-use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_now};
+use crate::sys::process::{Program, Properties, Session, Setup, exec_result, kill, spawn, why_not_now};
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, fchown, pipe2};
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use tokio::sync::mpsc;
@@ -32,17 +33,17 @@ pub(super) struct Workers {
     log: LogConfig,
     pub(super) ports: Ports,
     /// What workers have as standard input, and probes as everything.
-    null: Rc<OwnedFd>,
+    pub(super) null: Rc<OwnedFd>,
     inherited: Inherited,
     oom_score_adj: Option<i32>,
     parent_death: Option<Signal>,
-    pub(super) probes: Probes,
+    pub(super) helpers: Helpers,
     pub(super) notices: mpsc::Sender<Notice>,
 }
 
 struct Running {
     pid: Pid,
-    slot: SlotId,
+    subject: Subject,
     /// The pipe that tells of its exec, until it has.
     exec: Option<Rc<OwnedFd>>,
     /// What came of the last probe.
@@ -83,7 +84,7 @@ impl Workers {
             oom_score_adj: own_score.map(|score| (score + OOM_SCORE_MORE).min(OOM_SCORE_MOST)),
             // The death of PID 1 ends all; that of another process would leave them running.
             parent_death: if is_pid_1 { None } else { Some(Signal::TERM) },
-            probes: Probes::default(),
+            helpers: Helpers::default(),
             notices,
         })
     }
@@ -92,13 +93,9 @@ impl Workers {
     ///
     /// # Errors
     /// Why it was not started.
-    pub(super) fn start(
-        &mut self,
-        worker: WorkerId,
-        slot: SlotId,
-        launch: &LaunchSpec,
-        env: &WorkerEnv,
-    ) -> Result<(), SpawnError> {
+    pub(super) fn start(&mut self, worker: WorkerId, subject: Subject) -> Result<(), SpawnError> {
+        let Subject { slot, launch, env } = &subject;
+        let slot = *slot;
         let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
         let (channels, worker_ends) = ready::open(&launch.app.ready, &launch.app.live.check).map_err(no_room)?;
         let name = format!("{}-{}", launch.app.name, slot.index);
@@ -158,11 +155,14 @@ impl Workers {
             worker,
             pid: child.pid,
             ports: self.ports.clone(),
-            environment: environment.into_iter().filter(is_a_probes).collect(),
-            user: user.cloned(),
-            signals: self.inherited,
+            helper: HelperSetup {
+                environment: environment.into_iter().filter(is_for_helpers).collect(),
+                user: user.cloned(),
+                properties: Properties::default(),
+                signals: self.inherited,
+                helpers: self.helpers.clone(),
+            },
             null: self.null.clone(),
-            probes: self.probes.clone(),
             last_answer: last_answer.clone(),
         };
         let report = WorkerReport::default();
@@ -187,7 +187,7 @@ impl Workers {
             worker,
             Running {
                 pid: child.pid,
-                slot,
+                subject,
                 exec: Some(exec),
                 last_answer,
                 report,
@@ -238,7 +238,7 @@ impl Workers {
     pub(super) fn drain(&self, worker: WorkerId, plan: &StopPlan) {
         self.ports.retire(worker);
         match plan.request {
-            None => {}
+            None | Some(DrainKind::Hook) => {}
             Some(DrainKind::Message) => self.ports.send_shutdown(worker, plan.idle_for),
             Some(DrainKind::Cluster) => {
                 let StopPlan { idle_for, signal, handler_after, .. } = *plan;
@@ -281,7 +281,12 @@ impl Workers {
 
     /// The worker's slot.
     pub(super) fn slot(&self, worker: WorkerId) -> Option<SlotId> {
-        self.running.get(&worker).map(|running| running.slot)
+        self.running.get(&worker).map(|running| running.subject.slot)
+    }
+
+    /// The worker, for its hooks.
+    pub(super) fn subject(&self, worker: WorkerId) -> Option<Subject> {
+        self.running.get(&worker).map(|running| running.subject.clone())
     }
 
     /// True if rinit has sent the worker SIGKILL.
@@ -310,15 +315,15 @@ impl Workers {
         !self.groups.is_empty()
     }
 
-    /// Forgets a worker that has ended, and kills what it leaves in its group. Returns its process, if it had one.
-    pub(super) fn release(&mut self, worker: WorkerId) -> Option<Pid> {
+    /// Forgets a worker that has ended, and kills what it leaves in its group. Returns its process and what it was, if it had one.
+    pub(super) fn release(&mut self, worker: WorkerId) -> Option<(Pid, Subject)> {
         let running = self.running.remove(&worker)?;
         self.by_pid.remove(&running.pid);
         self.groups.retain(|other| *other != worker);
         self.ports.remove_worker(worker);
         running.tasks.iter().for_each(JoinHandle::abort);
         let _ = running.signal_group(Signal::KILL);
-        Some(running.pid)
+        Some((running.pid, running.subject))
     }
 }
 
@@ -370,11 +375,6 @@ impl Output {
 fn open_null() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     open("/dev/null", flags, Mode::empty()).or_else(|_| pipe2(OFlag::O_CLOEXEC).map(|(read, _)| read))
-}
-
-/// A probe is handed no sockets.
-fn is_a_probes(pair: &OsString) -> bool {
-    !NOT_FOR_PROBES.iter().any(|key| pair.as_encoded_bytes().starts_with(key.as_bytes()))
 }
 
 /// Rings when there is news of the exec.

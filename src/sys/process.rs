@@ -55,7 +55,7 @@ pub struct Setup<'a> {
 }
 
 /// Properties of a child; rinit's own where nothing is given.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Properties {
     /// The working directory, which the child's user must be able to enter.
     pub cwd: Option<CString>,

@@ -26,6 +26,8 @@ pub struct Engine {
     pub python: String,
     /// `examples/sockets`.
     pub sockets: String,
+    /// `examples/apps`.
+    pub apps: String,
     /// The static binary out of the image, to be mounted into others.
     pub binary: PathBuf,
 }
@@ -73,13 +75,13 @@ impl Engine {
         std::mem::forget(cleaner.unwrap());
 
         let rinit = build(".", "");
-        let [busybox, node, python, sockets] =
-            ["docker/busybox", "examples/node", "examples/python", "examples/sockets"]
+        let [busybox, node, python, sockets, apps] =
+            ["docker/busybox", "examples/node", "examples/python", "examples/sockets", "examples/apps"]
                 .map(|folder| build(folder, &rinit));
         let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rinit-of-the-image");
         let created = Container::create(&[], &rinit, &[]);
         docker_ok(&["cp", &format!("{}:/rinit", created.name), binary.to_str().unwrap()]);
-        Engine { rinit, busybox, node, python, sockets, binary }
+        Engine { rinit, busybox, node, python, sockets, apps, binary }
     }
 
     /// `docker run --rm`, to its end.

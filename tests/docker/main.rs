@@ -5,6 +5,7 @@
 #[path = "../harness/signals.rs"]
 mod signals;
 
+mod apps;
 mod engine;
 mod examples;
 mod image;

@@ -11,6 +11,7 @@
 //! | `long=N` | prints a line of N letters x |
 //! | `shout=N` | prints N lines `I ccc…` of up to 20,000 letters, the letter its worker's: a, b, … |
 //! | `flood` | prints lines for ever |
+//! | `grow=MIB` | uses that much memory more |
 //! | `orphans=N` | leaves N processes behind that end within a second |
 //! | `child=WORD,WORD` | starts a process in its own group that does these words, and goes on |
 //! | `daemon=WORD,WORD` | the same in a session of its own |
@@ -106,6 +107,7 @@ fn act(word: &str) {
         "flood" => loop {
             say("flood flood flood flood flood flood flood flood");
         },
+        "grow" => std::mem::forget(vec![1u8; (number() as usize) << 20]),
         "orphans" => orphans(number()),
         "child" => start(value, |command| command),
         "daemon" => {

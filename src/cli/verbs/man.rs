@@ -2,7 +2,7 @@
 
 use super::{Call, Outcome, VERBS, Verb};
 use crate::cli::help::{description, written};
-use crate::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS};
+use crate::config::{APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, PROGRAM_SETTINGS};
 
 pub(super) static VERB: Verb = Verb {
     names: &["man"],
@@ -29,6 +29,11 @@ rinit \\- container init and process supervisor
 .RI [ ARG ]...
 .br
 .B rinit
+.RI [ OPTIONS ]
+.B \\-\\-config
+.I FILE
+.br
+.B rinit
 .I VERB
 \\&...
 .SH DESCRIPTION
@@ -53,6 +58,7 @@ fn page() -> String {
     let mut page = format!(".TH RINIT 1 \"\" \"rinit {}\"\n{BEGINNING}", env!("CARGO_PKG_VERSION"));
     for (title, settings) in [
         ("OPTIONS FOR WORKERS (\\-i)", APP_SETTINGS),
+        ("KEYS OF AN APP IN A FILE", PROGRAM_SETTINGS),
         ("OPTIONS FOR THE CONTAINER (\\-i)", CONTAINER_SETTINGS),
         ("OPTIONS IN BOTH MODES", COMMON_SETTINGS),
         ("OPTIONS FOR ONE CHILD", INIT_SETTINGS),

@@ -86,10 +86,13 @@ pub fn parse_file(path: &Path, text: &str, layer: &Layer, faults: &mut Faults) -
         "toml" => toml::read(&source, faults),
         "json" => json::read(&source, faults),
         ending => {
-            let name = path.file_name().unwrap_or_default().display();
+            // As require() wants it.
+            let is_complete = path.is_absolute() || path.starts_with(".");
+            let module = if is_complete { path.to_owned() } else { Path::new(".").join(path) };
             let why = match ending {
                 "js" | "cjs" | "mjs" => format!(
-                    "JavaScript is not read: write it as JSON with node -p 'JSON.stringify(require(\"./{name}\"))' > ecosystem.json"
+                    "JavaScript is not read: write it as JSON with node -p 'JSON.stringify(require(\"{}\"))' > ecosystem.json",
+                    module.display()
                 ),
                 _ => "its ending says neither .toml nor .json".into(),
             };
@@ -394,11 +397,13 @@ command = "node 'x"
     fn javascript_is_answered_with_the_command_that_makes_it_json() {
         let mut faults = Faults::default();
         parse_file(Path::new("/app/ecosystem.config.js"), "x", &Layer::default(), &mut faults);
+        parse_file(Path::new("dist/app.config.cjs"), "x", &Layer::default(), &mut faults);
         parse_file(Path::new("/app/pm2.yaml"), "x", &Layer::default(), &mut faults);
         read_file(Path::new("/none.toml"), &Layer::default(), &mut faults);
         let faults = faults.lines();
-        assert!(faults[0].contains("node -p 'JSON.stringify(require(\"./ecosystem.config.js\"))' > ecosystem.json"));
-        assert!(faults[1].contains("neither .toml nor .json"));
-        assert!(faults[2].contains("/none.toml: cannot read it: No such file"));
+        assert!(faults[0].contains("node -p 'JSON.stringify(require(\"/app/ecosystem.config.js\"))' > ecosystem.json"));
+        assert!(faults[1].contains("require(\"./dist/app.config.cjs\")"));
+        assert!(faults[2].contains("neither .toml nor .json"));
+        assert!(faults[3].contains("/none.toml: cannot read it: No such file"));
     }
 }

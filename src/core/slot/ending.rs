@@ -81,7 +81,7 @@ impl Slot {
     ) -> Outcome {
         let Some((part, worker)) = self.release(id, context) else { return Outcome::Nothing };
         let slot = self.id;
-        let (SpawnError::NotNow(message) | SpawnError::Program { message, .. }) = &error;
+        let (SpawnError::NotNow(message) | SpawnError::Hook(message) | SpawnError::Program { message, .. }) = &error;
         let error_text = message.clone();
         let report = |next| Report::StartFailed { slot, worker: id, error: error_text.clone(), next };
         match part {
@@ -100,6 +100,7 @@ impl Slot {
                 let end = match error {
                     _ if worker.is_leaving() => End::Unwanted,
                     SpawnError::NotNow(_) => End::NoRoom,
+                    SpawnError::Hook(_) => End::NoProgram { has_run: true },
                     SpawnError::Program { status, .. } => {
                         self.last_exit = Some(Exit::code(status));
                         End::NoProgram { has_run: profile.has_run }

@@ -1,0 +1,99 @@
+//! Asks for a reload at the times of `--cron`, and when what `--watch` names has changed.
+
+use super::Notice;
+use super::event_loop::Supervisor;
+use super::watching::Watched;
+use crate::config::{ReloadTriggers, Schedule};
+use crate::core::{AppId, Event, Target};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// A longer wait is cut into such parts: the clock may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The tasks that wait for each app's triggers.
+#[derive(Default)]
+pub(super) struct Triggers {
+    apps: BTreeMap<AppId, (ReloadTriggers, Vec<JoinHandle<()>>)>,
+}
+
+impl Supervisor {
+    /// Waits for the triggers that the apps have now.
+    pub(super) fn refresh_triggers(&mut self) {
+        let apps = self.launches.iter().map(|(id, launch)| (id, launch.app.reloads.clone()));
+        let wanted: BTreeMap<AppId, ReloadTriggers> = apps.collect();
+        self.triggers.apps.retain(|id, (triggers, tasks)| {
+            let stays = wanted.get(id) == Some(triggers);
+            if !stays {
+                tasks.iter().for_each(JoinHandle::abort);
+            }
+            stays
+        });
+        for (id, triggers) in wanted {
+            let notices = &self.workers.notices;
+            self.triggers.apps.entry(id).or_insert_with(|| {
+                let tasks = start(id, &triggers, notices);
+                (triggers, tasks)
+            });
+        }
+    }
+
+    /// Reloads an app for that reason.
+    pub(super) fn on_trigger(&mut self, app: AppId, why: &str) {
+        let Some(launch) = self.launches.get(app).filter(|_| !self.fleet.is_stopping()) else { return };
+        tracing::info!("{}: {why}", launch.app.name);
+        self.handle(Event::Reload(Target::App(app)));
+        self.journal.wake();
+    }
+}
+
+fn start(id: AppId, triggers: &ReloadTriggers, notices: &mpsc::Sender<Notice>) -> Vec<JoinHandle<()>> {
+    let ReloadTriggers { cron, watch, ignore_watch } = triggers.clone();
+    let mut tasks = Vec::new();
+    if let Some(schedule) = cron {
+        tasks.push(tokio::task::spawn_local(follow(id, schedule, notices.clone())));
+    }
+    if !watch.is_empty() {
+        let notices = notices.clone();
+        tasks.push(tokio::task::spawn_local(async move {
+            let mut watched = match Watched::new(watch, ignore_watch).await {
+                Ok(watched) => watched,
+                Err(error) => return tracing::error!("--watch does nothing: {error}"),
+            };
+            loop {
+                let why = match watched.changed().await {
+                    Ok(path) => format!("{} has changed (--watch)", path.display()),
+                    Err(error) => {
+                        tracing::warn!("--watch: {error}");
+                        sleep(LONGEST_SLEEP).await;
+                        continue;
+                    }
+                };
+                if notices.send(Notice::Trigger(id, why)).await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+    tasks
+}
+
+/// Asks for a reload at each time of the schedule.
+async fn follow(id: AppId, schedule: Schedule, notices: mpsc::Sender<Notice>) {
+    let mut last = SystemTime::now();
+    while let Some(next) = schedule.next_after(last) {
+        while let Ok(wait) = next.duration_since(SystemTime::now())
+            && !wait.is_zero()
+        {
+            sleep(wait.min(LONGEST_SLEEP)).await;
+        }
+        // A clock that was set forward passes several times at once: that is one reload.
+        last = SystemTime::now().max(next);
+        if notices.send(Notice::Trigger(id, "it is time (--cron)".into())).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Reloads and replacements that nobody asks for: changed files, times, memory and age.
+
+use crate::harness::{Flag, Rig};
+use std::fs;
+use std::os::unix::fs::symlink;
+
+#[test]
+fn a_watched_file_that_changes_reloads_the_app_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings");
+    fs::write(&file, "1").unwrap();
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--min-uptime", "50ms", "--watch"])
+        .arg(&file)
+        .fixture("notify wait")
+        .start();
+    rig.until("it is ready", |out| out.told("fixture-0", "is ready"));
+    (2..6).for_each(|n| fs::write(&file, "x".repeat(n)).unwrap());
+    rig.until("it is reloaded", |out| out.has("reload to generation 2 done"));
+    let new = folder.path().join("new");
+    fs::write(&new, "replaced").unwrap();
+    fs::rename(&new, &file).unwrap();
+    rig.until("it is reloaded again", |out| out.has("reload to generation 3 done"));
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    let out = rig.output();
+    assert_eq!(out.count("has changed (--watch)"), 2, "{out:?}");
+}
+
+#[test]
+fn a_folder_of_which_a_link_is_swapped_or_that_comes_back_reloads_the_app() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for version in ["v1", "v2"] {
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(version).join("settings"), version).unwrap();
+    }
+    // As Kubernetes lays out a ConfigMap.
+    fs::create_dir(at("config")).unwrap();
+    symlink("../v1", at("config").join("..data")).unwrap();
+    symlink("..data/settings", at("config").join("settings")).unwrap();
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--min-uptime", "50ms", "--ignore-watch", "*.log", "--watch"])
+        .arg(at("config"))
+        .fixture("notify wait")
+        .start();
+    rig.until("it is ready", |out| out.told("fixture-0", "is ready"));
+    fs::write(at("config").join("access.log"), "ignored").unwrap();
+    symlink("../v2", at("config").join("..data_tmp")).unwrap();
+    fs::rename(at("config").join("..data_tmp"), at("config").join("..data")).unwrap();
+    rig.until("it is reloaded", |out| out.has("reload to generation 2 done"));
+    fs::remove_dir_all(at("config")).unwrap();
+    rig.until("the loss is seen", |out| out.has("reload to generation 3 done"));
+    fs::create_dir(at("config")).unwrap();
+    fs::write(at("config").join("settings"), "back").unwrap();
+    rig.until("it is back", |out| out.has("reload to generation 4 done"));
+}
+
+#[test]
+fn a_timetable_reloads_the_app() {
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--min-uptime", "50ms", "--cron", "* * * * * *"])
+        .fixture("notify wait")
+        .start();
+    rig.until("it is reloaded twice", |out| out.has("reload to generation 3 done"));
+    assert!(rig.output().has("it is time (--cron)"), "{:?}", rig.output());
+}
+
+#[test]
+fn a_worker_that_uses_too_much_memory_is_replaced_before_it_is_stopped() {
+    let flag = Flag::new();
+    let words = format!("unless={} grow=60 touch={} notify wait", flag.path(), flag.path());
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--min-uptime", "50ms", "--max-memory", "50M"])
+        .fixture(&words)
+        .start();
+    rig.until("it is replaced", |out| out.has("worker replaced in"));
+    let out = rig.output();
+    let place =
+        |text: &str| out.stderr.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{out:?}"));
+    assert!(place("its limit is 50.0M (--max-memory): it is replaced") < place("started as a replacement"), "{out:?}");
+    assert!(place("started as a replacement") < place("gets SIGTERM"), "{out:?}");
+}
+
+#[test]
+fn a_worker_that_has_lived_long_enough_is_replaced() {
+    let rig = Rig::new(&["-i", "2", "--ready", "notify", "--min-uptime", "50ms", "--max-uptime", "2s"])
+        .fixture("notify wait")
+        .start();
+    rig.until("both are replaced", |out| out.count("is replaced: it has lived for --max-uptime") >= 2);
+    rig.until("both are new", |out| out.count("worker replaced in") >= 2);
+}
