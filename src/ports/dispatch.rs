@@ -16,6 +16,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The maximum number of connections of one listener that are dispatched before the next listener's.
@@ -50,6 +51,7 @@ impl Hub {
             let key = listener.node().map_or("", |server| &server.key);
             match worker.deliver(id, key, connection, *now) {
                 Ok(()) => {
+                    worker.connections.fetch_add(1, Ordering::Relaxed);
                     load.unanswered += 1;
                     load.assigned += 1;
                     batching.on_dispatch();

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -48,6 +49,8 @@ pub struct PortWorker {
     pub(super) unconfirmed: VecDeque<SentDescriptor>,
     /// It has no room for another connection until it answers or reads.
     pub(super) is_full: bool,
+    /// The number of connections that it was given.
+    pub(super) connections: Arc<AtomicU64>,
     seq: u64,
 }
 
@@ -161,6 +164,7 @@ impl PortWorker {
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,
+            connections: Arc::default(),
             seq: 0,
         }
     }
