@@ -227,7 +227,7 @@ pub async fn record_usage(rinit: SupervisorHandle) {
     let mut last = Instant::now();
     let mut ticks = interval_at(last + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut before = BTreeMap::new();
+    let mut before: BTreeMap<u32, (f64, Option<u64>)> = BTreeMap::new();
     loop {
         ticks.tick().await;
         let Ok(status) = rinit.ask(Call::Status).await else { return };
@@ -239,13 +239,12 @@ pub async fn record_usage(rinit: SupervisorHandle) {
         for worker in &status.workers {
             let Some(pid) = worker.pid else { continue };
             let Some(used) = usage(pid) else { continue };
-            // A process that is younger than the sample before begins at zero.
+            // A process that the sample before has not seen begins at zero, as does another one with the same number.
             let is_new = worker.uptime_ms.is_none_or(|uptime| u128::from(uptime) < elapsed.as_millis());
-            let present = (used.cpu, worker.connections);
-            let (cpu, connections) = if is_new { (0.0, None) } else { before.get(&pid).copied().unwrap_or(present) };
+            let (cpu, connections) = before.get(&pid).copied().filter(|_| !is_new).unwrap_or_default();
             let percent = 100.0 * (used.cpu - cpu).max(0.0) / elapsed.as_secs_f64().max(0.001);
             let given = worker.connections.map(|all| all.saturating_sub(connections.unwrap_or_default()) as f64);
-            seen.insert(pid, present);
+            seen.insert(pid, (used.cpu, worker.connections));
             let lag = worker.node.as_ref().map(|node| node.event_loop_lag_ms as f64);
             let process = [Some(percent), Some(used.memory as f64), None, given, lag];
             add(samples.entry(&worker.id).or_default(), &process);
