@@ -15,8 +15,8 @@ use super::schedule::Schedule;
 use super::settings::{AppSettings, ProgramSettings, by_key};
 use super::value::IncrementEnv;
 use super::watch::WatchPattern;
-use crate::control::redacted_command;
 use crate::control::types::SettingValue;
+use crate::control::{MetricsPage, redacted_command};
 use crate::core::{Kind, Policy, Restart, Scaling};
 use crate::ports::{Balance, ListenAddress, Share, Sharing};
 use crate::sys::user::Credentials;
@@ -42,6 +42,8 @@ pub(crate) struct AppConfig {
     pub(crate) ready: ReadyCheck,
     /// The check by which it is learnt that they hang.
     pub(crate) live: Liveness,
+    /// The page with each worker's own metrics.
+    pub(crate) app_metrics: Option<MetricsPage>,
     /// The occasions for a reload that nobody asks for.
     pub(crate) reloads: ReloadTriggers,
     /// The commands that rinit runs at moments of a worker's life.
@@ -75,6 +77,7 @@ impl AppConfig {
             policy: new.policy.clone(),
             reloads: new.reloads.clone(),
             hooks: new.hooks.clone(),
+            app_metrics: new.app_metrics.clone(),
             ..self.clone()
         };
         with_new_rules != *new || self.policy.kind != new.policy.kind
@@ -198,6 +201,7 @@ pub(super) fn resolve(
         instances,
         ready: settings.ready,
         live: Liveness { check: settings.live, interval: settings.live_interval.0, timeout: settings.live_timeout.0 },
+        app_metrics: settings.app_metrics,
         reloads: ReloadTriggers {
             cron: settings.cron,
             // From the app's directory, as its own paths are.

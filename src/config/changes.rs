@@ -2,8 +2,6 @@
 
 use super::app::AppConfig;
 use super::resolve::SupervisorConfig;
-use crate::control::types::SettingValue;
-use std::collections::BTreeSet;
 
 /// The differences between the configuration in force and a new one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,13 +69,18 @@ fn differing(old: &SupervisorConfig, new: &SupervisorConfig, app: &AppConfig, be
 
 /// The settings whose listed values differ, of an app or of the container.
 fn listed_differences(old: &SupervisorConfig, new: &SupervisorConfig, app: Option<&str>) -> Vec<String> {
-    let of = |config: &SupervisorConfig| -> BTreeSet<(String, String)> {
-        let is_meant = |setting: &&SettingValue| setting.app.as_deref() == app;
-        let pair = |setting: &SettingValue| (setting.name.clone(), setting.value.clone());
-        config.listed().iter().filter(is_meant).map(pair).collect()
+    let of = |config: &SupervisorConfig| -> Vec<(String, String)> {
+        let listed = config.listed().iter().filter(|setting| setting.app.as_deref() == app);
+        listed.map(|setting| (setting.name.clone(), setting.value.clone())).collect()
     };
-    let names: BTreeSet<String> = of(old).symmetric_difference(&of(new)).map(|(name, _)| name.clone()).collect();
-    names.into_iter().collect()
+    let (before, after) = (of(old), of(new));
+    let is_in = |list: &[(String, String)], setting: &(String, String)| list.contains(setting);
+    let gone = before.iter().filter(|setting| !is_in(&after, setting));
+    let come = after.iter().filter(|setting| !is_in(&before, setting));
+    let mut names: Vec<String> = come.chain(gone).map(|(name, _)| name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::faults::Faults;
 use super::given::Place;
 use super::layer::Layer;
 use super::settings::by_key;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Checks the names of several apps and what each is to be started after.
 pub(super) fn check(apps: &[(AppConfig, Option<Place>, Layer)], faults: &mut Faults) {
@@ -57,9 +57,9 @@ fn find_cycle(apps: &[(AppConfig, Option<Place>, Layer)]) -> Option<Vec<&str>> {
     // An app is free when everything that it waits for is: those that never become free wait for a cycle.
     let mut waiting: Vec<&AppConfig> = apps.iter().map(|(app, ..)| app).collect();
     loop {
-        let names: BTreeSet<&str> = waiting.iter().map(|app| app.name.as_str()).collect();
+        let names: Vec<&str> = waiting.iter().map(|app| app.name.as_str()).collect();
         let count = waiting.len();
-        waiting.retain(|app| app.after.iter().any(|other| names.contains(other.as_str())));
+        waiting.retain(|app| app.after.iter().any(|other| names.contains(&other.as_str())));
         if waiting.len() == count {
             break;
         }

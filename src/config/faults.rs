@@ -67,9 +67,9 @@ impl Faults {
 
     /// All faults, a line each: those of a file in the order of its lines.
     pub fn lines(&self) -> Vec<String> {
-        let mut faults: Vec<&Fault> = self.0.iter().collect();
-        faults.sort_by_key(|fault| &fault.place);
-        let mut lines: Vec<String> = faults.into_iter().map(Fault::to_string).collect();
+        let mut faults: Vec<(usize, &Fault)> = self.0.iter().enumerate().collect();
+        faults.sort_unstable_by_key(|(at, fault)| (&fault.place, *at));
+        let mut lines: Vec<String> = faults.into_iter().map(|(_, fault)| fault.to_string()).collect();
         // A value of `[defaults]` is wrong once, and not once for each app.
         lines.dedup();
         lines

@@ -1,6 +1,7 @@
 //! Parses probes: the ways in which rinit asks a worker whether it serves, for `--ready` and `--live`.
 
 use super::reader::{Show, Value};
+use crate::control::MetricsPage;
 use std::fmt;
 
 /// A question to a worker that is answered by yes or no.
@@ -136,9 +137,38 @@ impl Value for LiveCheck {
     }
 }
 
+impl Value for MetricsPage {
+    const FORM: &'static str = "[:PORT]/PATH";
+
+    fn parse(text: &str) -> Result<MetricsPage, String> {
+        const ALLOWED: &str = "allowed: a path such as /metrics, or :9100/metrics on a port of its own";
+        let (target, path) = text.split_at(text.find('/').ok_or(ALLOWED)?);
+        match ProbeTarget::parse(target, ALLOWED)? {
+            ProbeTarget::Worker(port) => Ok(MetricsPage { port, path: http_path(path)? }),
+            ProbeTarget::Address(_) => Err(ALLOWED.into()),
+        }
+    }
+}
+
+impl Show for MetricsPage {
+    fn show(&self) -> String {
+        format!("{}{}", ProbeTarget::Worker(self.port), self.path)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_metrics_is_a_path_with_or_without_a_port() {
+        for text in ["/metrics", ":9100/metrics?x=1"] {
+            assert_eq!(MetricsPage::parse(text).unwrap().show(), text);
+        }
+        for text in ["", "metrics", "9100/metrics", "h:9100/metrics", ":x/metrics", "/a b"] {
+            assert!(MetricsPage::parse(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn liveness_is_read_in_every_form_and_shown_as_it_is_written() {

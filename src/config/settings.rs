@@ -15,7 +15,7 @@ use super::ready::ReadyCheck;
 use super::schedule::Schedule;
 use super::value::{AppName, ExitCodes, IncrementEnv, Positive, Rewrite, VariableNames};
 use super::watch::{WatchPath, WatchPattern};
-use crate::control::{EndpointSetting, SocketGroup, SocketMode};
+use crate::control::{EndpointSetting, MetricsPage, SocketGroup, SocketMode};
 use crate::core::{Backoff, Kind, MemoryLimit, OnExit, Reload, Restart, Signal};
 use crate::logs::LogFormat;
 use crate::ports::{Balance, ListenAddress, Share};
@@ -166,6 +166,8 @@ settings! {
         "the time that a liveness probe may take";
     live_failures: Positive = Positive(3); "live-failures";
         "liveness probes that fail in a row before the worker is replaced";
+    app_metrics: Option<MetricsPage> = None; "app-metrics";
+        "page of each worker with its own Prometheus metrics, such as `/metrics`: rinit's `/metrics` has them all, with the worker's number, and keeps the counts of workers that were replaced";
     stop_signal: Signal = Signal::TERM; "stop-signal";
         "what asks a worker to stop";
     stop_message: bool = false; "stop-message";
@@ -203,7 +205,7 @@ settings! {
     instances_min: Option<WorkerCount> = None, shown as "1"; "instances-min";
         "the fewest workers, where their number follows the CPUs or the load";
     instances_max: Option<WorkerCount> = None; "instances-max";
-        "the most workers, where their number follows the CPUs; with it, it follows the load too";
+        "the most workers; without `-i 0` the number follows the load between both bounds";
 }
 
 settings! {

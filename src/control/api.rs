@@ -1,6 +1,7 @@
 //! Answers the routes that read.
 
 use super::access::{Origin, Permission};
+use super::app_metrics::AppMetrics;
 use super::endpoints::Endpoints;
 use super::handle::{Call, SupervisorHandle};
 use super::limits::Seat;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -37,6 +39,8 @@ pub(super) struct Api {
     pub(super) rinit: SupervisorHandle,
     pub(super) endpoints: Arc<Endpoints>,
     samples: RefCell<Samples>,
+    /// Metrics of the workers' own. Whoever asks for them waits for one that does so already.
+    pub(super) app_metrics: Mutex<AppMetrics>,
     /// Requests over the web that were refused for their token.
     pub(super) refusals: Cell<u64>,
 }
@@ -90,7 +94,7 @@ impl Request {
 
 impl Api {
     pub(super) fn new(rinit: SupervisorHandle, endpoints: Arc<Endpoints>) -> Api {
-        Api { rinit, endpoints, samples: RefCell::default(), refusals: Cell::new(0) }
+        Api { rinit, endpoints, samples: RefCell::default(), app_metrics: Mutex::default(), refusals: Cell::new(0) }
     }
 
     /// Counts a token that was refused, and logs the first of every hundred.
@@ -181,7 +185,7 @@ pub(super) async fn describe(api: Rc<Api>, request: Request) -> Result<Answer, F
 
 /// `GET /v1/config`
 pub(super) async fn config(api: Rc<Api>, _: Request) -> Result<Answer, Failure> {
-    let config: &Config = &api.rinit.config;
+    let config: &Config = &api.rinit.config.get();
     Ok(json(StatusCode::OK, &redact::redacted_config(config)))
 }
 
@@ -236,6 +240,6 @@ pub(super) async fn openapi(_: Rc<Api>, _: Request) -> Result<Answer, Failure> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "usage is the difference between two moments")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

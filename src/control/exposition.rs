@@ -45,7 +45,10 @@ pub(super) enum Kind {
     Counter,
     Gauge,
     Histogram,
+    Summary,
     Info,
+    /// A family of an app whose kind is not known.
+    Unknown,
 }
 
 /// All samples of one name.
@@ -67,7 +70,7 @@ impl Family {
         let suffix = match self.kind {
             Kind::Counter => "_total",
             Kind::Info => "_info",
-            Kind::Gauge | Kind::Histogram => "",
+            Kind::Gauge | Kind::Histogram | Kind::Summary | Kind::Unknown => "",
         };
         self.line(suffix, labels, value);
     }
@@ -103,6 +106,9 @@ impl Family {
         let (suffix, kind) = match (format, kind) {
             (Format::Text, Kind::Counter) => ("_total", "counter"),
             (Format::Text, Kind::Info) => ("_info", "gauge"),
+            (Format::Text, Kind::Unknown) => ("", "untyped"),
+            (Format::OpenMetrics, Kind::Unknown) => ("", "unknown"),
+            (_, Kind::Summary) => ("", "summary"),
             (Format::OpenMetrics, Kind::Counter) => ("", "counter"),
             (Format::OpenMetrics, Kind::Info) => ("", "info"),
             (_, Kind::Gauge) => ("", "gauge"),

@@ -1,6 +1,7 @@
 //! Connects the control plane with the event loop: calls, which the loop answers between two turns, and shared data, which
 //! is read without it.
 
+use super::app_metrics::MetricsPage;
 use super::response::Failure;
 use super::types::{Config, Description, Status};
 use super::{Journal, UsageHistory};
@@ -9,8 +10,8 @@ use crate::logs::LogHistory;
 use crate::ports::Ports;
 use hyper::StatusCode;
 use nix::unistd::Pid;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 /// A call, and the channel for its answer. An answer that never comes means that rinit is ending.
@@ -34,10 +35,30 @@ pub struct Holder {
     pub slot: SlotId,
     /// Its name: `web-0`.
     pub name: String,
+    /// The app's name.
+    pub app: String,
+    /// The page with its own metrics.
+    pub app_metrics: Option<MetricsPage>,
     /// The worker.
     pub worker: WorkerId,
     /// Its process.
     pub pid: Pid,
+}
+
+/// The settings in force, which change when the file is read again.
+#[derive(Clone, Default)]
+pub struct SharedConfig(Arc<Mutex<Arc<Config>>>);
+
+impl SharedConfig {
+    /// The settings that are in force now.
+    pub fn get(&self) -> Arc<Config> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts others in force.
+    pub fn set(&self, config: Config) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
 }
 
 /// A change.
@@ -91,7 +112,7 @@ pub struct SupervisorHandle {
     /// Lines of the workers.
     pub log_history: Arc<LogHistory>,
     /// The settings in force.
-    pub config: Arc<Config>,
+    pub config: SharedConfig,
     /// Connections to single workers.
     pub ports: Ports,
     /// The number of connections.

@@ -3,7 +3,7 @@
 //! No series has a pid: each belongs to an app or to a slot, and ends with it. A counter of a worker's processes begins
 //! again with each process.
 
-use super::api::{Api, Request};
+use super::api::{Api, Request, now};
 use super::exposition::{Family, Format, Kind, write};
 use super::handle::Call;
 use super::journal::{Counters, EXIT_CAUSES, RELOAD_RESULTS, SlotHistory};
@@ -39,6 +39,10 @@ pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Fa
     // The lines of a slot that is gone are kept for a while.
     totals.retain(|one| workers.iter().any(|worker| (worker.app, worker.row.slot) == (&one.slot.0, one.slot.1)));
     families.extend(of_logs(&totals));
+    let holders = api.rinit.ask(Call::Holders).await?;
+    if holders.iter().any(|holder| holder.app_metrics.is_some()) {
+        api.app_metrics.lock().await.add_to(&mut families, &api.rinit, &holders, now()).await;
+    }
     families.extend(of_container(&container::usage(Path::new("/"))));
     Ok(whole(StatusCode::OK, format.content_type(), write(&families, format)))
 }

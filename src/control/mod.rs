@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+mod app_metrics;
 mod dashboard;
 mod endpoints;
 mod exposition;
@@ -26,13 +27,15 @@ mod response;
 mod routes;
 mod server;
 mod socket;
+mod text_format;
 pub mod types;
 mod usage;
 mod worker_http;
 
 pub use access::Permission;
+pub use app_metrics::MetricsPage;
 pub use endpoints::{EndpointSetting, EndpointSettings, Endpoints, SOCKET_PATHS};
-pub use handle::{Accepted, Action, Call, Holder, SupervisorHandle};
+pub use handle::{Accepted, Action, Call, Holder, SharedConfig, SupervisorHandle};
 pub use history::{UsageHistory, record_usage};
 pub use journal::{Entry, Journal, JournalState, time_text};
 pub use limits::Class;

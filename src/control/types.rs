@@ -239,7 +239,7 @@ pub struct Description {
 }
 
 /// `GET /v1/config`: every setting in force.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// In the order of the README's tables: each app's, then the container's.
     pub settings: Vec<SettingValue>,

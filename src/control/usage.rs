@@ -3,7 +3,7 @@
 use super::redact::redacted_variable;
 use super::types::{Description, WorkerStatus};
 use nix::unistd::{SysconfVar, sysconf};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::read_to_string;
 use std::time::{Duration, Instant};
 
@@ -150,10 +150,10 @@ pub(super) fn describe_process(description: &mut Description, is_guarded: bool, 
     let Some(pid) = description.workers.first().and_then(|worker| worker.pid) else { return };
     if let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) {
         let pairs = environment.split(|byte| *byte == 0).filter(|pair| !pair.is_empty());
-        let pairs = pairs
-            .map(|pair| redacted_variable(&String::from_utf8_lossy(pair), is_guarded, shown))
-            .collect::<BTreeSet<String>>();
-        description.environment = pairs.into_iter().collect();
+        let pairs = pairs.map(|pair| redacted_variable(&String::from_utf8_lossy(pair), is_guarded, shown));
+        description.environment = pairs.collect();
+        description.environment.sort_unstable();
+        description.environment.dedup();
     }
     let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
     description.cwd = cwd.ok().map(|path| path.to_string_lossy().into_owned());

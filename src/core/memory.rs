@@ -11,6 +11,9 @@ pub enum MemoryLimit {
     Percent(u8),
 }
 
+/// The life after which a worker may be replaced because the container's memory is short: a new one that is as big at once
+/// is what the app needs.
+const MIN_LIFE_AT_SHORTAGE: Time = Time::from_secs(300);
 /// The time after a replacement for its memory before a worker is replaced for that again.
 const RETRY_AFTER: Time = Time::from_secs(30);
 impl MemoryLimit {
@@ -34,9 +37,10 @@ pub(super) fn on_sample(apps: &mut [App], sample: &UsageSample, context: &mut Co
     if !sample.is_nearly_out_of_memory() || is_under_way {
         return;
     }
+    let now = context.now;
     let biggest = apps.iter().enumerate().flat_map(|(at, app)| {
         let holders = app.slots.iter().filter_map(Slot::holder).filter(|worker| worker.is_ready());
-        let may_go = |worker: &Worker| worker.may_be_replaced(context.now);
+        let may_go = move |worker: &Worker| worker.may_be_replaced(now) && now >= worker.started + MIN_LIFE_AT_SHORTAGE;
         holders.filter_map(move |worker| Some((sample.workers.get(&worker.id)?.memory, worker.id, at, may_go(worker))))
     });
     // If the biggest has just been replaced, or could not be, no smaller one helps.

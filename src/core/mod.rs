@@ -58,7 +58,7 @@ pub use rollout::{Rollout, RolloutReason};
 pub use signal::Signal;
 pub use slot::{Desired, Slot, SlotState};
 pub use stop_plan::{StopContext, StopPlan};
-pub use usage::{UsageSample, WorkerUsage};
+pub use usage::{UsageSample, WantedUsage, WorkerUsage};
 pub use worker::{Phase, StopReason, Worker};
 
 use rollout::Replacement;

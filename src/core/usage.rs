@@ -1,6 +1,6 @@
 //! Defines the samples of usage, by which workers are replaced and apps are scaled.
 
-use super::{AppId, WorkerId};
+use super::{AppId, Fleet, Slot, WorkerId};
 use std::collections::BTreeMap;
 
 /// The usage at a moment.
@@ -27,6 +27,30 @@ pub struct WorkerUsage {
     pub memory: u64,
     /// The share of the time since the last sample in which it was busy, in thousandths.
     pub busy: u16,
+}
+
+/// The usage that decides something now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedUsage {
+    /// The worker of each slot, and whether its usage matters as long as memory is not short.
+    pub workers: Vec<(WorkerId, bool)>,
+    /// An app follows the number of CPUs.
+    pub cpus: bool,
+}
+
+impl Fleet {
+    /// The usage that is to be sampled.
+    pub fn wanted_usage(&self) -> WantedUsage {
+        let mut wanted = WantedUsage::default();
+        for app in self.apps() {
+            let scaling = app.policy().scaling;
+            wanted.cpus |= scaling.fewer_than_cpus.is_some();
+            let follows_load = scaling.fewer_than_cpus.is_none() && scaling.max.is_some();
+            let matters = app.policy().max_memory.is_some() || follows_load;
+            wanted.workers.extend(app.slots.iter().filter_map(Slot::holder).map(|worker| (worker.id, matters)));
+        }
+        wanted
+    }
 }
 
 /// The share of its limit from which on the container is nearly out of memory, in percent.

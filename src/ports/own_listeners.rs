@@ -33,9 +33,11 @@ pub(super) async fn own_addresses(pid: Pid) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn find(pid: Pid) -> Vec<SocketAddr> {
-    let own: BTreeSet<u64> = family(pid).into_iter().flat_map(sockets_of).collect();
+    // Not by collect(), which would sort first: a larger program.
+    let (mut own, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    own.extend(family(pid).into_iter().flat_map(sockets_of));
     // rinit holds those that it shares among the workers.
-    let shared: BTreeSet<u64> = sockets_of(Pid::this()).collect();
+    shared.extend(sockets_of(Pid::this()));
     let table = |name: &str| read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     let all: Vec<Listening> =
         ["tcp", "tcp6"].iter().flat_map(|name| table(name).lines().filter_map(parse).collect::<Vec<_>>()).collect();

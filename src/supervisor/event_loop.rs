@@ -13,7 +13,6 @@ use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
 use super::triggers::Triggers;
 use super::workers::Workers;
-use crate::config::SupervisorConfig;
 use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, record_usage, start_when_needed};
 use crate::core::{Count, EndReason, Event, Fleet, Target, Time, WorkerId};
 use crate::logs::{Logs, Patience};
@@ -89,7 +88,7 @@ impl Supervisor {
         logs: Logs,
         ports: Ports,
         inherited: Inherited,
-        config: SupervisorConfig,
+        configuration: Configuration,
         (journal, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies: Vec<_> = launches.iter().map(|(_, launch)| launches.policy(&launch.app)).collect();
@@ -97,7 +96,7 @@ impl Supervisor {
         let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
         let (sender, notices) = mpsc::channel(MAX_QUEUED_NOTICES);
         let seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
-        let workers = Workers::new(logs.clone(), config.container.log, ports, inherited, sender)?;
+        let workers = Workers::new(logs.clone(), configuration.in_force.container.log, ports, inherited, sender)?;
         let hooks = Hooks::new(logs.clone(), workers.null.clone(), inherited, workers.helpers.clone());
         Ok(Supervisor {
             fleet: Fleet::new(policies, seed),
@@ -118,8 +117,8 @@ impl Supervisor {
             oom_kills: None,
             signals: SignalTable { stop_signals, is_pid_1, inherited },
             hint: StopSignalHint::default(),
-            linger: config.linger,
-            configuration: Configuration::new(config),
+            linger: configuration.in_force.linger,
+            configuration,
             is_impatient: false,
             more_to_reap: false,
             recorder: VecDeque::with_capacity(MAX_RECORDED_EVENTS),
@@ -272,10 +271,13 @@ impl Supervisor {
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
-            if self.recorder.len() == MAX_RECORDED_EVENTS {
-                self.recorder.pop_front();
+            // Samples are many, and large.
+            if !matches!(event, Event::Sampled(_)) {
+                if self.recorder.len() == MAX_RECORDED_EVENTS {
+                    self.recorder.pop_front();
+                }
+                self.recorder.push_back((now, event.clone()));
             }
-            self.recorder.push_back((now, event.clone()));
             self.fleet.handle(now, event, &mut effects);
             for effect in effects.drain(..) {
                 events.extend(self.perform(effect));

@@ -237,10 +237,11 @@ impl Supervisor {
     }
 
     fn run_on_failed(&mut self, slot: SlotId, worker: WorkerId, facts: Vec<(&'static str, String)>) {
-        let workers = self.fleet.app(slot.app).map_or(1, crate::core::App::wanted);
-        let env = WorkerEnv { worker, index: slot.index, workers, is_only_app: self.launches.len() == 1 };
-        let launch = self.launches.current(slot.app);
-        let subject = launch.map(|launch| Subject { slot, launch, env });
+        let is_only_app = self.launches.len() == 1;
+        let subject = self.launches.current(slot.app).map(|launch| {
+            let env = WorkerEnv { worker, index: slot.index, workers: launch.app.instances.count, is_only_app };
+            Subject { slot, launch, env }
+        });
         self.run_hook(Moment::OnFailed, subject, facts);
     }
 

@@ -84,9 +84,9 @@ impl Launches {
         self.apps.iter().map(|(id, app)| (*id, &*app.current))
     }
 
-    /// The app of that name.
+    /// The app of that name. One that is being removed may still have it too.
     pub(super) fn find(&self, name: &str) -> Option<AppId> {
-        self.iter().find(|(_, launch)| launch.app.name == name).map(|(id, _)| id)
+        self.iter().filter(|(_, launch)| launch.app.name == name).map(|(id, _)| id).last()
     }
 
     /// The policy of an app: the names of those before it are numbers there.

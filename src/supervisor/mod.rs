@@ -34,7 +34,7 @@ mod watching;
 mod workers;
 
 use crate::config::{AppConfig, Faults, LogFormat, Refusal, SupervisorConfig};
-use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SupervisorHandle};
+use crate::control::{Call, EndpointSetting, Endpoints, Journal, SOCKET_PATHS, SharedConfig, SupervisorHandle};
 use crate::core::{AppId, Event, WorkerId};
 use crate::logs::{self, Format};
 use crate::ports::{ListenSocket, Ports};
@@ -44,8 +44,9 @@ use env_files::Variables;
 use event_loop::Supervisor;
 use launch::LaunchSpec;
 use launches::Launches;
-use reconfigure::{NewConfiguration, Request};
+use reconfigure::{Configuration, NewConfiguration, Request};
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,16 +126,18 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
             SOCKET_PATHS.join(", ")
         );
     }
+    let shown = SharedConfig::default();
+    let configuration = Configuration::new(config, shown.clone(), gate.path().map(Path::to_owned));
     let rinit = SupervisorHandle {
         calls: caller,
         journal: journal.clone(),
         usage_history: Arc::default(),
         log_history: logs.history(),
-        config: Arc::new(config.in_force(gate.path())),
+        config: shown.clone(),
         ports: ports.clone(),
         connections: Arc::default(),
     };
-    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, config, (journal, calls))
+    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, configuration, (journal, calls))
         .map_err(|error| cannot("no descriptors", error))?;
     Ok(panic::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }

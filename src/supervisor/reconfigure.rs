@@ -5,15 +5,20 @@ use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use super::{Notice, within_time};
 use crate::config::{AppChange, AppConfig, Changes, ConfigSource, SupervisorConfig};
-use crate::control::Accepted;
+use crate::control::{Accepted, SharedConfig};
 use crate::core::{AppId, Event, Policy, Target};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
 /// The configuration in force, and the state of its next reading.
 pub(super) struct Configuration {
     pub(super) in_force: SupervisorConfig,
+    /// The same, to be shown.
+    shown: SharedConfig,
+    /// The control socket's path.
+    socket: Option<PathBuf>,
     /// The file is being read. A further request waits until it is read, and then it is read once more.
     is_being_read: bool,
     waiting: Vec<Request>,
@@ -35,8 +40,14 @@ pub(super) struct NewConfiguration {
 }
 
 impl Configuration {
-    pub(super) fn new(in_force: SupervisorConfig) -> Configuration {
-        Configuration { in_force, is_being_read: false, waiting: Vec::new() }
+    pub(super) fn new(in_force: SupervisorConfig, shown: SharedConfig, socket: Option<PathBuf>) -> Configuration {
+        shown.set(in_force.in_force(socket.as_deref()));
+        Configuration { in_force, shown, socket, is_being_read: false, waiting: Vec::new() }
+    }
+
+    fn put_in_force(&mut self, config: SupervisorConfig) {
+        self.shown.set(config.in_force(self.socket.as_deref()));
+        self.in_force = config;
     }
 }
 
@@ -169,7 +180,7 @@ impl Supervisor {
         for change in changed {
             self.change_app(change, &mut applied);
         }
-        self.configuration.in_force = config;
+        self.configuration.put_in_force(config);
         self.refresh_triggers();
         applied
     }

@@ -3,7 +3,7 @@
 use super::Notice;
 use super::event_loop::Supervisor;
 use crate::control::worker_usage;
-use crate::core::{Event, Slot, UsageSample, WorkerId, WorkerUsage};
+use crate::core::{Event, UsageSample, WantedUsage, WorkerId, WorkerUsage};
 use crate::sys::cgroup::cpus;
 use crate::sys::memory_gauge::{MemoryGauge, MemoryReading};
 use nix::unistd::Pid;
@@ -24,7 +24,6 @@ const CPUS_EVERY: u32 = 4;
 const WORTH_A_LOOK: u64 = 90;
 
 /// The workers, and the questions about them.
-#[derive(Default)]
 pub(super) struct Subjects {
     workers: Vec<Subject>,
     /// An app follows the number of CPUs.
@@ -41,18 +40,9 @@ struct Subject {
 impl Supervisor {
     /// The workers that may have to be sampled.
     pub(super) fn subjects(&self) -> Subjects {
-        let mut subjects = Subjects::default();
-        for app in self.fleet.apps() {
-            let scaling = app.policy().scaling;
-            let follows_load = scaling.fewer_than_cpus.is_none() && scaling.max.is_some();
-            subjects.needs_cpus |= scaling.fewer_than_cpus.is_some();
-            let is_needed = app.policy().max_memory.is_some() || follows_load;
-            for worker in app.slots.iter().filter_map(Slot::holder).map(|worker| worker.id) {
-                let subject = self.workers.pid(worker).map(|pid| Subject { worker, pid, is_needed });
-                subjects.workers.extend(subject);
-            }
-        }
-        subjects
+        let WantedUsage { workers, cpus } = self.fleet.wanted_usage();
+        let subject = |(worker, is_needed)| Some(Subject { worker, pid: self.workers.pid(worker)?, is_needed });
+        Subjects { workers: workers.into_iter().filter_map(subject).collect(), needs_cpus: cpus }
     }
 }
 

@@ -10,7 +10,6 @@ use crate::control::{Accepted, Action, Call, Holder, JournalState, redacted_comm
 use crate::core::{
     App, Count, Desired, Event, Kind, Phase, Refused, RolloutReason, Signal, Slot, SlotId, SlotState, Target, Worker,
 };
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -131,7 +130,9 @@ impl Supervisor {
         let slots = self.fleet.apps().iter().flat_map(|app| &app.slots);
         let holder = |slot: &Slot| {
             let worker = slot.holder()?.id;
-            Some(Holder { slot: slot.id, name: self.name(slot.id), worker, pid: self.workers.pid(worker)? })
+            let settings = self.launches.get(slot.id.app).map(|launch| &launch.app)?;
+            let (name, app, app_metrics) = (self.name(slot.id), settings.name.clone(), settings.app_metrics.clone());
+            Some(Holder { slot: slot.id, name, app, app_metrics, worker, pid: self.workers.pid(worker)? })
         };
         slots.filter_map(holder).collect()
     }
@@ -163,7 +164,9 @@ impl Supervisor {
 
     fn app_status(&self, app: &App, launch: &LaunchSpec, journal: &JournalState) -> AppStatus {
         let rollout = app.rollout.as_ref().filter(|rollout| rollout.reason == RolloutReason::Reload);
-        let listens = BTreeSet::from_iter(self.workers.ports.addresses(|slot| slot.app == app.id));
+        let mut listens = self.workers.ports.addresses(|slot| slot.app == app.id);
+        listens.sort_unstable();
+        listens.dedup();
         let is_task = app.policy().kind == Kind::Task;
         // A worker that was stopped by hand, or has finished, is not wanted; one of a task is to finish.
         let is_wanted = |slot: &&Slot| slot.desired == Desired::Up && (is_task || slot.state != SlotState::Stopped);
@@ -187,7 +190,7 @@ impl Supervisor {
                 since_ms: ms(self.now().saturating_sub(rollout.since)),
             }),
             last_reload: journal.last_reload(app.id).cloned(),
-            listens: listens.into_iter().collect(),
+            listens,
         }
     }
 

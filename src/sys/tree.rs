@@ -31,7 +31,7 @@ pub fn descendants() -> Vec<Descendant> {
     let live = all.iter().filter(|(pid, stat)| !stat.is_ending && is_below(**pid));
     let mut live: Vec<_> =
         live.map(|(pid, stat)| Descendant { pid: Pid::from_raw(*pid), name: stat.name.clone() }).collect();
-    live.sort_by_key(|process| process.pid);
+    live.sort_unstable_by_key(|process| process.pid);
     live
 }
 

@@ -12,9 +12,13 @@ const http = require('http');
 const fs = require('fs');
 const worker = process.env.RINIT_WORKER;
 const isSick = () => { try { return fs.readFileSync(process.env.SICK, 'utf8') === worker; } catch { return false; } };
+let requests = 0;
+const metrics = () => `# HELP hits_total Hits.\n# TYPE hits_total counter\nhits_total{path="/hit"} ${requests}\n` +
+  `# TYPE process_open_fds gauge\nprocess_open_fds 7\n`;
 http.createServer((request, response) => {
   if (request.url === '/hang') for (;;);
-  if (request.url === '/slow') return;
+  if (request.url === '/hit') requests += 1;
+  if (request.url === '/metrics') return response.end(metrics());
   const isFailing = request.url === '/healthz' && isSick();
   response.writeHead(isFailing ? 503 : 200, { 'content-type': 'text/x-app', 'set-cookie': 'a=b' });
   response.end(`worker ${worker} ${request.method} ${request.url} ${request.headers.accept}\n`);
@@ -179,4 +183,36 @@ fn node_workers_report_the_lag_of_their_event_loop_their_heap_and_their_handles(
     for name in ["event_loop_lag_seconds", "heap_used_bytes", "active_handles"] {
         assert!(text.contains(&format!("rinit_worker_{name}{{app=\"web\",worker=\"0\"}} ")), "{text}");
     }
+}
+
+#[test]
+fn the_workers_own_metrics_are_merged_and_their_counts_outlive_them() {
+    let Some(web) = Web::start(&["--ready", "listen", "--app-metrics", "/metrics"], "") else { return };
+    web.until_ready(2);
+    let socket = web.folder.path().join("rinit.sock");
+    let page = || ask(&socket, "GET", "/metrics", "").text();
+    let hits = |text: &str, worker: u32| {
+        let start = format!("hits_total{{app=\"web\",worker=\"{worker}\",path=\"/hit\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)?.parse::<u32>().ok())
+    };
+    (0..3).for_each(|_| assert_eq!(web.ask("0", "hit").status, 200));
+    assert_eq!(web.ask("1", "hit").status, 200);
+    let has = |zero, one| {
+        let text = page();
+        ((hits(&text, 0), hits(&text, 1)) == (Some(zero), Some(one))).then_some(text)
+    };
+    let text = eventually("both pages are there", || has(3, 1));
+    assert_eq!(text.matches("# TYPE hits_total counter\n").count(), 1, "{text}");
+    assert_eq!(text.matches("# TYPE process_open_fds gauge\n").count(), 1, "rinit has one of its own: {text}");
+    assert!(text.contains("process_open_fds{app=\"web\",worker=\"1\"} 7\n"), "{text}");
+    assert!(text.contains("rinit_app_metrics_up{app=\"web\",worker=\"0\"} 1\n"), "{text}");
+
+    assert_eq!(ask(&socket, "POST", "/v1/reload", "").status, 200);
+    eventually("the new workers' pages are there, with the old ones' counts", || has(3, 1));
+    assert_eq!(web.ask("0", "hit").status, 200);
+    eventually("it goes on from there", || has(4, 1));
+    // A worker that does not answer keeps its counts, and costs no more than its own.
+    assert_eq!(web.ask("1", "hang").status, 504);
+    let text = eventually("the page comes without it", || has(4, 1));
+    assert!(text.contains("rinit_app_metrics_up{app=\"web\",worker=\"1\"} 0\n"), "{text}");
 }

@@ -6,7 +6,6 @@ use super::table::{Cell, Column, render};
 use super::{Call, Failure, Opt, Outcome, Verb};
 use crate::config::{Faults, for_supervisor, from_environment, read_file};
 use crate::control::types::{Config, SettingValue};
-use std::collections::BTreeSet;
 use std::path::Path;
 
 pub(super) static VERB: Verb = Verb {
@@ -43,9 +42,10 @@ fn run(call: &Call) -> Outcome {
         return call.out.print_json(&text);
     }
     let config: Config = read_json(&text)?;
-    let apps: BTreeSet<&str> = config.settings.iter().filter_map(|setting| setting.app.as_deref()).collect();
+    let mut apps = config.settings.iter().filter_map(|setting| setting.app.as_deref());
+    let first = apps.next();
     // One app needs no column.
-    let columns = if apps.len() > 1 { &COLUMNS[..] } else { COLUMNS.get(1..).unwrap_or_default() };
+    let columns = if apps.any(|app| Some(app) != first) { &COLUMNS[..] } else { COLUMNS.get(1..).unwrap_or_default() };
     let row = |setting: &SettingValue| -> Vec<Cell> {
         let colour = if setting.source == "default" { DIM } else { PLAIN };
         let value = setting.note.as_ref().map(|note| format!("{} ({note})", setting.value));

@@ -20,10 +20,10 @@ pub(super) static VERB: Verb = Verb {
     summary: "print the workers' last lines; -f: and those to come",
     help: "Prints the last lines of every worker, or of those named, as the container's log has them: their\n\
            stdout on stdout, their stderr on stderr, with the worker's name in front. rinit keeps the last\n\
-           lines of each worker; a reload or a restart does not end them. With --json every line is an object, as --log json\n\
-           writes it.\n\
-           A line's level is the one that it names itself, as JSON or as a word at its beginning; else lines on\n\
-           stderr are errors, and others info. On a terminal control characters are shown as cat -v does.",
+           lines of each worker; a reload or a restart does not end them. With --json every line is an\n\
+           object, as --log json writes it. A line's level is the one that it names itself, as JSON or as\n\
+           a word at its beginning; else lines on stderr are errors, and others info. On a terminal control\n\
+           characters are shown as cat -v does.",
     options: &[
         Opt { letter: Some('f'), names: &["follow"], value: "", help: "print the lines to come too, until Ctrl-C" },
         Opt {

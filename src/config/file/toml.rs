@@ -28,7 +28,7 @@ fn table(table: &DeTable, source: &SourceText, depth: usize, faults: &mut Faults
     };
     let mut entries: Vec<Entry> = table.iter().filter_map(entry).collect();
     // The parser's table is in the order of the alphabet.
-    entries.sort_by(|one, other| one.place.cmp(&other.place));
+    entries.sort_unstable_by(|one, other| one.place.cmp(&other.place));
     entries
 }
 
