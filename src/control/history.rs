@@ -70,8 +70,8 @@ impl Measure {
         let most = values.iter().copied().reduce(f64::max)?;
         Some(match (self, of) {
             (Measure::Lag, _) => most,
-            (Measure::Restarts, _) | (_, Combined::Workers) => sum,
-            (Measure::Cpu | Measure::Memory | Measure::Connections, Combined::Samples) => sum / values.len() as f64,
+            (Measure::Restarts | Measure::Connections, _) | (_, Combined::Workers) => sum,
+            (Measure::Cpu | Measure::Memory, Combined::Samples) => sum / values.len() as f64,
         })
     }
 }
@@ -227,29 +227,30 @@ pub async fn record_usage(rinit: SupervisorHandle) {
     let mut last = Instant::now();
     let mut ticks = interval_at(last + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut cpu_before = BTreeMap::new();
+    let mut before: BTreeMap<u32, (f64, Option<u64>)> = BTreeMap::new();
     loop {
         ticks.tick().await;
         let Ok(status) = rinit.ask(Call::Status).await else { return };
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(last);
         last = now;
-        let mut cpu_now = BTreeMap::new();
+        let mut seen = BTreeMap::new();
         let mut samples: BTreeMap<&str, Sample> = BTreeMap::new();
         for worker in &status.workers {
             let Some(pid) = worker.pid else { continue };
             let Some(used) = usage(pid) else { continue };
-            // A process that is younger than the sample before begins at zero.
+            // A process that the sample before has not seen begins at zero, as does another one with the same number.
             let is_new = worker.uptime_ms.is_none_or(|uptime| u128::from(uptime) < elapsed.as_millis());
-            let before = if is_new { 0.0 } else { cpu_before.get(&pid).copied().unwrap_or(used.cpu) };
-            let percent = 100.0 * (used.cpu - before).max(0.0) / elapsed.as_secs_f64().max(0.001);
-            cpu_now.insert(pid, used.cpu);
+            let (cpu, connections) = before.get(&pid).copied().filter(|_| !is_new).unwrap_or_default();
+            let percent = 100.0 * (used.cpu - cpu).max(0.0) / elapsed.as_secs_f64().max(0.001);
+            let given = worker.connections.map(|all| all.saturating_sub(connections.unwrap_or_default()) as f64);
+            seen.insert(pid, (used.cpu, worker.connections));
             let lag = worker.node.as_ref().map(|node| node.event_loop_lag_ms as f64);
-            let process = [Some(percent), Some(used.memory as f64), None, None, lag];
+            let process = [Some(percent), Some(used.memory as f64), None, given, lag];
             add(samples.entry(&worker.id).or_default(), &process);
             yield_now().await;
         }
-        cpu_before = cpu_now;
+        before = seen;
         let intervals = elapsed.as_secs_f64() / SAMPLE_INTERVAL.as_secs_f64();
         let missed = (intervals.round() as u64).saturating_sub(1);
         rinit.usage_history.lock().add(&status, &samples, missed, SystemTime::now());
@@ -297,7 +298,7 @@ mod tests {
             json!({
                 "id": id, "app": "web", "slot": 0, "role": "worker", "state": "ready", "pid": 7, "generation": 1, "started": null, "uptime_ms": 1,
                 "restarts": restarts, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "status": null,
-                "listens": [], "node": null, "retry_in_ms": null, "last_exit": null, "is_crash_looping": false,
+                "listens": [], "node": null, "connections": null, "retry_in_ms": null, "last_exit": null, "is_crash_looping": false,
             })
         };
         let app = json!({

@@ -113,6 +113,8 @@ pub struct WorkerStatus {
     pub status: Option<String>,
     /// The addresses on which it listens, if rinit shares them.
     pub listens: Vec<String>,
+    /// Connections that rinit has given to its process; none where it accepts by itself.
+    pub connections: Option<u64>,
     /// In backoff: time until the next start.
     pub retry_in_ms: Option<u64>,
     /// True if the slot's workers have crashed three times or more in a row, and the present one has not been stable since.
@@ -195,9 +197,9 @@ pub struct UsageSeries {
     pub memory_bytes: Vec<Option<u64>>,
     /// Starts that followed an exit that nobody asked for.
     pub restarts: Vec<Option<u64>>,
-    /// Open connections; empty while they are not known.
+    /// Connections that rinit gave to it; empty where it accepts by itself.
     pub connections: Vec<Option<u64>>,
-    /// The greatest lag of a Node event loop; empty for other programs.
+    /// Lag of a Node event loop, of several values the greatest; empty for other programs.
     pub event_loop_lag_ms: Vec<Option<f64>>,
 }
 

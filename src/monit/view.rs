@@ -129,8 +129,8 @@ fn facts(row: &WorkerStatus) -> Vec<String> {
         facts.push(format!("listens: {}", clean(&row.listens.join(", "), 80)));
     }
     if let Some(node) = &row.node {
-        let (lag, heap) = (node.event_loop_lag_ms, units::size(node.heap_used_bytes));
-        facts.push(format!("lag {lag}ms, heap {heap}, {}", units::count(node.active_handles, "handle")));
+        let (lag, heap) = (units::milliseconds(node.event_loop_lag_ms), units::size(node.heap_used_bytes));
+        facts.push(format!("lag {lag}, heap {heap}, {}", units::count(node.active_handles, "handle")));
     }
     let looping = if row.is_crash_looping { ", crash-looping" } else { "" };
     facts.push(format!("restarts {}{looping}", row.restarts));

@@ -5,6 +5,7 @@ use super::hub::Hub;
 use super::{Ports, accept_queue::Delivery};
 use crate::core::{AppId, WorkerId};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -56,7 +57,7 @@ impl Hub {
             }
             let sent = worker.in_flight.front().map(|one| now.saturating_duration_since(one.sent_at));
             let mut own = WorkerConnections {
-                handed: worker.handed,
+                handed: worker.handed.load(Ordering::Relaxed),
                 waiting: worker.in_flight.len() as u64,
                 oldest: sent.unwrap_or_default(),
             };

@@ -16,6 +16,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The maximum number of connections of one listener that are dispatched before the next listener's.
@@ -59,7 +60,7 @@ impl Hub {
                 Ok(()) => {
                     load.unanswered += 1;
                     load.assigned += 1;
-                    worker.handed += 1;
+                    worker.handed.fetch_add(1, Ordering::Relaxed);
                     batching.on_dispatch();
                     listener.last_assigned = at;
                 }

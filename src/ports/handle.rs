@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     addresses: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
     /// The last health of Node workers, and the time at which it came.
     health: Mutex<BTreeMap<WorkerId, (Instant, NodeHealth)>>,
+    /// The numbers of connections that workers were given.
+    connections: Mutex<BTreeMap<WorkerId, Arc<AtomicU64>>>,
     /// The hub until it has a thread: before the first worker connects there is no work for one.
     idle_hub: Mutex<Option<Hub>>,
 }
@@ -196,6 +199,7 @@ impl Ports {
             broker.set_owner(process);
         }
         if endpoints.worker.broker.is_some() || endpoints.worker.channel.is_some() {
+            self.shared.connections().insert(endpoints.worker.id, endpoints.worker.handed.clone());
             self.send(Command::AddWorker(Box::new(endpoints.worker)));
         }
         WorkerPorts { bound, listens, says_ready, signalled, finished }
@@ -211,6 +215,12 @@ impl Ports {
         let (came, health) = *self.shared.health().get(&worker)?;
         let late = super::poller::now().saturating_duration_since(came).saturating_sub(HEALTH_INTERVAL);
         Some(NodeHealth { lag: health.lag.max(late.as_millis() as u64), ..health })
+    }
+
+    /// The number of connections that rinit has given to a worker. None: it accepts by itself, or has had none yet.
+    pub fn connections_of(&self, worker: WorkerId) -> Option<u64> {
+        let connections = self.shared.connections().get(&worker).map(|count| count.load(Ordering::Relaxed));
+        connections.filter(|count| *count > 0)
     }
 
     /// The addresses where the workers of these slots listen.
@@ -280,6 +290,7 @@ impl Ports {
 
     /// Removes a worker that has ended.
     pub fn remove_worker(&self, worker: WorkerId) {
+        self.shared.connections().remove(&worker);
         self.send(Command::RemoveWorker(worker));
     }
 
@@ -339,6 +350,10 @@ impl Shared {
 
     fn health(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (Instant, NodeHealth)>> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Arc<AtomicU64>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn addresses(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (SlotId, Vec<String>)>> {

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -49,7 +50,7 @@ pub struct PortWorker {
     /// It has no room for another connection until it answers or reads.
     pub(super) is_full: bool,
     /// The number of connections that it was handed.
-    pub(super) handed: u64,
+    pub(super) handed: Arc<AtomicU64>,
     seq: u64,
 }
 
@@ -163,7 +164,7 @@ impl PortWorker {
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,
-            handed: 0,
+            handed: Arc::default(),
             seq: 0,
         }
     }

@@ -13,11 +13,11 @@ function worker(app, slot, state, other = {}) {
     id: `${app}-${slot}`, app, slot, role: "worker", state, pid: runs ? 20 + slot : null, generation: 2, started: runs ? time(11_520_000 - slot * 3000) : null, uptime_ms: runs ? 11_520_000 - slot * 3000 : null,
     restarts: 0, cpu_percent: runs ? 8.3 + slot * 3.9 : null, memory_bytes: runs ? 47_500_000 + slot * 4_000_000 : null,
     ready_by: state === "ready" ? "listen" : null, status: null, listens: app === "web" ? ["port 8080"] : [],
-    node: null, retry_in_ms: state === "backoff" ? 3_400 : null, is_crash_looping: false, last_exit: null, ...other,
+    node: null, connections: null, retry_in_ms: state === "backoff" ? 3_400 : null, is_crash_looping: false, last_exit: null, ...other,
   };
 }
 
-const served = slot => ({ connections: 37 + slot * 2, node: { event_loop_lag_ms: 1.2 + slot / 5, heap_used_bytes: 23_000_000, active_handles: 12 } });
+const served = slot => ({ connections: 37_200 + slot * 211, node: { event_loop_lag_ms: 1 + slot, heap_used_bytes: 23_000_000, active_handles: 12 } });
 
 function app(id, name, command, workers, condition, other = {}) {
   const wanted = workers.filter(one => one.role === "worker" && one.state !== "stopped"), ready = wanted.filter(one => one.state === "ready").length;
@@ -57,8 +57,8 @@ function series(name, workers) {
     name, cpu_percent: each(at => Math.round(sum("cpu_percent") * load(at) * 10) / 10),
     memory_bytes: each(at => Math.round(sum("memory_bytes") * (.8 + at / POINTS / 5 + ((at * 31) % 7) / 200))),
     restarts: each(at => name.startsWith("queue") && at > POINTS - 14 && at % 3 === 0 ? 1 : 0),
-    connections: isNode ? each(at => Math.round(sum("connections") * load(at))) : [],
-    event_loop_lag_ms: isNode ? each(at => Math.round((1 + ((at * 17) % 9) / 3 + (at === 70 ? 42 : 0)) * 10) / 10) : [],
+    connections: isNode ? each(at => Math.round(workers.length * 320 * load(at))) : [],
+    event_loop_lag_ms: isNode ? each(at => Math.round(1 + ((at * 17) % 9) / 3 + (at === 70 ? 42 : 0))) : [],
   };
 }
 

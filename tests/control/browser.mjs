@@ -216,7 +216,7 @@ async function severalApps() {
     // A long command is one line until it is opened.
     const command = app("web").locator("summary"), line = (await command.boundingBox()).height;
     assert.ok(line < 40, `${line}`);
-    for (const name of ["CPU", "Memory", "Restarts", "Event-loop lag", "Connections"]) {
+    for (const name of ["CPU", "Memory", "Restarts", "Event-loop lag", "New connections"]) {
       await page.getByRole("img", { name: new RegExp(`^${name} of web: .* in the last 60 minutes$`) }).waitFor();
     }
     assert.equal(await page.getByRole("img", { name: /^Event-loop lag of queue/ }).count(), 0, "a measure that it does not have");

@@ -1,9 +1,10 @@
 //! Tests the history of usage, which begins with rinit, and the condition of apps and workers.
 
 use crate::client::ask;
-use crate::harness::eventually;
+use crate::harness::{Rig, eventually, free_port};
 use crate::started::{Started, start};
 use serde_json::Value;
+use std::net::TcpStream;
 
 fn history(rinit: &Started, query: &str) -> Value {
     ask(&rinit.socket, "GET", &format!("/v1/history{query}"), "").json()
@@ -30,6 +31,35 @@ fn usage_is_recorded_every_fifteen_seconds() {
     for query in ["?points=0", "?points=241", "?points=many"] {
         assert_eq!(ask(&rinit.socket, "GET", &format!("/v1/history{query}"), "").status, 400, "{query}");
     }
+}
+
+#[test]
+fn the_lag_and_the_connections_of_a_node_worker_are_recorded() {
+    if std::process::Command::new("node").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no node");
+        eprintln!("skipped: there is no node");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let (socket, app) = (folder.path().join("rinit.sock"), folder.path().join("app.js"));
+    std::fs::write(
+        &app,
+        "require('http').createServer((request, answer) => answer.end('ok')).listen(PORT);"
+            .replace("PORT", &port.to_string()),
+    )
+    .unwrap();
+    let options = ["-i", "1", "--name", "web", "--socket", socket.to_str().unwrap(), "--", "node"];
+    let rig = Rig::new(&options).arg(&app).start();
+    rig.until("it is ready", |out| out.has("is ready"));
+    (0..7).for_each(|_| drop(TcpStream::connect(("127.0.0.1", port)).unwrap()));
+    let values = |of: &str| {
+        let history = ask(&socket, "GET", "/v1/history", "").json();
+        history["workers"][0][of].as_array().map(|values| values.iter().filter_map(Value::as_f64).collect::<Vec<_>>())
+    };
+    eventually("the history has a lag", || values("event_loop_lag_ms").filter(|values| !values.is_empty()));
+    assert_eq!(values("connections").map(|values| values.iter().sum()), Some(7.0));
+    assert_eq!(ask(&socket, "GET", "/v1/status", "").json()["workers"][0]["connections"], 7);
 }
 
 #[test]

@@ -16,7 +16,6 @@ mod health;
 mod history;
 mod limits;
 mod metrics;
-mod node;
 mod one_worker;
 mod openapi;
 mod schemathesis;

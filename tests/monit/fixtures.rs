@@ -29,6 +29,7 @@ pub fn worker(slot: u32, state: &str) -> WorkerStatus {
         ready_by: (state == "ready").then(|| "listen".into()),
         status: None,
         listens: vec!["port 8080".into()],
+        connections: None,
         retry_in_ms: (state == "backoff").then_some(3_400),
         is_crash_looping: false,
         node: None,

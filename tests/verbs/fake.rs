@@ -164,6 +164,7 @@ pub fn worker(id: &str) -> WorkerStatus {
         ready_by: Some("listen".into()),
         status: None,
         listens: vec!["port 8080".into()],
+        connections: None,
         retry_in_ms: None,
         is_crash_looping: false,
         node: None,

@@ -30,6 +30,9 @@ function size(bytes) {
 /** A share of one CPU: `3.2%`, `120%`. */
 const percent = share => share == null ? "–" : share < 99.95 ? share.toFixed(1) + "%" : share.toFixed(0) + "%";
 
+/** A number in each second: `0.4/s`, `120/s`. */
+const rate = number => number == null ? "–" : (number < 10 ? number.toFixed(1) : number.toFixed(0)) + "/s";
+
 /** The time of day in the browser's time zone, with the day if it is another one. */
 function clock(time) {
   const at = new Date(time), isToday = at.toDateString() === new Date().toDateString();

@@ -9,8 +9,8 @@ const SPANS = [300000, 900000, 3600000];
 const MEASURES = [
   { key: "cpu_percent", name: "CPU", css: "cpu", words: percent, least: 10 },
   { key: "memory_bytes", name: "Memory", css: "memory", words: size, least: 1 << 20, isBinary: true },
-  { key: "connections", name: "Connections", css: "connections", words: value => value == null ? "–" : String(Math.round(value)), least: 10, isOptional: true },
-  { key: "event_loop_lag_ms", name: "Event-loop lag", css: "lag", words: value => value == null ? "–" : value.toFixed(1) + "ms", least: 10, isOptional: true },
+  { key: "connections", name: "New connections", css: "connections", words: rate, least: 10, isOptional: true, isRate: true },
+  { key: "event_loop_lag_ms", name: "Event-loop lag", css: "lag", words: duration, least: 10, isOptional: true },
   { key: "restarts", name: "Restarts", css: "restarts", words: value => String(value ?? 0), least: 4, isBars: true },
 ];
 
@@ -35,7 +35,8 @@ async function pollHistory() {
 function pointsOf(kind, name, measure, present, now) {
   const values = past[kind].find(one => one.name === name)?.[measure.key] ?? [];
   const end = past.time ? Date.parse(past.time) : now;
-  const points = values.map((value, at) => ({ time: end - (values.length - 1 - at) * past.interval_ms, value }));
+  const scale = measure.isRate ? 1000 / past.interval_ms : 1;
+  const points = values.map((value, at) => ({ time: end - (values.length - 1 - at) * past.interval_ms, value: value == null ? null : value * scale }));
   if (present !== undefined) points.push({ time: now, value: present });
   return points.filter(point => point.time >= now - span - past.interval_ms);
 }

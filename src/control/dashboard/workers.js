@@ -94,7 +94,7 @@ function presentOf(workers) {
   const lags = workers.map(worker => worker.node?.event_loop_lag_ms).filter(lag => lag != null);
   return {
     cpu_percent: sumOf(workers, worker => worker.cpu_percent), memory_bytes: sumOf(workers, worker => worker.memory_bytes),
-    connections: sumOf(workers, worker => worker.connections), event_loop_lag_ms: lags.length ? Math.max(...lags) : undefined,
+    event_loop_lag_ms: lags.length ? Math.max(...lags) : undefined,
   };
 }
 
@@ -161,7 +161,7 @@ const COLUMNS = [
     ? `${worker.restarts} (${ago(worker.last_exit.time, now)})` : worker.restarts) },
   { text: "CPU", css: "num of-cpu", ...spark(MEASURES[0]) },
   { text: "Memory", css: "num of-memory", ...spark(MEASURES[1]) },
-  { text: "Conns", css: "num of-connections", show: text(worker => MEASURES[2].words(worker.connections)), isShown: rows => rows.some(row => row.connections != null) },
+  { text: "Conns", css: "num of-connections", show: text(worker => worker.connections ?? "–"), isShown: rows => rows.some(row => row.connections != null) },
   { text: "Lag", css: "num of-lag", show: text(worker => MEASURES[3].words(worker.node?.event_loop_lag_ms)), isShown: rows => rows.some(row => row.node?.event_loop_lag_ms != null) },
   { text: "Gen", css: "num of-generation", show: text(worker => worker.generation) },
   { text: "PID", css: "num of-pid", show: text(worker => worker.pid ?? "–") },
