@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// The limit of rinit's memory, in KiB.
-const MAX_MEMORY_KIB: u64 = 16 * 1024;
+const MAX_MEMORY_KIB: u64 = 8 * 1024;
 /// The limit of rinit's descriptors: 1024 servers, 1024 sockets of their own, and some.
 const MAX_DESCRIPTORS: usize = 2500;
 
