@@ -69,10 +69,15 @@ pub fn is_kubernetes_variable(key: &str) -> bool {
     key.ends_with("_SERVICE_HOST") || key.ends_with("_PORT") || key.contains("_SERVICE_PORT") || port_of(key)
 }
 
+/// The number of characters in which two names may differ that are near each other.
+const MAX_DISTANCE: usize = 3;
+
 /// Returns the known name that is nearest to the given one, if one is near.
 pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Names of another length are not near, and a long one would take much time and memory.
+    let known = known.filter(|name| name.len().abs_diff(given.len()) <= MAX_DISTANCE);
     let (distance, name) = known.map(|name| (strsim::damerau_levenshtein(given, name), name)).min()?;
-    (distance <= 3 && distance < name.len() / 2).then_some(name)
+    (distance <= MAX_DISTANCE && distance < name.len() / 2).then_some(name)
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@
 
 use super::api::{Api, Request, now};
 use super::exposition::{Family, Format, Kind, write};
-use super::handle::Call;
+use super::handle::{Call, Holder};
 use super::journal::{Counters, EXIT_CAUSES, RELOAD_RESULTS, SlotHistory};
 use super::response::{Answer, Failure, whole};
 use super::types::{Status, WorkerStatus};
 use super::usage::{self, OpenFiles, Usage};
 use crate::core::{AppId, SlotId};
 use crate::logs::SlotTotals;
+use crate::ports::{ConnectionCounts, WorkerConnections};
 use crate::sys::container::{self, ContainerUsage};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
@@ -31,15 +32,16 @@ pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Fa
         let journal = api.rinit.journal.lock();
         (journal.counters.clone(), journal.histories().map(|(slot, history)| (slot, history.clone())).collect())
     };
-    let workers = workers_of(&status, &slots);
+    let holders = api.rinit.ask(Call::Holders).await?;
+    let connections = api.rinit.ports.connections().await.unwrap_or_default();
+    let workers = workers_of(&status, &slots, &holders, &connections);
     let mut families = of_rinit(&status, &counters, api.refusals.get());
-    families.extend(of_apps(&status, &counters));
+    families.extend(of_apps(&status, &counters, &connections));
     families.extend(of_workers(&workers));
     let mut totals = api.rinit.log_history.totals();
     // The lines of a slot that is gone are kept for a while.
     totals.retain(|one| workers.iter().any(|worker| (worker.app, worker.row.slot) == (&one.slot.0, one.slot.1)));
     families.extend(of_logs(&totals));
-    let holders = api.rinit.ask(Call::Holders).await?;
     if holders.iter().any(|holder| holder.app_metrics.is_some()) {
         api.app_metrics.lock().await.add_to(&mut families, &api.rinit, &holders, now()).await;
     }
@@ -57,14 +59,21 @@ struct Worker<'a> {
     usage: Option<Usage>,
     files: Option<OpenFiles>,
     history: SlotHistory,
+    connections: Option<WorkerConnections>,
 }
 
-fn workers_of<'a>(status: &'a Status, slots: &BTreeMap<SlotId, SlotHistory>) -> Vec<Worker<'a>> {
+fn workers_of<'a>(
+    status: &'a Status,
+    slots: &BTreeMap<SlotId, SlotHistory>,
+    holders: &[Holder],
+    connections: &ConnectionCounts,
+) -> Vec<Worker<'a>> {
     let app_id = |name: &str| status.apps.iter().find(|app| app.name == name).map(|app| AppId(app.id));
     let rows = status.workers.chunk_by(|one, next| (&one.app, one.slot) == (&next.app, next.slot));
     let worker = |rows: &'a [WorkerStatus]| {
         let row = rows.iter().find(|row| row.role == "worker").or(rows.first())?;
         let slot = SlotId { app: app_id(&row.app)?, index: row.slot };
+        let holder = holders.iter().find(|holder| holder.slot == slot);
         let usages = rows.iter().filter_map(|row| usage::usage(row.pid?));
         Some(Worker {
             app: &row.app,
@@ -73,6 +82,7 @@ fn workers_of<'a>(status: &'a Status, slots: &BTreeMap<SlotId, SlotHistory>) -> 
             usage: usages.reduce(|sum, one| Usage { cpu: sum.cpu + one.cpu, memory: sum.memory + one.memory }),
             files: row.pid.and_then(usage::open_files),
             history: slots.get(&slot).cloned().unwrap_or_default(),
+            connections: holder.and_then(|holder| connections.workers.get(&holder.worker).copied()),
         })
     };
     rows.filter_map(worker).collect()
@@ -134,7 +144,7 @@ fn of_rinit(status: &Status, counters: &Counters, refusals: u64) -> Vec<Family> 
     ]
 }
 
-fn of_apps(status: &Status, counters: &Counters) -> Vec<Family> {
+fn of_apps(status: &Status, counters: &Counters, connections: &ConnectionCounts) -> Vec<Family> {
     let mut workers = Family::new(Kind::Gauge, "rinit_workers", "Workers by state.");
     let mut wanted =
         Family::new(Kind::Gauge, "rinit_workers_wanted", "Workers that are wanted; not those stopped by hand.");
@@ -144,6 +154,8 @@ fn of_apps(status: &Status, counters: &Counters) -> Vec<Family> {
         Family::new(Kind::Gauge, "rinit_generation", "The newest generation: one more with each reload.");
     let mut reloading =
         Family::new(Kind::Gauge, "rinit_reload_in_progress", "1 while a reload is in progress, otherwise 0.");
+    let mut waiting =
+        Family::new(Kind::Gauge, "rinit_connections_waiting", "Accepted connections that no worker can take now.");
     let mut exits = Family::new(
         Kind::Counter,
         "rinit_worker_exits",
@@ -164,6 +176,9 @@ fn of_apps(status: &Status, counters: &Counters) -> Vec<Family> {
         missing.sample(&[label], f64::from(app.missing));
         generation.sample(&[label], f64::from(app.generation));
         reloading.sample(&[label], f64::from(u8::from(app.reload.is_some())));
+        if let Some(count) = connections.waiting.get(&id) {
+            waiting.sample(&[label], *count as f64);
+        }
         for cause in EXIT_CAUSES {
             let count = counters.exits.get(&(id, cause)).copied().unwrap_or_default();
             exits.sample(&[label, ("cause", cause)], count as f64);
@@ -173,7 +188,7 @@ fn of_apps(status: &Status, counters: &Counters) -> Vec<Family> {
             reloads.histogram(&[label, ("result", result)], histogram);
         }
     }
-    vec![workers, wanted, ready, missing, generation, reloading, exits, reloads]
+    vec![workers, wanted, ready, missing, generation, reloading, waiting, exits, reloads]
 }
 
 fn of_workers(workers: &[Worker]) -> Vec<Family> {
@@ -225,6 +240,18 @@ fn of_workers(workers: &[Worker]) -> Vec<Family> {
             "rinit_worker_resident_memory_bytes",
             "Resident memory of a worker's process and its descendants.",
             &|one| one.usage.map(|usage| usage.memory as f64),
+        ),
+        each(Counter, "rinit_worker_connections", "Connections that rinit handed to a worker's process.", &|one| {
+            one.connections.map(|connections| connections.handed as f64)
+        }),
+        each(Gauge, "rinit_worker_connections_waiting", "Those that the worker has not accepted yet.", &|one| {
+            one.connections.map(|connections| connections.waiting as f64)
+        }),
+        each(
+            Gauge,
+            "rinit_worker_connections_oldest_wait_seconds",
+            "Time for which the oldest of them has waited.",
+            &|one| one.connections.map(|connections| connections.oldest.as_secs_f64()),
         ),
         each(
             Gauge,

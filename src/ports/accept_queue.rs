@@ -144,6 +144,16 @@ impl AcceptQueue {
         }
     }
 
+    /// The number of connections that wait, as last refreshed, and the time for which the oldest has.
+    pub(super) fn waiting(&self, now: Instant) -> (u64, Duration) {
+        let since = |entry: &Entry| match entry {
+            Entry::Connection { since, .. } => Some(now.saturating_duration_since(*since)),
+            Entry::WakeUpProbe => None,
+        };
+        let waits = self.waiting.iter().filter_map(since);
+        (waits.clone().count() as u64, waits.max().unwrap_or_default())
+    }
+
     /// Takes back the connections that the worker has not accepted.
     pub(super) fn take_back(&mut self) -> Vec<Connection> {
         let (mut all, mut packet) = (Vec::new(), [0; PACKET_BYTES]);

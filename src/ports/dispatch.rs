@@ -51,9 +51,9 @@ impl Hub {
             let key = listener.node().map_or("", |server| &server.key);
             match worker.deliver(id, key, connection, *now) {
                 Ok(()) => {
-                    worker.connections.fetch_add(1, Ordering::Relaxed);
                     load.unanswered += 1;
                     load.assigned += 1;
+                    worker.handed.fetch_add(1, Ordering::Relaxed);
                     batching.on_dispatch();
                     listener.last_assigned = at;
                 }

@@ -1,5 +1,6 @@
 //! Sends the event loop's commands to the hub without waiting for it.
 
+use super::connections::ConnectionCounts;
 use super::hub::Hub;
 use super::node::{Channel, NodeHealth};
 use super::own_listeners::own_addresses;
@@ -63,6 +64,8 @@ pub(super) enum Command {
     RemoveWorker(WorkerId),
     Close(AppId),
     SetApp(AppPorts),
+    /// Counts the connections.
+    Count(oneshot::Sender<ConnectionCounts>),
     /// Sends a connection to one worker, at that port or at any.
     Deliver {
         worker: WorkerId,
@@ -190,7 +193,7 @@ impl Ports {
             broker.set_owner(process);
         }
         if endpoints.worker.broker.is_some() || endpoints.worker.channel.is_some() {
-            self.shared.connections().insert(endpoints.worker.id, endpoints.worker.connections.clone());
+            self.shared.connections().insert(endpoints.worker.id, endpoints.worker.handed.clone());
             self.send(Command::AddWorker(Box::new(endpoints.worker)));
         }
         WorkerPorts { bound, listens, says_ready, signalled, finished }
@@ -289,7 +292,7 @@ impl Ports {
         self.send(Command::Close(app));
     }
 
-    fn send(&self, command: Command) {
+    pub(super) fn send(&self, command: Command) {
         if let Some(hub) = self.shared.idle_hub().as_mut() {
             hub.apply(command);
             return;

@@ -14,6 +14,7 @@ mod accept_queue;
 mod address;
 mod balance;
 mod batching;
+mod connections;
 mod dispatch;
 mod handle;
 mod hub;
@@ -30,6 +31,7 @@ mod worker;
 
 pub use address::Address;
 pub use balance::Balance;
+pub use connections::{ConnectionCounts, WorkerConnections};
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
 pub use node::{NodeHealth, with_inspector_port};

@@ -49,8 +49,8 @@ pub struct PortWorker {
     pub(super) unconfirmed: VecDeque<SentDescriptor>,
     /// It has no room for another connection until it answers or reads.
     pub(super) is_full: bool,
-    /// The number of connections that it was given.
-    pub(super) connections: Arc<AtomicU64>,
+    /// The number of connections that it was handed.
+    pub(super) handed: Arc<AtomicU64>,
     seq: u64,
 }
 
@@ -164,7 +164,7 @@ impl PortWorker {
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,
-            connections: Arc::default(),
+            handed: Arc::default(),
             seq: 0,
         }
     }

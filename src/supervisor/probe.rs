@@ -16,6 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// The rest of a probe's answer is read up to this size in bytes, and within this time.
+const MAX_REST: u64 = 64 * 1024;
+const REST_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// The last answer of a worker that was not ready.
 pub(super) type LastAnswer = Rc<RefCell<Option<String>>>;
 
@@ -82,6 +86,9 @@ async fn get(mut stream: TcpStream, host: &str, path: &str) -> io::Result<()> {
     // "HTTP/1.1 200": nothing more is needed.
     let mut status = [0; 12];
     stream.read_exact(&mut status).await?;
+    // But a worker whose answer is not read would report a broken connection.
+    let mut rest = Vec::new();
+    let _ = timeout(REST_TIMEOUT, stream.take(MAX_REST).read_to_end(&mut rest)).await;
     match &status {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2' | b'3', _, _] => Ok(()),
         _ => Err(io::Error::other(String::from_utf8_lossy(&status).into_owned())),

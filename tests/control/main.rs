@@ -18,4 +18,5 @@ mod limits;
 mod metrics;
 mod one_worker;
 mod openapi;
+mod schemathesis;
 mod socket;

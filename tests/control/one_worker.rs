@@ -180,7 +180,9 @@ fn node_workers_report_the_lag_of_their_event_loop_their_heap_and_their_handles(
     eventually("the lag of the blocked one grows", || (lag(1) > 3_000).then_some(()));
     eventually("the other one's does not", || (lag(0) < 1_000).then_some(()));
     let text = ask(&socket, "GET", "/metrics", "").text();
-    for name in ["event_loop_lag_seconds", "heap_used_bytes", "active_handles"] {
+    for name in
+        ["connections_total", "connections_waiting", "event_loop_lag_seconds", "heap_used_bytes", "active_handles"]
+    {
         assert!(text.contains(&format!("rinit_worker_{name}{{app=\"web\",worker=\"0\"}} ")), "{text}");
     }
 }

@@ -740,7 +740,9 @@ impl World {
     /// Every app stops by its own clock.
     fn check_that_the_stop_is_in_time(&self) {
         let Some(asked) = self.stop_asked else { return };
-        let allowance = |policy: &Policy| policy.drain_delay + policy.stop.timeout + self.slowest_kill.min(5000 * MS);
+        // A worker of an older generation has the time of its own settings.
+        let timeout = |policy: &Policy| policy.stop.timeout.max(crate::world::policy().stop.timeout);
+        let allowance = |policy: &Policy| policy.drain_delay + timeout(policy) + self.slowest_kill.min(5000 * MS);
         for app in self.fleet.apps() {
             // It may have to wait for each of the others.
             let others = self.policies.iter().filter(|(id, _)| **id != app.id);

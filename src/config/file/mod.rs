@@ -277,6 +277,9 @@ command = "node 'x"
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(lines("f.json", &deep).contains("inside each other"));
         assert!(!lines("f.toml", &format!("a = {deep}")).is_empty());
+        assert!(
+            lines("f.toml", &format!("{} = 1", "k".repeat(1_000_000))).ends_with("is no setting of the general part")
+        );
         assert!(!lines("f.toml", &format!("a{} = 1", ".a".repeat(100_000))).is_empty());
     }
 
