@@ -28,6 +28,27 @@ fn open_standard_descriptors() {
     }
 }
 
+/// Gives back the pages of code that are mapped: those that only the start has needed do not count as resident any more.
+/// Those that are used come back from the page cache, or from the file.
+pub fn release_code_pages() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(range), Some("r-xp")) = (fields.next(), fields.next()) else { continue };
+        if fields.nth(3).is_none_or(|path| std::path::Path::new(path) != program) {
+            continue;
+        }
+        let number = |text: &str| usize::from_str_radix(text, 16).ok();
+        let Some((start, end)) = range.split_once('-').and_then(|(from, to)| Some((number(from)?, number(to)?))) else {
+            continue;
+        };
+        // SAFETY: a private mapping of a file that cannot be written to, and never was: the code is position-independent.
+        // Its pages come back as they are in the file (madvise(2), MADV_DONTNEED).
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
 /// The stack that every mode can do with, and of the thread that stands in for a smaller one.
 const ENOUGH_STACK: usize = 512 * 1024;
 

@@ -73,7 +73,9 @@ fn an_answer_of_many_short_lines_takes_little_memory() {
     let before = memory();
     for _ in 0..5 {
         let answer = ask(&rinit.socket, "GET", "/v1/logs?lines=99999999", "");
-        assert_eq!(answer.json()["lines"].as_array().unwrap().len(), 10_000);
+        // As many as an answer of 1 MiB holds: 10,000 would be more, with the facts that each line has.
+        let lines = answer.json()["lines"].as_array().unwrap().len();
+        assert!((8_000..10_000).contains(&lines) && answer.body.len() <= 1 << 20, "{lines} lines");
     }
     assert!(memory() < before + 32 * 1024, "{before} kB, and then {} kB", memory());
 }
