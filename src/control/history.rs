@@ -212,8 +212,9 @@ impl Records {
 
 /// The records of these names, in their order; new ones for new names.
 fn kept(old: Vec<Record>, names: impl Iterator<Item = String>) -> Vec<Record> {
-    let mut old: BTreeMap<String, Record> = old.into_iter().map(|record| (record.name.clone(), record)).collect();
-    names.map(|name| old.remove(&name).unwrap_or_else(|| Record::new(&name))).collect()
+    let mut old = old;
+    let mut take = |name: &str| old.iter().position(|record| record.name == name).map(|at| old.swap_remove(at));
+    names.map(|name| take(&name).unwrap_or_else(|| Record::new(&name))).collect()
 }
 
 impl UsageHistory {

@@ -1,7 +1,6 @@
 //! Orders the apps that depend on each other: who waits for whom at the start, at a reload and at the stop.
 
 use super::*;
-use std::collections::BTreeSet;
 
 /// Lets every app close its gap, until none waits any more for what another has just done.
 pub(super) fn reconcile(apps: &mut [App], context: &mut Context) {
@@ -17,7 +16,7 @@ pub(super) fn reconcile(apps: &mut [App], context: &mut Context) {
 
 /// Makes the reloads of apps that were asked for together wait for each other.
 pub(super) fn chain_reloads(apps: &mut [App]) {
-    let reloading: BTreeSet<AppId> = apps.iter().filter(|app| app.is_reloading()).map(|app| app.id).collect();
+    let reloading: Vec<AppId> = apps.iter().filter(|app| app.is_reloading()).map(|app| app.id).collect();
     for app in apps {
         let after = app.policy().after.clone();
         if let Some(rollout) = app.rollout.as_mut().filter(|rollout| !rollout.is_prepared) {

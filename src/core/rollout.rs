@@ -201,8 +201,10 @@ impl Rollout {
                         || slot.state == SlotState::Vacant
                         || slot.holder().map(|holder| holder.id) == worker
                 };
-                let there: BTreeMap<u32, &Slot> = candidates.map(|slot| (slot.id.index, slot)).collect();
-                self.pending.retain(|index, worker| there.get(index).is_some_and(|slot| still_has(slot, *worker)));
+                self.pending.retain(|index, worker| {
+                    let slot = candidates.clone().find(|slot| slot.id.index == *index);
+                    slot.is_some_and(|slot| still_has(slot, *worker))
+                });
             }
         }
     }

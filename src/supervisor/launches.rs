@@ -48,7 +48,8 @@ impl Launches {
         let id = launch.id;
         self.next_id = self.next_id.max(id.0 + 1);
         let current = Rc::new(launch);
-        let in_use = BTreeMap::from([(1, current.clone())]);
+        let mut in_use = BTreeMap::new();
+        in_use.insert(1, current.clone());
         let wanted = current.app.clone();
         self.apps.insert(id, Generations { current, in_use, wanted, is_being_read: Arc::default() });
     }

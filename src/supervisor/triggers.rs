@@ -24,9 +24,9 @@ impl Supervisor {
     /// Waits for the triggers that the apps have now.
     pub(super) fn refresh_triggers(&mut self) {
         let apps = self.launches.iter().map(|(id, launch)| (id, launch.app.reloads.clone()));
-        let wanted: BTreeMap<AppId, ReloadTriggers> = apps.collect();
+        let wanted: Vec<(AppId, ReloadTriggers)> = apps.collect();
         self.triggers.apps.retain(|id, (triggers, tasks)| {
-            let stays = wanted.get(id) == Some(triggers);
+            let stays = wanted.iter().any(|(other, wanted)| other == id && wanted == triggers);
             if !stays {
                 tasks.iter().for_each(JoinHandle::abort);
             }
