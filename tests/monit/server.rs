@@ -104,7 +104,7 @@ fn answer(connection: UnixStream, asked: &Mutex<Vec<String>>, status: &Mutex<Sta
         plain("200 OK", String::new())?;
         for seq in 1..=3 {
             let time = format!("2026-08-01T12:00:0{seq}.000Z");
-            let line = json!({"seq": seq, "time": time, "worker": id, "stream": "stdout", "line": format!("line {seq} of {id}")});
+            let line = json!({"seq": seq, "time": time, "worker": id, "app": "web", "slot": 0, "pid": 12, "stream": "stdout", "line": format!("line {seq} of {id}")});
             write!(out, "event: line\ndata: {line}\n\n")?;
         }
         return reader.read_to_end(&mut body).map(drop);
