@@ -265,6 +265,8 @@ fn a_client_address_stays_with_its_worker() {
     assert_eq!(own.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{own:?}");
     // Those of a worker that ends go to others; all others stay.
     rig.signal_pid(pid_from_here(&rig, own[0]), "KILL");
+    // What it has accepted before its end is lost with it.
+    rig.until("its end is seen", |out| out.has("ended: SIGKILL"));
     let after: Vec<u32> = (1..40).map(of).collect();
     assert!(own.iter().zip(&after).all(|(before, after)| *before == own[0] || before == after));
 }
