@@ -28,24 +28,24 @@ fn open_standard_descriptors() {
     }
 }
 
-/// Gives back the pages of code that are mapped: those that only the start has needed do not count as resident any more.
-/// Those that are used come back from the page cache, or from the file.
+/// Gives back the pages of code and constants that are mapped: those that only the start has needed do not count as resident
+/// any more. Those that are used come back from the page cache, or from the file.
 pub fn release_code_pages() {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
     for line in maps.lines() {
-        let mut fields = line.split_ascii_whitespace();
-        let (Some(range), Some("r-xp")) = (fields.next(), fields.next()) else { continue };
-        if fields.nth(3).is_none_or(|path| std::path::Path::new(path) != program) {
-            continue;
-        }
+        // proc_pid_maps(5): range, permissions, offset, device, inode, path.
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [range, permissions, offset, _, _, path] = fields[..] else { continue };
+        // The constants stand at the file's beginning; what else is read-only was relocated, and so written to.
+        let is_clean = permissions == "r-xp" || permissions == "r--p" && offset.bytes().all(|digit| digit == b'0');
         let number = |text: &str| usize::from_str_radix(text, 16).ok();
-        let Some((start, end)) = range.split_once('-').and_then(|(from, to)| Some((number(from)?, number(to)?))) else {
-            continue;
-        };
-        // SAFETY: a private mapping of a file that cannot be written to, and never was: the code is position-independent.
-        // Its pages come back as they are in the file (madvise(2), MADV_DONTNEED).
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        let range = range.split_once('-').and_then(|(from, to)| Some((number(from)?, number(to)?)));
+        if let Some((start, end)) = range.filter(|_| is_clean && std::path::Path::new(path) == program) {
+            // SAFETY: a private mapping of a file that was never written to: the code is position-independent. Its pages come
+            // back as they are in the file (madvise(2), MADV_DONTNEED).
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        }
     }
 }
 

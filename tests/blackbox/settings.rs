@@ -1,6 +1,6 @@
 //! Tests each setting of the supervisor as a flag and as a variable, and the refusal of values that cannot be used.
 
-use crate::harness::{Flag, Output, Rig, Running, free_port, namespace};
+use crate::harness::{Flag, Output, Rig, Running, free_port, namespace, status_field};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -485,7 +485,11 @@ fn a_stop_is_heard_while_the_file_system_of_an_env_file_does_not_answer() {
     let rig = Rig::new(&["-i", "1", "--env-file", &format!("{path}/env")]).through(&["sh", "-c", &mount]);
     let rig = rig.fixture("up wait").start();
     rig.until("rinit waits for the file", |_| {
-        std::fs::read_to_string(format!("/proc/{}/comm", rig.pid())).is_ok_and(|name| name.trim() == "rinit")
+        let is_rinit =
+            std::fs::read_to_string(format!("/proc/{}/comm", rig.pid())).is_ok_and(|name| name.trim() == "rinit");
+        // Until it blocks signals, the kernel drops what is sent to PID 1.
+        let blocked = u64::from_str_radix(&status_field(rig.pid(), "SigBlk"), 16).unwrap_or(0);
+        is_rinit && blocked & 1 << (nix::libc::SIGTERM - 1) != 0
     });
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
