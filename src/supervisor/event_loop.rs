@@ -42,8 +42,8 @@ const LOG_STUCK_AFTER: Duration = Duration::from_secs(2);
 /// The time that the end waits for clients to be gone, and the interval at which it looks.
 const CLIENT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 const CLIENT_DRAIN_INTERVAL: Duration = Duration::from_millis(2);
-/// The time after which code that only the start needs is not needed any more.
-const START_IS_OVER_AFTER: Duration = Duration::from_secs(3);
+/// The interval at which code pages are given back: those of the start, and then those of what runs seldom.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(5);
 /// The number of notices from tasks that wait to be handled; a task with another one waits.
 pub(super) const MAX_QUEUED_NOTICES: usize = 64;
 /// The interval at which process groups are looked at that outlive their first process: the last of them may be collected by
@@ -145,8 +145,10 @@ impl Supervisor {
         tokio::task::spawn_local(sample(self.workers.notices.clone()));
         self.handle(Event::Boot);
         tokio::task::spawn_local(async {
-            sleep(START_IS_OVER_AFTER).await;
-            crate::sys::startup::release_code_pages();
+            loop {
+                sleep(RELEASE_INTERVAL).await;
+                crate::sys::startup::release_code_pages();
+            }
         });
         self.refresh_triggers();
         // The first workers do not need it for their start.
