@@ -64,7 +64,8 @@ impl Supervisor {
     /// Reloads all apps, after the configuration file is read again if there is one.
     pub(super) fn reload_all(&mut self, request: Request) {
         let Some(source) = self.configuration.in_force.source.clone() else {
-            return self.reload_unchanged(vec![request], &Applied::default());
+            let generations = self.next_generations();
+            return self.reload_unchanged(vec![request], &Applied::default(), generations);
         };
         let waiting = &mut self.configuration.waiting;
         if matches!(request, Request::Call(_)) || !waiting.iter().any(|other| matches!(other, Request::Signal)) {
@@ -89,12 +90,11 @@ impl Supervisor {
     pub(super) fn on_configuration(&mut self, read: Result<Box<NewConfiguration>, String>, requests: Vec<Request>) {
         self.configuration.is_being_read = false;
         match read {
-            Ok(new) if !self.fleet.is_stopping() => {
+            Ok(new) => {
                 let generations = self.next_generations();
-                let applied = self.apply(*new);
-                self.reload_unchanged_from(requests, &applied, generations);
+                let applied = if self.fleet.is_stopping() { Applied::default() } else { self.apply(*new) };
+                self.reload_unchanged(requests, &applied, generations);
             }
-            Ok(_) => self.reload_unchanged(requests, &Applied::default()),
             Err(faults) => {
                 tracing::error!("nothing is reloaded: {faults}");
                 for request in requests {
@@ -117,13 +117,8 @@ impl Supervisor {
         self.fleet.apps().iter().map(|app| (app.id, app.newest() + 1)).collect()
     }
 
-    fn reload_unchanged(&mut self, requests: Vec<Request>, applied: &Applied) {
-        let generations = self.next_generations();
-        self.reload_unchanged_from(requests, applied, generations);
-    }
-
     /// Reloads those apps that the new configuration has not, where all are asked for or none has changed.
-    fn reload_unchanged_from(&mut self, requests: Vec<Request>, applied: &Applied, generations: Vec<(AppId, u32)>) {
+    fn reload_unchanged(&mut self, requests: Vec<Request>, applied: &Applied, generations: Vec<(AppId, u32)>) {
         let refusal = self.fleet.admit(&Event::Reload(Target::All)).err().map(|refused| self.refusal(refused));
         let accepted = Accepted { events_from: self.journal.lock().next_seq(), generations, ..Accepted::default() };
         let mut wants_all = !applied.has_changed;

@@ -111,11 +111,11 @@ fn relative(root: &Path, absolute: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A folder of files laid out as the kernel does.
-    fn laid_out(files: &[(&str, &str)]) -> tempfile::TempDir {
+    pub(in crate::sys) fn laid_out(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let file = root.path().join(path);

@@ -102,16 +102,7 @@ pub(super) fn pressure(folder: &Path, resource: &'static str) -> Option<Pressure
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn laid_out(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let file = root.path().join(path);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, text).unwrap();
-        }
-        root
-    }
+    use crate::sys::cgroup::tests::laid_out;
 
     #[test]
     fn the_unified_hierarchy_is_read() {

@@ -79,6 +79,7 @@ impl MemoryGauge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::cgroup::tests::laid_out;
     use std::fs;
 
     #[test]
@@ -109,19 +110,14 @@ mod tests {
 
     #[test]
     fn the_first_layout_is_read_too() {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in [
+        let root = laid_out(&[
             ("proc/self/cgroup", "9:memory:/app\n"),
             ("proc/self/mountinfo", "30 1 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"),
             ("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "1000\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
             ("sys/fs/cgroup/memory/app/memory.usage_in_bytes", "700\n"),
             ("sys/fs/cgroup/memory/app/memory.stat", "total_inactive_file 100\ntotal_active_file 100\n"),
-        ] {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        ]);
         let reading = MemoryGauge::new(root.path()).read();
         assert_eq!(reading, MemoryReading { limit: Some(1000), used: 500, is_short: false });
     }
