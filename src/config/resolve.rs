@@ -67,6 +67,11 @@ impl SupervisorConfig {
         })
     }
 
+    /// The apps' stop signals: to rinit each of them is a request to stop.
+    pub(crate) fn stop_signals(&self) -> Vec<Signal> {
+        self.apps.iter().map(|app| app.policy.stop.signal).collect()
+    }
+
     /// Every setting, as it is listed.
     pub(super) fn listed(&self) -> &[SettingValue] {
         &self.in_force

@@ -67,7 +67,7 @@ pub(super) struct Supervisor {
     pub(super) started_at: SystemTime,
     /// The kills of the out-of-memory killer that are accounted for.
     pub(super) oom_kills: Option<u64>,
-    signals: SignalTable,
+    pub(super) signals: SignalTable,
     pub(super) hint: StopSignalHint,
     linger: Duration,
     pub(super) configuration: Configuration,
@@ -94,7 +94,7 @@ impl Supervisor {
         (journal, calls): (Arc<Journal>, mpsc::Receiver<Call>),
     ) -> io::Result<Supervisor> {
         let policies: Vec<_> = launches.iter().map(|(_, launch)| launches.policy(&launch.app)).collect();
-        let stop_signals = policies.iter().map(|policy| policy.stop.signal).collect();
+        let stop_signals = configuration.in_force.stop_signals();
         let is_pid_1 = nix::unistd::getpid().as_raw() == 1;
         let (sender, notices) = mpsc::channel(MAX_QUEUED_NOTICES);
         let seed = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
@@ -117,7 +117,7 @@ impl Supervisor {
             started: now(),
             started_at: SystemTime::now(),
             oom_kills: None,
-            signals: SignalTable { stop_signals, is_pid_1, inherited },
+            signals: SignalTable { stop_signals, is_pid_1, inherited, stop_requested: None },
             hint: StopSignalHint::default(),
             linger: configuration.in_force.linger,
             configuration,
@@ -180,7 +180,7 @@ impl Supervisor {
         // What is still asked is not answered any more.
         self.calls.close();
         while self.calls.try_recv().is_ok() {}
-        linger(self.linger, &signals, &self.signals).await?;
+        linger(self.linger, &signals, &mut self.signals).await?;
         self.reporter.finish().await;
         self.flush(&signals, end.reason).await?;
         self.drain_clients(&clients).await;
@@ -215,7 +215,7 @@ impl Supervisor {
     /// Acts on a signal to rinit, by the README's table.
     fn on_signal(&mut self, caught: Caught) {
         let signal = caught.signal;
-        let event = match self.signals.action(caught) {
+        let event = match self.signals.receive(caught, now()) {
             SignalAction::Reap => {
                 self.more_to_reap = true;
                 return;
@@ -232,6 +232,9 @@ impl Supervisor {
                 Event::Forward(signal)
             }
             SignalAction::Suspend => return suspend(Pid::this(), signal),
+            SignalAction::StopRepeated => {
+                return tracing::debug!("got {signal} again within 10 ms: the same request to stop");
+            }
             SignalAction::Nothing => return tracing::debug!("got {signal} from the kernel or the terminal: no effect"),
         };
         tracing::debug!("got {signal}");
@@ -315,7 +318,7 @@ impl Supervisor {
                 }
             }
             while let Ok(caught) = signals.try_io(Interest::READABLE, Signals::next) {
-                if self.signals.action(caught) != SignalAction::Stop {
+                if self.signals.receive(caught, now()) != SignalAction::Stop {
                     continue;
                 }
                 if patience == Patience::WhileRead {
@@ -366,6 +369,6 @@ impl Supervisor {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the loop's clock")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

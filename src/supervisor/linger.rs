@@ -2,6 +2,7 @@
 //!
 //! A worker's group ends with the worker. A process that has left the group, as a daemon does, lives on.
 
+use super::event_loop::now;
 use super::signals::{SignalAction, SignalTable};
 use crate::core::Signal;
 use crate::sys::reap;
@@ -20,7 +21,7 @@ const MAX_NAMED: usize = 5;
 ///
 /// # Errors
 /// The kernel refuses to wait for processes or signals.
-pub(super) async fn linger(time: Duration, signals: &AsyncFd<Signals>, table: &SignalTable) -> io::Result<()> {
+pub(super) async fn linger(time: Duration, signals: &AsyncFd<Signals>, table: &mut SignalTable) -> io::Result<()> {
     let left = descendants();
     if left.is_empty() {
         return Ok(());
@@ -51,7 +52,7 @@ pub(super) async fn linger(time: Duration, signals: &AsyncFd<Signals>, table: &S
             () = &mut end => break,
         }
         while let Ok(caught) = signals.try_io(Interest::READABLE, Signals::next) {
-            if table.action(caught) == SignalAction::Stop {
+            if table.receive(caught, now()) == SignalAction::Stop {
                 return Ok(());
             }
         }

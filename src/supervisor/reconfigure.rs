@@ -176,6 +176,7 @@ impl Supervisor {
         for change in changed {
             self.change_app(change, &mut applied);
         }
+        self.signals.stop_signals = config.stop_signals();
         self.configuration.put_in_force(config);
         self.refresh_triggers();
         applied

@@ -3,7 +3,11 @@
 use super::launches::Launches;
 use crate::core::{Exit, ExitKind, Signal, SlotId, Time};
 use crate::sys::signals::{Caught, Inherited, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Stop signals that come within this time are one request: timeout(1) sends one to its child and one to the child's process
+/// group, and both reach a child that leads no group of its own.
+const ONE_STOP_REQUEST: Duration = Duration::from_millis(10);
 
 /// The effect of a signal to rinit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub(super) enum SignalAction {
     Forward,
     /// Stops rinit itself, as a shell's job.
     Suspend,
+    /// Belongs to a request to stop that has been handled.
+    StopRepeated,
     /// Has no effect.
     Nothing,
 }
@@ -31,13 +37,27 @@ pub(super) struct SignalTable {
     pub(super) is_pid_1: bool,
     /// The signals that were ignored when rinit started.
     pub(super) inherited: Inherited,
+    /// The time of the last request to stop.
+    pub(super) stop_requested: Option<Instant>,
 }
 
 impl SignalTable {
+    /// The effect of a signal that is received now. A stop signal that belongs to the last request has none.
+    pub(super) fn receive(&mut self, caught: Caught, now: Instant) -> SignalAction {
+        let action = self.action(caught);
+        if action == SignalAction::Stop {
+            if self.stop_requested.is_some_and(|at| now.saturating_duration_since(at) < ONE_STOP_REQUEST) {
+                return SignalAction::StopRepeated;
+            }
+            self.stop_requested = Some(now);
+        }
+        action
+    }
+
     /// The effect of the signal. What a process sends is meant for the container, and all but a few signals for its
     /// workers. What the kernel or the terminal sends is meant for rinit: the workers have no terminal, and limits and
     /// timers of their own.
-    pub(super) fn action(&self, Caught { signal, sender }: Caught) -> SignalAction {
+    fn action(&self, Caught { signal, sender }: Caught) -> SignalAction {
         match (sender, signal) {
             (_, Signal::CHLD) => SignalAction::Reap,
             (Sender::Process, signal) if self.stop_signals.contains(&signal) => SignalAction::Stop,
@@ -108,7 +128,12 @@ mod tests {
     use super::*;
 
     fn action(signal: Signal, sender: Sender, stop_signal: Signal, is_pid_1: bool) -> SignalAction {
-        let table = SignalTable { stop_signals: vec![stop_signal], is_pid_1, inherited: Inherited::clean() };
+        let table = SignalTable {
+            stop_signals: vec![stop_signal],
+            is_pid_1,
+            inherited: Inherited::clean(),
+            stop_requested: None,
+        };
         table.action(Caught { signal, sender })
     }
 
@@ -158,6 +183,25 @@ mod tests {
             assert_eq!(action(Signal::TERM, Sender::Process, signal, true), SignalAction::Stop, "SIGTERM still does");
         }
         assert_eq!(action(Signal::WINCH, Sender::Kernel, Signal::WINCH, true), SignalAction::Nothing, "a resize");
+    }
+
+    #[test]
+    fn stop_signals_of_one_moment_are_one_request_and_a_later_one_is_another() {
+        let mut table = SignalTable {
+            stop_signals: vec![Signal::TERM],
+            is_pid_1: true,
+            inherited: Inherited::clean(),
+            stop_requested: None,
+        };
+        let start = crate::supervisor::event_loop::now();
+        let mut at = |signal, milliseconds| {
+            table.receive(Caught { signal, sender: Sender::Process }, start + Duration::from_millis(milliseconds))
+        };
+        assert_eq!(at(Signal::TERM, 0), SignalAction::Stop);
+        assert_eq!(at(Signal::TERM, 3), SignalAction::StopRepeated, "timeout(1) sends two");
+        assert_eq!(at(Signal::INT, 9), SignalAction::StopRepeated);
+        assert_eq!(at(Signal::HUP, 9), SignalAction::Reload, "no other signal is held back");
+        assert_eq!(at(Signal::TERM, 10), SignalAction::Stop, "a storm cannot put off the second request");
     }
 
     #[test]

@@ -117,13 +117,14 @@ fn settings_by_which_nothing_is_started_are_in_force_at_once() {
     let file = File::new("rinit.toml", &text(""));
     let rig = file.rig().start();
     rig.until("it is ready", |out| out.told("web-0", "is ready"));
-    file.write(&text("instances = 3\nstop_timeout = \"3s\"\n"));
+    file.write(&text("instances = 3\nstop_timeout = \"3s\"\nstop_signal = \"USR1\"\n"));
     rig.signal("HUP");
     rig.until("three are ready", |out| out.told("web-2", "is ready") && out.told("web-1", "is ready"));
-    rig.signal("TERM");
+    // A request to stop, since it is an app's stop signal now.
+    rig.signal("USR1");
     assert_eq!(rig.wait(), 0);
     let out = rig.output();
-    assert!(out.told("web-0", "gets SIGTERM and 3s to end"), "{out:?}");
+    assert!(out.told("web-0", "gets SIGUSR1 and 3s to end"), "{out:?}");
     assert!(!out.has("web: reload"), "{out:?}");
 }
 

@@ -56,7 +56,7 @@ fn a_second_signal_to_stop_ends_it() {
     rig.signal("TERM");
     rig.until("it waits", |out| out.has("outlived the workers: SIGTERM"));
     assert!(rig.is_running());
-    rig.signal("TERM");
+    rig.stop_again("TERM");
     assert_eq!(rig.wait(), 0);
 }
 

@@ -183,9 +183,20 @@ fn a_second_stop_kills_at_once() {
         rig.until("both are up", |out| out.count("| up ") == 2);
         rig.signal(first);
         rig.until("they are asked to stop", |out| out.count("gets SIGTERM") == 2);
-        rig.signal(second);
+        rig.stop_again(second);
         assert_eq!(rig.wait(), 137, "{first}, {second}");
     }
+}
+
+#[test]
+fn two_stop_signals_of_one_moment_are_one_request_as_timeout_sends_them() {
+    let rig =
+        Rig::new(&["-i", "1", "--stop-timeout", "1h"]).fixture("on-term=after=300,say=finished,exit=0 up wait").start();
+    rig.until("it is up", |out| out.has("| up "));
+    let kill = format!("kill -s TERM {0}; kill -s TERM {0}", rig.pid());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    assert_eq!(rig.wait(), 0);
+    assert!(rig.output().has("finished"), "{:?}", rig.output());
 }
 
 #[test]
@@ -201,7 +212,7 @@ fn while_the_drain_delay_lasts_workers_serve_and_hear_nothing() {
     assert_eq!(answer, "worker 0\n");
     assert!(!rig.output().has("got SIGTERM"));
     // Whoever is in a hurry says it twice.
-    rig.signal("TERM");
+    rig.stop_again("TERM");
     assert_eq!(rig.wait(), 137);
 }
 
@@ -226,7 +237,7 @@ fn a_worker_that_crashes_during_the_drain_delay_is_replaced() {
     rig.until("the stop is known", |out| out.has("asked to stop"));
     rig.signal_pid(rig.workers()[0], "KILL");
     rig.until("another is up", |out| out.count("| up ") == 3);
-    rig.signal("TERM");
+    rig.stop_again("TERM");
     assert_eq!(rig.wait(), 137);
 }
 
@@ -238,7 +249,7 @@ fn the_stop_signal_is_the_one_that_was_asked_for() {
         rig.signal("TERM");
         rig.until("it is asked", |out| out.has(&format!("| got {name}")));
         // The fixture ends at SIGTERM only.
-        rig.signal("TERM");
+        rig.stop_again("TERM");
         assert_eq!(rig.wait(), 137, "{signal}");
         assert!(!rig.output().has("| got SIGTERM"), "{signal}");
     }

@@ -256,6 +256,12 @@ impl Running {
         self.signal_pid(self.pid(), name);
     }
 
+    /// Sends a further stop signal: not in the same moment as the last, which would be the same request to stop.
+    pub fn stop_again(&self, name: &str) {
+        std::thread::sleep(Duration::from_millis(20));
+        self.signal(name);
+    }
+
     pub fn signal_pid(&self, pid: i32, name: &str) {
         let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
         assert!(status.success(), "kill -s {name} {pid}");
