@@ -157,6 +157,17 @@ pub struct ExitRecord {
     pub asked: bool,
 }
 
+/// The replacement of one worker: for its memory, its age, its liveness, or because an operator asked for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplacementRecord {
+    /// The time at which it began.
+    pub time: String,
+    /// The pid of the worker that was replaced.
+    pub pid: Option<u32>,
+    /// The reason in words, with its figures.
+    pub message: String,
+}
+
 /// `GET /v1/workers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workers {
@@ -216,6 +227,12 @@ pub struct Description {
     pub cwd: Option<String>,
     /// Its user, `uid:gid`.
     pub user: Option<String>,
+    /// `--max-memory`, as it is set.
+    pub max_memory: Option<String>,
+    /// `--max-uptime`.
+    pub max_uptime_ms: Option<u64>,
+    /// The last times that a worker was replaced outside of a reload, newest first.
+    pub replacements: Vec<ReplacementRecord>,
     /// Its last exits, newest first.
     pub exits: Vec<ExitRecord>,
     /// Unstable exits in a row.

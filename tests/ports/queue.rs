@@ -189,7 +189,7 @@ fn servers_that_take_each_others_place_leave_nothing_behind() {
 fn an_app_gets_another_worker_when_connections_wait_for_ten_seconds() {
     let Some(_) = program("python3") else { return };
     let port = free_port();
-    let rig = workers(1, &["--instances-max", "2"]).arg("python3").arg(&app("python/plain.py"));
+    let rig = workers(1, &["--instances-max", "2"]).arg("python3").arg(app("python/plain.py"));
     let rig = rig.env("PORT", &port.to_string()).env("PYTHONUNBUFFERED", "1").start();
     all_listen(&rig, 1);
     let (load, ()) = under_load(port, &MIX[6..], |_| {

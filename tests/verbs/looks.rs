@@ -1,7 +1,9 @@
 //! Tests verbs that read and change nothing.
 
 use crate::fake::{Fake, Ran, app, exit, finish, verb, worker};
-use rinit::control::types::{Config, Description, Reloaded, Reloading, SettingValue, Status, WorkerStatus, Workers};
+use rinit::control::types::{
+    Config, Description, Reloaded, Reloading, ReplacementRecord, SettingValue, Status, WorkerStatus, Workers,
+};
 use std::process::Stdio;
 
 pub fn status(workers: Vec<WorkerStatus>, ready: u32) -> Status {
@@ -128,6 +130,13 @@ fn description() -> Description {
         environment: vec!["A=b".into(), "TOKEN=***".into(), "EVIL=\u{1b}[2Jx\ny".into()],
         cwd: Some("/app".into()),
         user: Some("1000:1000".into()),
+        max_memory: Some("512 MiB".into()),
+        max_uptime_ms: Some(86_400_000),
+        replacements: vec![ReplacementRecord {
+            time: "2026-01-02T03:04:05.678Z".into(),
+            pid: Some(9),
+            message: "web-0 (pid 9) uses 530 MiB of memory".into(),
+        }],
         exits: vec![exit()],
         crashes: 1,
         max_restarts: 16,
@@ -148,7 +157,10 @@ fn describe_aligns_names_and_values() {
     for part in [
         "web-0\n  state       ready, by listen\n  pid         12\n",
         "\nweb-0 (replacement)\n  state       starting",
+        " of 1d\n",
+        " of 512 MiB\n",
         "  open files  23 of 1024\n",
+        "\nreplaced, newest first\n  2026-01-02T03:04:05.678Z  web-0 (pid 9) uses 530 MiB of memory\n",
         "  command     node 'my app.js'\n",
         "  stop        SIGTERM, then SIGKILL after 8s\n",
         "  crashes     1 of 16 in a row\n",
