@@ -5,6 +5,7 @@ use super::accept_queue::Delivery;
 use super::hub::Hub;
 use super::listener::{Kind, Listener};
 use super::node::{Line, Query, WorkerMessage};
+use super::overlap::Overlap;
 use super::worker::{InFlight, MAX_SERVERS, SentDescriptor, Server};
 use crate::core::WorkerId;
 use nix::errno::Errno;
@@ -139,7 +140,17 @@ impl Hub {
             None => {}
         }
         let app = self.apps.get(&slot.app).ok_or(Errno::ESRCH)?;
-        let listener = Listener::open(slot, app.balance, &query, &app.inherited)?;
+        let worker = self.workers.get(&id).ok_or(Errno::ESRCH)?;
+        let overlap = match query.tcp_address() {
+            Some(address) => self.overlap(worker, &address, |listener| listener.node().is_some())?,
+            None => Overlap::None,
+        };
+        let may_share = match overlap {
+            Overlap::Covered(siblings) => return Ok(siblings),
+            Overlap::Beside => true,
+            Overlap::None => false,
+        };
+        let listener = Listener::open(slot, app.balance, &query, &app.inherited, may_share)?;
         self.announce_once(slot.app, &listener.address, &listener.kind);
         Ok(self.add_listener(listener))
     }

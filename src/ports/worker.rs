@@ -3,6 +3,7 @@
 use super::accept_queue::{AcceptQueue, Delivery};
 use super::balance::WorkerLoad;
 use super::node::{Broken, Channel, Line};
+use super::poller::now;
 use super::preload::Broker;
 use super::{ListenerId, Peer};
 use crate::core::{SlotId, WorkerId};
@@ -49,6 +50,8 @@ pub struct PortWorker {
     pub(super) unconfirmed: VecDeque<SentDescriptor>,
     /// It has no room for another connection until it answers or reads.
     pub(super) is_full: bool,
+    /// The time of its start.
+    pub(super) added_at: Instant,
     /// The number of connections that it was handed.
     pub(super) handed: Arc<AtomicU64>,
     seq: u64,
@@ -164,6 +167,7 @@ impl PortWorker {
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,
+            added_at: now(),
             handed: Arc::default(),
             seq: 0,
         }

@@ -1,5 +1,6 @@
 //! Keeps the preloaded library (`library.rs`) in memory, where every worker finds it, and answers its requests.
 
+mod binding;
 mod broker;
 #[cfg_attr(not(test), expect(dead_code, reason = "the library uses the other half"))]
 mod protocol;
