@@ -10,6 +10,7 @@ use super::worker::{InFlight, MAX_SERVERS, SentDescriptor, Server};
 use crate::core::WorkerId;
 use nix::errno::Errno;
 use serde_json::Value;
+use std::sync::atomic::Ordering;
 
 impl Hub {
     pub(super) fn on_message(&mut self, id: WorkerId, message: WorkerMessage) {
@@ -125,6 +126,7 @@ impl Hub {
     /// The listener of a query: the one with its key, or a new one.
     fn find_or_open(&mut self, id: WorkerId, query: Query) -> nix::Result<ListenerId> {
         let worker = self.workers.get(&id).ok_or(Errno::ESRCH)?;
+        worker.has_bound.store(true, Ordering::Relaxed);
         let slot = worker.slot;
         if worker.servers.len() >= MAX_SERVERS {
             return Err(Errno::EMFILE);

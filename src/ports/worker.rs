@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -54,6 +54,8 @@ pub struct PortWorker {
     pub(super) added_at: Instant,
     /// The number of connections that it was handed.
     pub(super) handed: Arc<AtomicU64>,
+    /// It has bound a port, or tried to.
+    pub(super) has_bound: Arc<AtomicBool>,
     seq: u64,
 }
 
@@ -169,6 +171,7 @@ impl PortWorker {
             is_full: false,
             added_at: now(),
             handed: Arc::default(),
+            has_bound: Arc::default(),
             seq: 0,
         }
     }

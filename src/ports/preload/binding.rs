@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Hub {
     /// Binds a program's socket, or finds the one that its app has bound to that address already.
@@ -27,6 +28,7 @@ impl Hub {
         socket: OwnedFd,
     ) -> nix::Result<Answer> {
         let worker = self.workers.get(&client.worker).ok_or(Errno::ESRCH)?;
+        worker.has_bound.store(true, Ordering::Relaxed);
         let (app, slot) = (worker.slot.app, worker.slot.index);
         let settings = self.apps.get(&app).ok_or(Errno::ESRCH)?;
         // Each worker has an inspector of its own.
