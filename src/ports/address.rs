@@ -45,6 +45,26 @@ impl Address {
         }
     }
 
+    /// Returns true if a socket at one of the two is in the way of one at the other.
+    pub fn overlaps(&self, other: &Address) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
+    /// Returns true if a socket there gets every connection to the other one.
+    pub fn covers(&self, other: &Address) -> bool {
+        if self.port() != other.port() {
+            return false;
+        }
+        let canonical = |address: &Address| address.ip().map(|ip| ip.to_canonical());
+        match (self.ip(), other.ip()) {
+            _ if canonical(self) == canonical(other) => true,
+            (Some(IpAddr::V4(ip)), Some(IpAddr::V4(_))) => ip.is_unspecified(),
+            (Some(IpAddr::V6(ip)), Some(IpAddr::V6(_))) => ip.is_unspecified(),
+            (Some(IpAddr::V6(ip)), Some(IpAddr::V4(_))) => ip.is_unspecified() && !self.v6_only,
+            (Some(IpAddr::V4(_)), Some(IpAddr::V6(_))) | (None, _) | (_, None) => false,
+        }
+    }
+
     fn ip(&self) -> Option<IpAddr> {
         if self.bytes.len() == 16 {
             let ip: [u8; 4] = self.bytes.get(4..8)?.try_into().ok()?;
@@ -113,6 +133,27 @@ mod tests {
         let mut bytes = local.bytes().to_vec();
         bytes[24..28].fill(7);
         assert_ne!(Address::read(&bytes, false), Some(local), "on another interface");
+    }
+
+    #[test]
+    fn addresses_overlap_as_the_kernel_sees_it() {
+        let address = |text: &str| Address::from(text.parse::<SocketAddr>().unwrap());
+        for (one, other, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "10.0.0.1:80", false),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("[::]:80", "0.0.0.0:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+        ] {
+            assert_eq!(address(one).overlaps(&address(other)), expected, "{one} {other}");
+            assert_eq!(address(other).overlaps(&address(one)), expected, "{other} {one}");
+        }
+        let v6_only = Address { v6_only: true, ..address("[::]:80") };
+        assert!(!v6_only.overlaps(&address("0.0.0.0:80")) && v6_only.overlaps(&address("[::1]:80")));
     }
 
     #[test]

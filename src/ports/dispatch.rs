@@ -247,7 +247,7 @@ mod tests {
             AppPorts { id: app, name: "web".into(), balance: Balance::RoundRobin, command: vec![], inherited: vec![] };
         let mut hub = Hub::new(vec![ports], Arc::new(Shared::default())).unwrap();
         let query = Query { address: Some("127.0.0.1".into()), port: Some(0), ..Query::default() };
-        let listener = Listener::open(SlotId { app, index: 0 }, Balance::RoundRobin, &query, &[]).unwrap();
+        let listener = Listener::open(SlotId { app, index: 0 }, Balance::RoundRobin, &query, &[], false).unwrap();
         let (id, port) = (ListenerId(1), listener.sockname().unwrap().port());
         hub.listeners.insert(id, listener);
         for index in 0..2 {

@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -50,10 +50,18 @@ pub(super) struct Shared {
     addresses: Mutex<BTreeMap<WorkerId, (SlotId, Vec<String>)>>,
     /// The last health of Node workers, and the time at which it came.
     health: Mutex<BTreeMap<WorkerId, (Instant, NodeHealth)>>,
-    /// The numbers of connections that workers were given.
-    connections: Mutex<BTreeMap<WorkerId, Arc<AtomicU64>>>,
+    /// The use that workers make of their ports.
+    activity: Mutex<BTreeMap<WorkerId, Activity>>,
     /// The hub until it has a thread: before the first worker connects there is no work for one.
     idle_hub: Mutex<Option<Hub>>,
+}
+
+/// The use that a worker makes of its ports.
+struct Activity {
+    /// The number of connections that it was given.
+    handed: Arc<AtomicU64>,
+    /// It has bound a port, or tried to.
+    has_bound: Arc<AtomicBool>,
 }
 
 pub(super) enum Command {
@@ -199,7 +207,9 @@ impl Ports {
             broker.set_owner(process);
         }
         if endpoints.worker.broker.is_some() || endpoints.worker.channel.is_some() {
-            self.shared.connections().insert(endpoints.worker.id, endpoints.worker.handed.clone());
+            let PortWorker { handed, has_bound, .. } = &endpoints.worker;
+            let activity = Activity { handed: handed.clone(), has_bound: has_bound.clone() };
+            self.shared.activity().insert(endpoints.worker.id, activity);
             self.send(Command::AddWorker(Box::new(endpoints.worker)));
         }
         WorkerPorts { bound, listens, says_ready, signalled, finished }
@@ -220,8 +230,13 @@ impl Ports {
 
     /// The number of connections that rinit has given to a worker. None: it accepts by itself, or has had none yet.
     pub fn connections_of(&self, worker: WorkerId) -> Option<u64> {
-        let connections = self.shared.connections().get(&worker).map(|count| count.load(Ordering::Relaxed));
-        connections.filter(|count| *count > 0)
+        let handed = self.shared.activity().get(&worker).map(|activity| activity.handed.load(Ordering::Relaxed));
+        handed.filter(|count| *count > 0)
+    }
+
+    /// True if a worker has bound a port, or tried to, by a call that rinit sees.
+    pub fn has_bound(&self, worker: WorkerId) -> bool {
+        self.shared.activity().get(&worker).is_some_and(|activity| activity.has_bound.load(Ordering::Relaxed))
     }
 
     /// The addresses where the workers of these slots listen.
@@ -291,7 +306,7 @@ impl Ports {
 
     /// Removes a worker that has ended.
     pub fn remove_worker(&self, worker: WorkerId) {
-        self.shared.connections().remove(&worker);
+        self.shared.activity().remove(&worker);
         self.send(Command::RemoveWorker(worker));
     }
 
@@ -353,8 +368,8 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connections(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Arc<AtomicU64>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn activity(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Activity>> {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn addresses(&self) -> MutexGuard<'_, BTreeMap<WorkerId, (SlotId, Vec<String>)>> {

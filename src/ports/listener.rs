@@ -2,6 +2,7 @@
 
 use super::accept_queue::Delivery;
 use super::node::NodeServer;
+use super::poller::now;
 use super::sockets::address_of;
 use super::worker::{Connection, PortWorker};
 use super::{Address, Balance, ListenerId};
@@ -13,6 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One address on which workers of an app listen.
 pub(super) struct Listener {
@@ -23,6 +25,8 @@ pub(super) struct Listener {
     pub(super) origin: Origin,
     /// One, or one for each slot.
     pub(super) sockets: Vec<Socket>,
+    /// The time at which it was opened.
+    pub(super) opened_at: Instant,
     /// The connections of one client address go to one worker.
     pub(super) is_sticky: bool,
     /// The workers want connections that do not block.
@@ -110,6 +114,7 @@ impl Listener {
             kind,
             origin,
             sockets: vec![socket],
+            opened_at: now(),
             is_sticky: false,
             nonblocking,
             waiting: VecDeque::new(),
@@ -124,6 +129,18 @@ impl Listener {
         match &self.origin {
             Origin::Node(server) => Some(server),
             Origin::Bound { .. } | Origin::Inherited => None,
+        }
+    }
+
+    /// The address of a TCP port that the app itself has asked for.
+    pub(super) fn bound_address(&self) -> Option<Address> {
+        if self.kind == Kind::Datagrams {
+            return None;
+        }
+        match &self.origin {
+            Origin::Node(_) => self.sockname().map(Address::from),
+            Origin::Bound { address, .. } => Some(address.clone()),
+            Origin::Inherited => None,
         }
     }
 

@@ -22,6 +22,7 @@ mod hub;
 mod listen;
 mod listener;
 pub mod node;
+mod overlap;
 mod own_listeners;
 mod poller;
 mod preload;

@@ -5,10 +5,12 @@ use super::accept_queue::Delivery;
 use super::hub::Hub;
 use super::listener::{Kind, Listener};
 use super::node::{Line, Query, WorkerMessage};
+use super::overlap::Overlap;
 use super::worker::{InFlight, MAX_SERVERS, SentDescriptor, Server};
 use crate::core::WorkerId;
 use nix::errno::Errno;
 use serde_json::Value;
+use std::sync::atomic::Ordering;
 
 impl Hub {
     pub(super) fn on_message(&mut self, id: WorkerId, message: WorkerMessage) {
@@ -124,6 +126,7 @@ impl Hub {
     /// The listener of a query: the one with its key, or a new one.
     fn find_or_open(&mut self, id: WorkerId, query: Query) -> nix::Result<ListenerId> {
         let worker = self.workers.get(&id).ok_or(Errno::ESRCH)?;
+        worker.has_bound.store(true, Ordering::Relaxed);
         let slot = worker.slot;
         if worker.servers.len() >= MAX_SERVERS {
             return Err(Errno::EMFILE);
@@ -139,7 +142,17 @@ impl Hub {
             None => {}
         }
         let app = self.apps.get(&slot.app).ok_or(Errno::ESRCH)?;
-        let listener = Listener::open(slot, app.balance, &query, &app.inherited)?;
+        let worker = self.workers.get(&id).ok_or(Errno::ESRCH)?;
+        let overlap = match query.tcp_address() {
+            Some(address) => self.overlap(worker, &address, |listener| listener.node().is_some())?,
+            None => Overlap::None,
+        };
+        let may_share = match overlap {
+            Overlap::Covered(siblings) => return Ok(siblings),
+            Overlap::Beside => true,
+            Overlap::None => false,
+        };
+        let listener = Listener::open(slot, app.balance, &query, &app.inherited, may_share)?;
         self.announce_once(slot.app, &listener.address, &listener.kind);
         Ok(self.add_listener(listener))
     }

@@ -3,6 +3,7 @@
 use super::accept_queue::{AcceptQueue, Delivery};
 use super::balance::WorkerLoad;
 use super::node::{Broken, Channel, Line};
+use super::poller::now;
 use super::preload::Broker;
 use super::{ListenerId, Peer};
 use crate::core::{SlotId, WorkerId};
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -49,8 +50,12 @@ pub struct PortWorker {
     pub(super) unconfirmed: VecDeque<SentDescriptor>,
     /// It has no room for another connection until it answers or reads.
     pub(super) is_full: bool,
+    /// The time of its start.
+    pub(super) added_at: Instant,
     /// The number of connections that it was handed.
     pub(super) handed: Arc<AtomicU64>,
+    /// It has bound a port, or tried to.
+    pub(super) has_bound: Arc<AtomicBool>,
     seq: u64,
 }
 
@@ -164,7 +169,9 @@ impl PortWorker {
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,
+            added_at: now(),
             handed: Arc::default(),
+            has_bound: Arc::default(),
             seq: 0,
         }
     }

@@ -18,6 +18,8 @@ use tokio::sync::oneshot;
 pub(super) struct DeadWorker {
     id: WorkerId,
     process: (Pid, Subject),
+    /// rinit knows of a port that it has bound, or tried to.
+    has_bound: bool,
     /// Its last lines, once all of them are written.
     lines: oneshot::Receiver<Vec<String>>,
 }
@@ -50,8 +52,9 @@ impl Supervisor {
                 })
             }),
             Effect::Release(worker) => {
-                let (pid, subject) = self.workers.release(worker)?;
-                self.dead.push(DeadWorker { id: worker, process: (pid, subject), lines: self.logs.drain(worker) });
+                let has_bound = self.workers.ports.has_bound(worker);
+                let process = self.workers.release(worker)?;
+                self.dead.push(DeadWorker { id: worker, process, has_bound, lines: self.logs.drain(worker) });
                 None
             }
             Effect::ClosePorts(app) => {
@@ -92,11 +95,17 @@ impl Supervisor {
     fn report(&mut self, report: &Report) {
         let at = self.dead.iter().position(|dead| report.is_an_end() && report.worker() == Some(dead.id));
         let dead = at.map(|at| self.dead.swap_remove(at));
+        let is_bind_unseen = dead.as_ref().is_some_and(|dead| !dead.has_bound);
         let (ended, lines) = dead.map(|dead| (dead.process, dead.lines)).unzip();
         let dead = ended.as_ref().map(|(pid, _)| *pid);
         let workers = &self.workers;
         let pid = |worker| workers.pid(worker).or(dead);
-        let message = Message::of(report, &self.launches, pid, |worker| workers.last_answer(worker));
+        let mut message = Message::of(report, &self.launches, pid, |worker| workers.last_answer(worker));
+        if let Report::Exited { exit, .. } = report
+            && is_bind_unseen
+        {
+            message.on_unseen_bind(*exit);
+        }
         let entry = Entry {
             time: SystemTime::now(),
             app: report.app().and_then(|app| self.launches.get(app)).map(|launch| launch.app.name.as_str()),

@@ -6,6 +6,7 @@ use crate::core::{
     RolloutError, RolloutReason, ScaleReason, SlotId, Time, WorkerId,
 };
 use crate::units::{count, size as bytes, time as short};
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use tracing::Level;
 
@@ -15,11 +16,19 @@ pub(super) struct Message {
     text: String,
     /// True if the worker's last lines on stderr explain it.
     explained_by_stderr: bool,
+    /// rinit knows of no port that the worker has bound or tried to.
+    is_bind_unseen: bool,
+    /// Its exit code says that its port is taken.
+    is_port_taken: bool,
 }
+
+/// The advice for a worker that finds its port taken, by a sibling or another program.
+const UNSEEN_BIND: &str = "its port is taken, and its bind() did not reach rinit, so the port is not shared: let it set \
+                           SO_REUSEPORT, or set --listen or --increment-env";
 
 impl Message {
     fn new(level: Level, text: String) -> Message {
-        Message { level, text, explained_by_stderr: false }
+        Message { level, text, explained_by_stderr: false, is_bind_unseen: false, is_port_taken: false }
     }
 
     /// Its level, as the log has it.
@@ -36,6 +45,12 @@ impl Message {
         &self.text
     }
 
+    /// Adds advice if the worker, of which rinit knows no port, ended because its port was taken.
+    pub(super) fn on_unseen_bind(&mut self, exit: Exit) {
+        self.is_bind_unseen = true;
+        self.is_port_taken = matches!(exit.kind, ExitKind::Code(code) if i32::from(code) == Errno::EADDRINUSE as i32);
+    }
+
     /// Writes it to the log, with the worker's last lines where they explain it.
     pub(super) fn write(&self, lines: &[String]) {
         let mut text = self.text.clone();
@@ -45,6 +60,12 @@ impl Message {
             if lines.iter().any(|line| line.contains("cluster.") && line.contains("is not a function")) {
                 text.push_str("\nan app that forks its own cluster needs --share-ports off -i 1 --reload restart");
             }
+        }
+        // As Node, the C libraries and Rust word it.
+        let words = ["EADDRINUSE", "ddress already in use", "ddress in use", "AddrInUse"];
+        let is_taken = |line: &String| words.iter().any(|word| line.contains(word));
+        if self.is_bind_unseen && (self.is_port_taken || lines.iter().any(is_taken)) {
+            text.push_str(&format!("\n{UNSEEN_BIND}"));
         }
         match self.level {
             Level::ERROR => tracing::error!("{text}"),
@@ -287,20 +308,19 @@ fn exited(name: &str, role: Role, exit: Exit, lived: Time, stop_took: Option<Tim
         }
         (_, Next::Finished) => Message::new(Level::INFO, format!("{name} finished: {exit} after {lived}")),
         (Role::Late, Next::Gone) => Message {
-            level: Level::WARN,
-            text: format!("{name}, which was not ready in time, ended: {exit} after {lived}"),
             explained_by_stderr: true,
+            ..Message::new(Level::WARN, format!("{name}, which was not ready in time, ended: {exit} after {lived}"))
         },
         (Role::Replacement, _) => Message {
-            level: Level::WARN,
-            text: format!("the new {name} ended: {exit} after {lived}{advice}"),
             explained_by_stderr: true,
+            ..Message::new(Level::WARN, format!("the new {name} ended: {exit} after {lived}{advice}"))
         },
-        (Role::Holder | Role::Leaving | Role::Late, next) => Message {
-            level: if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN },
-            text: format!("{name} ended: {exit} after {lived}{advice}{}", following(next)),
-            explained_by_stderr: exit.kind != ExitKind::Code(0) || role == Role::Late,
-        },
+        (Role::Holder | Role::Leaving | Role::Late, next) => {
+            let level = if matches!(next, Next::GiveUp { .. }) { Level::ERROR } else { Level::WARN };
+            let text = format!("{name} ended: {exit} after {lived}{advice}{}", following(next));
+            let explained_by_stderr = exit.kind != ExitKind::Code(0) || role == Role::Late;
+            Message { explained_by_stderr, ..Message::new(level, text) }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The preloaded library, call by call: `apps/calls.c` makes the calls that its words name.
 
-use crate::apps::{all_listen, pid_from_here, served_by, workers};
+use crate::apps::{all_listen, pid_from_here, reloaded, served_by, workers};
 use crate::harness::{Rig, Running, eventually, free_port};
 use crate::load::{connect, get, pid_in};
 use crate::setup::c_program;
@@ -217,6 +217,30 @@ fn a_second_socket_of_the_same_address_is_as_the_kernel_allows_it() {
         let Some((rig, _)) = calls(2, settings, "socket reuseaddr bind listen socket reuseaddr bind") else { return };
         rig.start().until("it is in use", |out| out.has("bind failed: Address already in use"));
     }
+}
+
+#[test]
+fn a_worker_finds_its_port_free_until_it_has_bound_it() {
+    for settings in [&[][..], &["--balance", "shared"], &["--balance", "reuseport"]] {
+        let words = "look lookfork try try socket reuseaddr bind listen lookfork serve";
+        let Some((rig, port)) = calls(1, settings, words) else { return };
+        let rig = rig.start();
+        all_listen(&rig, 1);
+        // Now another one serves there.
+        rig.signal("HUP");
+        reloaded(&rig, 1);
+        served_by(port, 1);
+        rig.until("both have found it free, and then taken", |out| {
+            out.count("| the port is free") == 4 && out.count("| every address is free") == 4
+        });
+        rig.until("their children find it taken", |out| out.count("| the port answers") == 2);
+    }
+}
+
+#[test]
+fn a_worker_that_serves_an_address_cannot_bind_an_overlapping_one() {
+    let Some((rig, _)) = all_serve(2, &[], &format!("{OWN} try serve")) else { return };
+    assert_eq!(rig.output().count("| Address already in use"), 2, "{:#?}", rig.output().stdout);
 }
 
 #[test]

@@ -440,6 +440,24 @@ fn an_app_finds_its_port_free_and_listens_there_however_it_is_shared() {
 }
 
 #[test]
+fn an_app_that_asks_if_its_port_is_free_finds_it_free_beside_a_worker_that_serves_there() {
+    let Some(node) = node() else { return };
+    for settings in [&[][..], &["--balance", "shared"], &["--balance", "reuseport"], &["--share-ports", "preload"]] {
+        let port = free_port();
+        // A port that it only tries counts as one where it listens.
+        let settings = [settings, &["--ready", "uptime"]].concat();
+        let rig = node_app(1, &settings, &node, "asks.js", port).start();
+        rig.until("it serves", |out| out.has("| served: taken"));
+        rig.signal("HUP");
+        reloaded(&rig, 1);
+        rig.until("both have served", |out| out.count("| served: taken") == 2);
+        let out = rig.output();
+        assert_eq!((out.count("| connect: free"), out.count("| listen: free")), (2, 6), "{settings:?}: {out:#?}");
+        served_by(port, 1);
+    }
+}
+
+#[test]
 fn a_script_on_the_command_line_is_served_by_every_worker() {
     let Some(node) = node() else { return };
     let port = free_port();

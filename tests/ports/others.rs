@@ -393,6 +393,7 @@ fn an_address_in_use_reaches_the_app() {
     let rig = rig.env("PORT", &port).start();
     rig.until("it is told", |out| out.has("[Errno 98] Address already in use"));
     assert_eq!(rig.wait(), 1);
+    assert!(!rig.output().has("did not reach rinit"), "{:#?}", rig.output().stderr);
 }
 
 #[test]
@@ -420,6 +421,7 @@ fn a_static_program_runs_as_without_rinit_and_one_line_says_so() {
     rig.signal("HUP");
     rig.until("the second has no port, as without rinit", |out| out.has("AddrInUse") || out.has("in use"));
     served_by(port, 1);
+    rig.until("it is told what to do", |out| out.has("its bind() did not reach rinit"));
     let told = rig.output().stderr.iter().filter(|line| line.contains("rinit | ") && line.contains("static")).count();
     assert_eq!(told, 1, "{:#?}", rig.output().stderr);
 }

@@ -4,7 +4,7 @@ use super::Query;
 use crate::core::SlotId;
 use crate::ports::listener::{Kind, Listener, Origin, Socket};
 use crate::ports::sockets::{self, SocketOptions, address_of};
-use crate::ports::{Balance, FIRST_SOCKET};
+use crate::ports::{Address, Balance, FIRST_SOCKET};
 use crate::sys::socket::{MOST, listen};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -36,7 +36,7 @@ struct SocketFile {
 
 impl Listener {
     /// Opens the address of a worker's query. `inherited` are the sockets of `--listen`, which the app knows as descriptors
-    /// from 3 on.
+    /// from 3 on. `reuse_port`: other sockets may be bound to the address.
     ///
     /// # Errors
     /// The errors that the app sees: `EADDRINUSE`, `EACCES`, `EBADF`…
@@ -45,6 +45,7 @@ impl Listener {
         balance: Balance,
         query: &Query,
         inherited: &[Arc<OwnedFd>],
+        reuse_port: bool,
     ) -> nix::Result<Listener> {
         let is_udp = query.is_udp();
         let is_internet = query.fd.is_none_or(|fd| fd < 0) && query.port.is_some_and(|port| port >= 0);
@@ -54,8 +55,8 @@ impl Listener {
             Balance::Reuseport if is_internet => Kind::PerSlot,
             Balance::Reuseport | Balance::Shared => Kind::Shared,
         };
-        let v6_only = query.flags() & 1 != 0;
-        let options = SocketOptions { nonblocking: true, v6_only, reuse_port: kind == Kind::PerSlot };
+        let v6_only = query.is_v6_only();
+        let options = SocketOptions { nonblocking: true, v6_only, reuse_port: reuse_port || kind == Kind::PerSlot };
         let (socket, file) = match query.fd {
             Some(fd) if fd >= 0 => {
                 let at = usize::try_from(fd - i64::from(FIRST_SOCKET)).ok();
@@ -145,6 +146,26 @@ impl Query {
         self.address_type == json!(6) || self.address_type == json!("udp6")
     }
 
+    /// The address that it names, if it names one.
+    fn ip(&self) -> nix::Result<Option<IpAddr>> {
+        let text = self.address.as_deref().filter(|text| !text.is_empty());
+        let ip = text.map(|text| text.split('%').next().unwrap_or(text).parse());
+        ip.transpose().map_err(|_| Errno::EINVAL)
+    }
+
+    /// The internet address at which a TCP server wants to listen.
+    pub(in crate::ports) fn tcp_address(&self) -> Option<Address> {
+        let port = self.port.and_then(|port| u16::try_from(port).ok()).filter(|_| !self.is_udp())?;
+        let ip = self.ip().ok()?.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+        let mut address = Address::from(SocketAddr::new(ip, port));
+        address.v6_only = self.is_v6_only();
+        Some(address)
+    }
+
+    fn is_v6_only(&self) -> bool {
+        self.flags() & 1 != 0
+    }
+
     fn flags(&self) -> i64 {
         self.flags.unwrap_or(0)
     }
@@ -152,9 +173,8 @@ impl Query {
 
 fn open_internet(query: &Query, options: SocketOptions) -> nix::Result<OwnedFd> {
     let port = query.port.and_then(|port| u16::try_from(port).ok()).ok_or(Errno::EINVAL)?;
-    let text = query.address.as_deref().filter(|text| !text.is_empty());
-    let ip = match text {
-        Some(text) => Some(text.split('%').next().unwrap_or(text).parse::<IpAddr>().map_err(|_| Errno::EINVAL)?),
+    let ip = match query.ip()? {
+        Some(ip) => Some(ip),
         None if query.is_udp() && query.is_v6() => Some(Ipv6Addr::UNSPECIFIED.into()),
         None if query.is_udp() => Some(Ipv4Addr::UNSPECIFIED.into()),
         None => None,

@@ -6,6 +6,7 @@
 
 use super::protocol::{MAX_REQUEST_BYTES, Reply};
 use crate::core::WorkerId;
+use crate::ports::ListenerId;
 use crate::sys::peer::Identity;
 use crate::sys::socket::{accept, receive, send};
 use nix::errno::Errno;
@@ -30,6 +31,8 @@ pub struct Broker {
 pub struct Client {
     pub(in crate::ports) worker: WorkerId,
     pub(super) pid: Pid,
+    /// The listener whose socket is in the reply that it has not taken yet.
+    pub(in crate::ports) bound: Option<ListenerId>,
     socket: OwnedFd,
 }
 
@@ -68,7 +71,7 @@ impl Broker {
         if !is_trusted {
             tracing::debug!("process {} of user {} is no process of worker {worker:?}", peer.pid(), peer.uid());
         }
-        Ok(is_trusted.then(|| Client { worker, socket, pid: Pid::from_raw(peer.pid()) }))
+        Ok(is_trusted.then(|| Client { worker, socket, pid: Pid::from_raw(peer.pid()), bound: None }))
     }
 }
 

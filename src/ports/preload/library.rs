@@ -24,6 +24,8 @@
 mod accept_queue;
 #[path = "library/client.rs"]
 mod client;
+#[path = "library/connect.rs"]
+mod connect;
 #[path = "library/descriptors.rs"]
 mod descriptors;
 #[path = "library/duplicates.rs"]
@@ -96,25 +98,6 @@ pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: no pointers.
         Some((Reply::NotShared, _)) | None => returned(unsafe { call(SYS_LISTEN, [word(fd), word(backlog)]) }),
     }
-}
-
-/// Connects a socket. One that was bound for that, and not to listen, is not shared any more.
-///
-/// # Safety
-/// As `connect(2)`: `address` has `length` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn connect(fd: c_int, address: *const u8, length: c_uint) -> c_int {
-    if let Some(known) = find(fd) {
-        let flags = control(fd, F_GETFL, 0);
-        // Whatever the reply is: when it arrives, rinit has released the socket.
-        if let Some((_, Some(own))) = ask(&Request::Forget, fd) {
-            control(own.0, F_SETFL, flags as c_int);
-            replace(fd, &own);
-        }
-        known.forget();
-    }
-    // SAFETY: as `connect(2)`, by the caller's promise.
-    unsafe { next::connect(fd, address, length) }
 }
 
 /// Shuts a socket down, but not one that all workers share: that would end it for every worker.

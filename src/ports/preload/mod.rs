@@ -1,5 +1,6 @@
 //! Keeps the preloaded library (`library.rs`) in memory, where every worker finds it, and answers its requests.
 
+mod binding;
 mod broker;
 #[cfg_attr(not(test), expect(dead_code, reason = "the library uses the other half"))]
 mod protocol;
@@ -25,6 +26,15 @@ use std::path::{Path, PathBuf};
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
 /// The maximum number of `#!` lines that are followed.
 const MAX_INTERPRETERS: usize = 4;
+/// The types of an ELF file's segments that are looked at (elf(5)).
+const PT_INTERP: u32 = 3;
+const PT_NOTE: u32 = 4;
+/// The maximum number of segments that are looked at.
+const MAX_SEGMENTS: u16 = 64;
+/// The maximum length of the notes of one segment, in bytes.
+const MAX_NOTES_BYTES: u64 = 4096;
+/// The type of Go's note (`ELF_NOTE_GOBUILDID_TAG` in cmd/link).
+const GO_BUILD_ID: usize = 4;
 /// The directories that are searched without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -120,7 +130,13 @@ fn inspect(program: &Path) -> Kind {
     if !elf.is_native() {
         return Kind::Unsupported("is a program for another kind of machine");
     }
-    if elf.has_loader(&mut file) { Kind::Supported } else { Kind::Unsupported("is a static program") }
+    if !elf.has_loader(&mut file) {
+        return Kind::Unsupported("is a static program");
+    }
+    if elf.is_go(&mut file) {
+        return Kind::Unsupported("is a Go program, which makes its system calls itself");
+    }
+    Kind::Supported
 }
 
 /// The program of a `#!` line; for `env` the one that it searches for.
@@ -167,13 +183,46 @@ impl Elf {
 
     /// Returns true if it names a loader (`PT_INTERP`): a program without one is static.
     fn has_loader(&self, file: &mut File) -> bool {
-        (0..self.headers.min(64)).any(|index| {
-            let mut kind = [0; 4];
-            let at = self.headers_at.saturating_add(u64::from(index) * u64::from(self.header_size));
-            let read = file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut kind));
-            read.is_ok() && u32::from_le_bytes(kind) == 3
+        self.segments(file, PT_INTERP).next().is_some()
+    }
+
+    /// Returns true if Go's linker made it: its note is the build's identity (`.note.go.buildid`).
+    fn is_go(&self, file: &mut File) -> bool {
+        let notes: Vec<(u64, u64)> = self.segments(file, PT_NOTE).collect();
+        notes.into_iter().any(|(offset, length)| {
+            let mut notes = vec![0; length.min(MAX_NOTES_BYTES) as usize];
+            let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut notes));
+            read.is_ok() && has_go_note(&notes)
         })
     }
+
+    /// The segments of that type: where each begins in the file, and its length, in bytes.
+    fn segments(&self, file: &mut File, wanted: u32) -> impl Iterator<Item = (u64, u64)> {
+        (0..self.headers.min(MAX_SEGMENTS)).filter_map(move |index| {
+            let mut header = [0; 40];
+            let at = self.headers_at.saturating_add(u64::from(index) * u64::from(self.header_size));
+            file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut header)).ok()?;
+            let long =
+                |at: usize| header.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+            let kind = header.first_chunk().copied().map(u32::from_le_bytes);
+            (kind == Some(wanted)).then_some((long(8)?, long(32)?))
+        })
+    }
+}
+
+/// Returns true if Go's note is among these (elf(5), "Notes"): each has the lengths of its name and of its data, a type, the
+/// name and the data, both filled up to four bytes.
+fn has_go_note(mut notes: &[u8]) -> bool {
+    let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) as usize;
+    while let Some((head, rest)) = notes.split_first_chunk::<12>() {
+        let [name, data, kind] = [0, 4, 8].map(|at| head.get(at..).and_then(<[u8]>::first_chunk).map_or(0, number));
+        if kind == GO_BUILD_ID && name == 4 && rest.starts_with(b"Go\0\0") {
+            return true;
+        }
+        let length = name.next_multiple_of(4).saturating_add(data.next_multiple_of(4));
+        notes = rest.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -207,6 +256,33 @@ mod tests {
         elf[18] = 8;
         std::fs::write(&program, &elf).unwrap();
         assert!(reason().contains("another kind of machine"), "{}", reason());
+    }
+
+    #[test]
+    fn a_go_program_with_a_loader_is_not_supported() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        // A header, two segments (a loader, notes), and the notes: the linker's build ID, and Go's.
+        let mut elf = vec![0u8; 64 + 2 * 56];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        elf[18] = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+        (elf[32], elf[54], elf[56], elf[64]) = (64, 56, 2, PT_INTERP as u8);
+        let notes = [
+            &[4, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0][..],
+            b"GNU\0abc\0",
+            &[4, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0],
+            b"Go\0\0abcde\0\0\0",
+        ];
+        let notes = notes.concat();
+        (elf[120], elf[128], elf[152]) = (PT_NOTE as u8, elf.len() as u8, notes.len() as u8);
+        elf.extend(&notes);
+        std::fs::write(&program, &elf).unwrap();
+        let reason = || unsupported_reason(&command(&[program.to_str().unwrap()]));
+        assert!(reason().is_some_and(|reason| reason.contains("Go program")), "{:?}", reason());
+        let end = elf.len();
+        elf[end - 12] = b'X';
+        std::fs::write(&program, &elf).unwrap();
+        assert_eq!(reason(), None);
     }
 
     #[test]

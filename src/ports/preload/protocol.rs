@@ -34,6 +34,12 @@ pub enum Request<'a> {
     /// The program connects the socket, which is shared no more. The socket itself comes with the reply, if the attached one
     /// is an accept queue.
     Forget,
+    /// The program connects to that address (`sockaddr`) of this machine. [`Reply::Failed`]: it is to find nobody there.
+    /// [`Reply::Done`]: it may, and need not ask again.
+    Connect {
+        /// As for `Bind`.
+        address: &'a [u8],
+    },
 }
 
 /// The maximum length of a request, in bytes.
@@ -45,6 +51,7 @@ const LISTEN: u8 = 3;
 const WAIT: u8 = 4;
 const FIND: u8 = 5;
 const FORGET: u8 = 6;
+const CONNECT: u8 = 7;
 
 impl<'a> Request<'a> {
     /// Writes the request, and returns its length in bytes.
@@ -60,6 +67,7 @@ impl<'a> Request<'a> {
             Request::Wait { nonblocking } => (WAIT, *nonblocking, &[]),
             Request::Find => (FIND, false, &[]),
             Request::Forget => (FORGET, false, &[]),
+            Request::Connect { address } => (CONNECT, false, address),
         };
         let all = [kind, u8::from(flag)].into_iter().chain(rest.iter().copied());
         bytes.iter_mut().zip(all).map(|(place, byte)| *place = byte).count()
@@ -78,6 +86,7 @@ impl<'a> Request<'a> {
             WAIT => Some(Request::Wait { nonblocking: is_set }),
             FIND => Some(Request::Find),
             FORGET => Some(Request::Forget),
+            CONNECT => Some(Request::Connect { address: rest }),
             _ => None,
         }
     }
@@ -202,6 +211,7 @@ mod tests {
             Request::Wait { nonblocking: true },
             Request::Find,
             Request::Forget,
+            Request::Connect { address: &[1; 16] },
         ] {
             let mut bytes = [0; MAX_REQUEST_BYTES];
             let length = request.encode(&mut bytes);

@@ -1,24 +1,19 @@
 //! Answers the requests of preloaded libraries.
-//!
-//! The first worker's own socket becomes the one that all share, with all of its options.
 
 use super::broker::Client;
 use super::protocol::{MAX_REQUEST_BYTES, Reply, Request};
-use crate::core::{AppId, WorkerId};
+use crate::core::WorkerId;
 use crate::ports::accept_queue::{AcceptQueue, Delivery};
 use crate::ports::hub::Hub;
 use crate::ports::listener::{Kind, Listener, Origin, Socket};
-use crate::ports::node::inspector_port;
 use crate::ports::poller::Token;
 use crate::ports::sockets::shown_address;
-use crate::ports::worker::{MAX_SERVERS, PortWorker};
 use crate::ports::{Address, Balance, ListenerId};
-use crate::sys::peer::{has_io_uring, holds};
-use crate::sys::socket::{bind, cookie, inode, listen};
+use crate::sys::peer::has_io_uring;
+use crate::sys::socket::{cookie, listen};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -30,6 +25,8 @@ const MAX_CLIENTS: usize = 256;
 const MAX_IDLE_LISTENERS: usize = 256;
 /// The interval of these checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The time after its start in which a worker that has bound no port finds those of its siblings free.
+const MAX_UNBOUND: Duration = Duration::from_secs(60);
 /// An event each time that a worker accepts, not for as long as its queue has room.
 const ON_ACCEPT: EpollFlags = EpollFlags::EPOLLOUT.union(EpollFlags::EPOLLET);
 
@@ -41,7 +38,7 @@ pub(in crate::ports) struct IdleListener {
 }
 
 /// A reply, and the descriptor that goes with it.
-type Answer = (Reply, Option<Arc<OwnedFd>>);
+pub(super) type Answer = (Reply, Option<Arc<OwnedFd>>);
 
 impl Hub {
     /// Accepts the clients that wait at a worker's broker.
@@ -86,20 +83,26 @@ impl Hub {
         if matches!(read, Err(Errno::EAGAIN | Errno::EINTR)) {
             return;
         }
-        let Some(client) = self.clients.remove(&id) else { return };
+        let Some(mut client) = self.clients.remove(&id) else { return };
         let Ok((length, socket)) = read else { return };
         let Some(request) = Request::decode(bytes.get(..length).unwrap_or_default()) else { return };
-        let (reply, socket) = self.answer(&client, request, socket);
+        let (reply, socket) = self.answer(&mut client, request, socket);
         client.reply(reply, socket.as_ref().map(|socket| socket.as_fd()));
+        if client.bound.is_some() {
+            self.clients.insert(id, client);
+        }
     }
 
-    fn answer(&mut self, client: &Client, request: Request, socket: OwnedFd) -> Answer {
+    fn answer(&mut self, client: &mut Client, request: Request, socket: OwnedFd) -> Answer {
         if let Request::Bind { v6_only, address } = request {
             let address = Address::read(address, v6_only);
             return match self.bind(client, address, socket) {
                 Ok(answer) => answer,
                 Err(errno) => (Reply::Failed(errno as i32), None),
             };
+        }
+        if let Request::Connect { address } = request {
+            return (self.connect_reply(client.worker, address), None);
         }
         let (worker, pid) = (client.worker, client.pid);
         let Some(listener) = self.listener_of(worker, &socket) else { return (Reply::NotShared, None) };
@@ -138,8 +141,21 @@ impl Hub {
                 self.close_listener(listener);
                 (Reply::Done, own)
             }
-            Request::Bind { .. } => (Reply::NotShared, None),
+            Request::Bind { .. } | Request::Connect { .. } => (Reply::NotShared, None),
         }
+    }
+
+    /// The reply to a worker that connects to an address of this machine. Until it has bound a port, those of its siblings are
+    /// free for it, as if it were alone: it may ask by that if its own port is. One that binds none in time has no port.
+    fn connect_reply(&self, id: WorkerId, address: &[u8]) -> Reply {
+        let Some(worker) = self.workers.get(&id) else { return Reply::Done };
+        if !worker.servers.is_empty() || self.now.saturating_duration_since(worker.added_at) > MAX_UNBOUND {
+            return Reply::Done;
+        }
+        let Some(address) = Address::read(address, false) else { return Reply::NotShared };
+        let mut own = self.listeners.values().filter(|listener| listener.app == worker.slot.app);
+        let is_siblings = own.any(|one| one.bound_address().is_some_and(|bound| bound.overlaps(&address)));
+        if is_siblings { Reply::Failed(Errno::ECONNREFUSED as i32) } else { Reply::NotShared }
     }
 
     /// The listener of that socket, or of the accept queue that stands for it. One of `--listen` may be new here.
@@ -175,93 +191,6 @@ impl Hub {
     fn socket_behind(&self, worker: WorkerId, id: ListenerId, socket: &OwnedFd) -> Option<Arc<OwnedFd>> {
         let is_itself = self.listeners.get(&id)?.has_cookie(cookie(socket.as_fd()).ok()?);
         if is_itself { None } else { self.socket_for(worker, id) }
-    }
-
-    /// Binds a program's socket, or finds the one that its app has bound to that address already.
-    ///
-    /// # Errors
-    /// The errors that the program sees: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`…
-    fn bind(&mut self, client: &Client, address: Option<Address>, socket: OwnedFd) -> nix::Result<Answer> {
-        let worker = self.workers.get_mut(&client.worker).ok_or(Errno::ESRCH)?;
-        let (app, slot) = (worker.slot.app, worker.slot.index);
-        let settings = self.apps.get(&app).ok_or(Errno::ESRCH)?;
-        // Each worker has an inspector of its own.
-        let private_port = worker.channel.is_some().then(|| inspector_port(&settings.command, slot));
-        let Some(address) = address.filter(|address| private_port != Some(address.port())) else {
-            return Ok((Reply::NotShared, None));
-        };
-        // The kernel allows the same address once for each interface (`SO_BINDTODEVICE`, socket(7)).
-        let own_device = getsockopt(&socket, sockopt::BindToDevice).unwrap_or_default();
-        let mut own = self.listeners.iter_mut().filter(|(_, listener)| listener.app == app);
-        let known = own.find(|(_, listener)| match &listener.origin {
-            Origin::Bound { address: bound, device } => *bound == address && *device == own_device,
-            Origin::Node(_) | Origin::Inherited => false,
-        });
-        let kind = Kind::from(settings.balance);
-        let done = if kind == Kind::Dispatched { Reply::Done } else { Reply::DoneWithoutQueue };
-        let Some((id, listener)) = known else {
-            if worker.servers.len() >= MAX_SERVERS {
-                return Ok((Reply::NotShared, None));
-            }
-            if kind == Kind::PerSlot {
-                setsockopt(&socket, sockopt::ReusePort, &true)?;
-            }
-            match bind(socket.as_fd(), &address) {
-                Err(Errno::EADDRINUSE) if self.release(app, &address) => bind(socket.as_fd(), &address),
-                result => result,
-            }?;
-            let shown = address.to_string();
-            let socket = Socket::new(slot, Arc::new(socket))?;
-            let origin = Origin::Bound { address, device: own_device };
-            let id = self.add_listener(Listener::new(app, shown, kind, origin, socket));
-            self.add_holder(client, id);
-            return Ok((done, None));
-        };
-        let id = *id;
-        let own = listener.socket_of(slot).map(|one| one.socket.clone());
-        // A worker that has the socket open already gets the error that it would get without rinit: none with SO_REUSEPORT,
-        // as nginx, Netty and granian bind it for each of their threads or processes.
-        let is_again = getsockopt(&socket, sockopt::ReusePort).unwrap_or_default();
-        if !is_again && own.as_ref().is_some_and(|own| is_held(worker, id, own) == Some(true)) {
-            return Err(Errno::EADDRINUSE);
-        }
-        if own.is_none() {
-            setsockopt(&socket, sockopt::ReusePort, &true)?;
-            bind(socket.as_fd(), &address)?;
-            listener.sockets.push(Socket::new(slot, Arc::new(socket))?);
-        }
-        self.add_holder(client, id);
-        Ok((done, own))
-    }
-
-    /// Records that a process of a worker has a listener's socket.
-    fn add_holder(&mut self, client: &Client, id: ListenerId) {
-        if let Some(server) = self.workers.get_mut(&client.worker).and_then(|worker| worker.server_or_add(id)) {
-            server.add_holder(client.pid);
-        }
-    }
-
-    /// Closes the listeners that occupy an address and whose sockets no process has open any more: apps bind and close a
-    /// socket to find out if a port is free. Returns true if there was one.
-    fn release(&mut self, app: AppId, wanted: &Address) -> bool {
-        let occupies = |listener: &Listener| match &listener.origin {
-            Origin::Bound { address, .. } => address.port() == wanted.port() && address != wanted,
-            Origin::Node(_) | Origin::Inherited => false,
-        };
-        let is_free = |id: ListenerId, listener: &Listener| {
-            let held = |worker: &PortWorker| {
-                listener.sockets.iter().any(|one| is_held(worker, id, &one.socket) != Some(false))
-            };
-            !self.workers.values().filter(|worker| worker.server(id).is_some()).any(held)
-        };
-        let own = self.listeners.iter().filter(|(_, listener)| listener.app == app);
-        let free: Vec<ListenerId> =
-            own.filter(|(id, one)| occupies(one) && is_free(**id, one)).map(|(id, _)| *id).collect();
-        for id in &free {
-            self.workers.values_mut().for_each(|worker| worker.servers.retain(|one| one.listener != *id));
-            self.close_listener(*id);
-        }
-        !free.is_empty()
     }
 
     /// The worker's end of its accept queue for a listener, which is opened if there is none. `None`: the worker accepts from
@@ -353,22 +282,4 @@ impl Hub {
         self.publish_addresses(id);
         self.update_candidates(app);
     }
-}
-
-/// Returns true if one of the processes that were given a listener's socket, or a worker's queue for it, still has it open.
-/// `None`: rinit may not look.
-fn is_held(worker: &PortWorker, id: ListenerId, socket: &OwnedFd) -> Option<bool> {
-    let Some(server) = worker.server(id) else { return Some(false) };
-    let queue = match &server.delivery {
-        Delivery::Queue(queue) => inode(queue.worker_end().as_fd()).ok(),
-        Delivery::Messages | Delivery::Socket => None,
-    };
-    let sockets: Vec<u64> = inode(socket.as_fd()).ok().into_iter().chain(queue).collect();
-    let mut answers = server.holders().map(|pid| holds(pid, &sockets));
-    let mut is_hidden = false;
-    let is_held = answers.any(|answer| {
-        is_hidden |= answer.is_none();
-        answer == Some(true)
-    });
-    if is_held || !is_hidden { Some(is_held) } else { None }
 }

@@ -125,6 +125,23 @@ static void pass_by_message(void) {
     memcpy(&s, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof s);
 }
 
+/* Asks if the port is free, as programs do: by connecting, and by binding a socket that is closed again. */
+static void look_for_port(void) {
+    struct sockaddr_in own = address();
+    int one = socket(AF_INET, SOCK_STREAM, 0);
+    int result = connect(one, (void *)&own, sizeof own);
+    say(result == 0 ? "the port answers" : errno == ECONNREFUSED ? "the port is free" : strerror(errno));
+    close(one);
+}
+
+static void try_every_address(void) {
+    struct sockaddr_in own = address();
+    own.sin_addr.s_addr = htonl(INADDR_ANY);
+    int one = socket(AF_INET, SOCK_STREAM, 0);
+    say(bind(one, (void *)&own, sizeof own) == 0 ? "every address is free" : strerror(errno));
+    close(one);
+}
+
 static int is(const char *name) {
     size_t length = strlen(name);
     return strncmp(*word, name, length) == 0 && ((*word)[length] == 0 || (*word)[length] == ':');
@@ -232,6 +249,9 @@ static void call(char **all) {
         say("no descriptor left");
     }
     else if (is("free")) { while (spares) close(spare[--spares]); }
+    else if (is("look")) look_for_port();
+    else if (is("lookfork")) { pid_t child = fork(); if (child == 0) look_for_port(), _exit(0); waitpid(child, 0, 0); }
+    else if (is("try")) try_every_address();
     else if (is("sleep")) usleep(n * 1000);
     else if (is("say")) say(*word);
     else if (is("serve")) for (;;) serve_one(-1);

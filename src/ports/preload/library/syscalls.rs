@@ -49,6 +49,7 @@ pub const EINVAL: c_int = 22;
 pub const EMFILE: c_int = 24;
 pub const ECONNABORTED: c_int = 103;
 pub const ENOTCONN: c_int = 107;
+pub const ECONNREFUSED: c_int = 111;
 
 /// The number of a system call.
 const fn number(x86_64: usize, aarch64: usize) -> usize {
