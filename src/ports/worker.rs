@@ -2,6 +2,7 @@
 
 use super::accept_queue::{AcceptQueue, Delivery};
 use super::balance::WorkerLoad;
+use super::connections::ConnectionWaits;
 use super::node::{Broken, Channel, Line};
 use super::preload::Broker;
 use super::{ListenerId, Peer};
@@ -51,6 +52,8 @@ pub struct PortWorker {
     pub(super) is_full: bool,
     /// The number of connections that it was handed.
     pub(super) handed: Arc<AtomicU64>,
+    /// The waits of those that it has accepted.
+    pub(super) waits: ConnectionWaits,
     seq: u64,
 }
 
@@ -84,6 +87,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// `O_NONBLOCK` is set.
     pub(super) nonblocking: bool,
+    /// The time at which rinit accepted it.
+    pub(super) accepted_at: Instant,
     /// The number of workers that have refused it.
     pub(super) refusals: u32,
     /// It is for one worker. It is closed where another connection would go to others.
@@ -91,8 +96,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, peer: Peer, nonblocking: bool) -> Connection {
-        Connection { socket, peer, nonblocking, refusals: 0, is_addressed: false }
+    pub(super) fn new(socket: OwnedFd, peer: Peer, nonblocking: bool, accepted_at: Instant) -> Connection {
+        Connection { socket, peer, nonblocking, accepted_at, refusals: 0, is_addressed: false }
     }
 }
 
@@ -165,6 +170,7 @@ impl PortWorker {
             unconfirmed: VecDeque::new(),
             is_full: false,
             handed: Arc::default(),
+            waits: ConnectionWaits::default(),
             seq: 0,
         }
     }
@@ -230,7 +236,7 @@ impl PortWorker {
     /// Its load at a listener that has assigned it that many connections.
     pub(super) fn load(&mut self, id: ListenerId, assigned: u64, now: Instant) -> WorkerLoad {
         if let Some(queue) = self.queue(id) {
-            queue.refresh();
+            queue.refresh(now);
             return queue.load(assigned, now);
         }
         let oldest = self.in_flight.front().map(|one| now.saturating_duration_since(one.sent_at));
