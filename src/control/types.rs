@@ -115,6 +115,8 @@ pub struct WorkerStatus {
     pub listens: Vec<String>,
     /// Connections that rinit has given to its process; none where it accepts by itself.
     pub connections: Option<u64>,
+    /// TCP connections of clients that are open in its process and its descendants; none where it listens at no TCP port.
+    pub open_connections: Option<u64>,
     /// In backoff: time until the next start.
     pub retry_in_ms: Option<u64>,
     /// True if the slot's workers have crashed three times or more in a row, and the present one has not been stable since.

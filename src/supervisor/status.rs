@@ -251,6 +251,7 @@ impl Supervisor {
             status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             connections: worker.and_then(|worker| self.workers.ports.connections_of(worker.id)),
+            open_connections: None,
             retry_in_ms: retry,
             is_crash_looping: self.facts(slot, slot.is_ready()).is_crash_looping(),
             last_exit: history.and_then(|history| history.exits.front().cloned()),

@@ -62,6 +62,10 @@ fn of_worker(worker: &WorkerStatus, about: &Description) -> Vec<Row> {
         ("memory", or_dash(worker.memory_bytes, size) + &of_limit(about.max_memory.clone()), PLAIN),
         ("listens", if worker.listens.is_empty() { "-".into() } else { worker.listens.join(", ") }, PLAIN),
     ];
+    if let Some(open) = worker.open_connections {
+        let handed = worker.connections.map_or(String::new(), |count| format!(", {count} handed out by rinit"));
+        rows.push(("conns", format!("{open} open{handed}"), PLAIN));
+    }
     if let Some(NodeStatus { event_loop_lag_ms, heap_used_bytes, active_handles }) = &worker.node {
         let (lag, heap) = (milliseconds(*event_loop_lag_ms), size(*heap_used_bytes));
         rows.push(("node", format!("event loop lag {lag}, heap {heap}, {active_handles} active handles"), PLAIN));
