@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -111,7 +112,7 @@ impl Watched {
     }
 
     async fn send(&self, event: Event) {
-        let _ = self.notices.send(Notice::Event(event)).await;
+        send(&self.notices, event).await;
     }
 
     async fn on_message(&self, message: Message, watchdog: &watch::Sender<()>) {
@@ -172,31 +173,34 @@ pub(super) async fn watch_ports(
     notices: mpsc::Sender<Notice>,
 ) {
     let WorkerPorts { mut bound, mut listens, says_ready, signalled, finished } = ports;
-    let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
+    let tell = async |what: oneshot::Receiver<()>, counts: bool, event: fn(WorkerId) -> Event| {
         if what.await.is_ok() && counts {
-            let _ = notices.send(Notice::Event(event)).await;
+            send(&notices, event(worker)).await;
         }
     };
     let listening = async {
         while let Some(address) = listens.recv().await {
             if matches!(ready, ReadyCheck::Auto | ReadyCheck::Listen) {
-                let _ = notices.send(Notice::Event(Event::Listens(worker, address))).await;
+                send(&notices, Event::Listens(worker, address)).await;
             }
         }
     };
     let bound = async {
         if bound.wait_for(|is_bound| *is_bound).await.is_ok() && ready == ReadyCheck::Auto {
-            let _ = notices.send(Notice::Event(Event::Bound(worker))).await;
+            send(&notices, Event::Bound(worker)).await;
         }
     };
-    let message = tell(
-        says_ready,
-        matches!(ready, ReadyCheck::Auto | ReadyCheck::Message),
-        Event::Ready(worker, ReadySignal::Message),
-    );
-    let signalled = tell(signalled, true, Event::Signalled(worker));
-    let finished = tell(finished, true, Event::Drained(worker));
+    let message = tell(says_ready, matches!(ready, ReadyCheck::Auto | ReadyCheck::Message), |worker| {
+        Event::Ready(worker, ReadySignal::Message)
+    });
+    let signalled = tell(signalled, true, Event::Signalled);
+    let finished = tell(finished, true, Event::Drained);
     tokio::join!(bound, listening, message, signalled, finished);
+}
+
+/// Sends an event to the loop. Allocated while it waits for room, so that each of a worker's tasks is small.
+fn send(notices: &mpsc::Sender<Notice>, event: Event) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+    Box::pin(async move { drop(notices.send(Notice::Event(event)).await) })
 }
 
 async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {
