@@ -8,6 +8,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod core;
+mod embedded;
 pub mod histogram;
 pub mod init;
 pub mod logs;

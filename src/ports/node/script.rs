@@ -1,6 +1,7 @@
 //! Writes the script that rinit adds to its Node workers (`worker.cjs`) to a file: all versions of Node load modules from
 //! files only.
 
+use crate::embedded::{Embedded, embedded};
 use nix::fcntl::{Flock, FlockArg};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions, read_dir, remove_file, set_permissions};
@@ -9,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-const TEXT: &str = include_str!("worker.cjs");
+const TEXT: Embedded = embedded!("worker.cjs");
 /// The directories for it; the first that can be written to is used. /dev/shm is memory.
 const DIRECTORIES: [&str; 3] = ["/dev/shm", "/run", "/tmp"];
 const PREFIX: &str = "rinit-";
@@ -62,7 +63,7 @@ fn write_to(directory: &Path) -> io::Result<Script> {
         let path = directory.join(format!("{PREFIX}{number:016x}{SUFFIX}"));
         result = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path).and_then(|file| {
             let mut file = Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, errno)| errno)?;
-            file.write_all(TEXT.as_bytes())?;
+            file.write_all(&TEXT.unpack())?;
             // Workers of other users read it too, whatever the umask is.
             set_permissions(&path, Permissions::from_mode(0o444))?;
             Ok(Script { path, _lock: file })
