@@ -24,6 +24,7 @@ mod listener;
 pub mod node;
 mod overlap;
 mod own_listeners;
+mod placed_file;
 mod poller;
 mod preload;
 mod primary;
@@ -37,7 +38,7 @@ pub use connections::{ConnectionCounts, WorkerConnections};
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
 pub use node::{NodeHealth, takes_option, with_inspector_port, with_option};
-pub use preload::Peer;
+pub use preload::{Library, Peer};
 pub use sharing::{Injected, Share, Sharing};
 
 use crate::core::AppId;
