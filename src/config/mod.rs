@@ -55,6 +55,7 @@ pub(crate) use hooks::Moment;
 pub use instances::scaled;
 pub use layer::Layer;
 pub use probe::{LiveCheck, Probe, ProbeTarget};
+pub(crate) use reader::Show;
 pub use reader::Value;
 pub use ready::ReadyCheck;
 pub(crate) use resolve::{ConfigSource, LogConfig};

@@ -5,9 +5,10 @@ use super::app_metrics::AppMetrics;
 use super::endpoints::Endpoints;
 use super::handle::{Call, SupervisorHandle};
 use super::limits::Seat;
+use super::open_connections::OpenConnections;
 use super::response::{Answer, ClientGone, Failure, event_batch, json, stream, whole};
 use super::routes::query;
-use super::types::{Access, Config, Description, Status, Workers};
+use super::types::{Access, Config, Description, Status, WorkerStatus, Workers};
 use super::usage::{Samples, describe_process};
 use super::{logs as worker_logs, redact};
 use crate::core::{SlotId, Target};
@@ -39,6 +40,7 @@ pub(super) struct Api {
     pub(super) rinit: SupervisorHandle,
     pub(super) endpoints: Arc<Endpoints>,
     samples: RefCell<Samples>,
+    pub(super) open_connections: OpenConnections,
     /// Metrics of the workers' own. Whoever asks for them waits for one that does so already.
     pub(super) app_metrics: Mutex<AppMetrics>,
     /// Requests over the web that were refused for their token.
@@ -94,7 +96,14 @@ impl Request {
 
 impl Api {
     pub(super) fn new(rinit: SupervisorHandle, endpoints: Arc<Endpoints>) -> Api {
-        Api { rinit, endpoints, samples: RefCell::default(), app_metrics: Mutex::default(), refusals: Cell::new(0) }
+        Api {
+            rinit,
+            endpoints,
+            samples: RefCell::default(),
+            open_connections: OpenConnections::default(),
+            app_metrics: Mutex::default(),
+            refusals: Cell::new(0),
+        }
     }
 
     /// Counts a token that was refused, and logs the first of every hundred.
@@ -111,8 +120,14 @@ impl Api {
     /// The state of everything, with the usage of processes.
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         let mut status = self.rinit.ask(Call::Status).await?;
-        self.samples.borrow_mut().fill(&mut status.workers, now());
+        self.fill_usage(&mut status.workers).await;
         Ok(status)
+    }
+
+    /// Fills in the usage and the open connections of workers.
+    async fn fill_usage(&self, workers: &mut [WorkerStatus]) {
+        self.samples.borrow_mut().fill(workers, now());
+        self.open_connections.fill(workers, now()).await;
     }
 
     /// The target that a name means, and its slots.
@@ -170,7 +185,7 @@ pub(super) async fn describe(api: Rc<Api>, request: Request) -> Result<Answer, F
     let described = api.rinit.ask(|reply| Call::Describe(slot, reply)).await?;
     let gone = || Failure::new(StatusCode::NOT_FOUND, format!("there is no worker {id} any more"));
     let mut description: Description = described.ok_or_else(gone)?;
-    api.samples.borrow_mut().fill(&mut description.workers, now());
+    api.fill_usage(&mut description.workers).await;
     describe_process(
         &mut description,
         request.permission < Permission::Change || matches!(request.origin, Origin::Web(_)),

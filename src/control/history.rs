@@ -299,7 +299,7 @@ mod tests {
             json!({
                 "id": id, "app": "web", "slot": 0, "role": "worker", "state": "ready", "pid": 7, "generation": 1, "started": null, "uptime_ms": 1,
                 "restarts": restarts, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "status": null,
-                "listens": [], "node": null, "connections": null, "retry_in_ms": null, "last_exit": null, "is_crash_looping": false,
+                "listens": [], "node": null, "connections": null, "open_connections": null, "retry_in_ms": null, "last_exit": null, "is_crash_looping": false,
             })
         };
         let app = json!({

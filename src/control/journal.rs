@@ -1,7 +1,7 @@
 //! Keeps the last events, each slot's exits and the counters for metrics. The event loop writes; a reader keeps the number of
 //! the event that it has come to, and is told how many it missed.
 
-use super::types::{Event, ExitRecord, Reloaded};
+use super::types::{Event, ExitRecord, Reloaded, ReplacementRecord};
 use crate::core::{AppId, Exit, ExitKind, Next, ReadySignal, Report, Role, RolloutError, SlotId, WorkerId};
 use crate::histogram::Histogram;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +14,7 @@ const MAX_EVENTS: usize = 512;
 const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// Exits that are kept of each slot.
 const MAX_EXITS: usize = 10;
+const MAX_REPLACEMENTS: usize = 10;
 /// The upper bounds of the durations of reloads, in milliseconds.
 const RELOAD_BOUNDS_MS: &[u64] = &[1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000];
 /// The causes by which exits are counted.
@@ -59,6 +60,19 @@ pub struct SlotHistory {
     pub last_status: Option<u8>,
     /// The last exits, newest first.
     pub exits: VecDeque<ExitRecord>,
+    /// The last replacements outside of reloads, newest first.
+    pub replacements: VecDeque<ReplacementRecord>,
+}
+
+impl SlotHistory {
+    /// Notes that a worker is to be replaced. Two reports of one worker are one replacement: the first has the figures.
+    fn on_replacement(&mut self, time: String, entry: &Entry) {
+        if entry.pid.is_some() && self.replacements.front().is_some_and(|last| last.pid == entry.pid) {
+            return;
+        }
+        self.replacements.push_front(ReplacementRecord { time, pid: entry.pid, message: entry.message.into() });
+        self.replacements.truncate(MAX_REPLACEMENTS);
+    }
 }
 
 /// Numbers that only grow. Those of an app end with it.
@@ -202,7 +216,14 @@ impl JournalState {
                     history.restarts += 1;
                 }
             }
-            Report::Unhealthy { slot, .. } => self.slots.entry(*slot).or_default().unhealthy += 1,
+            Report::Unhealthy { slot, .. } => {
+                let history = self.slots.entry(*slot).or_default();
+                history.unhealthy += 1;
+                history.on_replacement(time.clone(), entry);
+            }
+            Report::Oversized { slot, .. } | Report::MemoryShort { slot, .. } | Report::Replacing { slot, .. } => {
+                self.slots.entry(*slot).or_default().on_replacement(time.clone(), entry);
+            }
             Report::StartFailed { worker, .. } | Report::GivenUp { worker, .. } => {
                 self.ready_by.remove(worker);
             }
@@ -220,14 +241,11 @@ impl JournalState {
             Report::Started { .. }
             | Report::Silent { .. }
             | Report::NotReady { .. }
-            | Report::Oversized { .. }
-            | Report::MemoryShort { .. }
             | Report::Stopping { .. }
             | Report::Killed { .. }
             | Report::SignalRefused { .. }
             | Report::Reloading { .. }
             | Report::ReloadQueued { .. }
-            | Report::Replacing { .. }
             | Report::Replaced { .. }
             | Report::ReplaceFailed { .. }
             | Report::Held { .. }

@@ -26,7 +26,8 @@ const STATES: [&str; 7] = ["waiting", "starting", "ready", "draining", "backoff"
 /// `GET /metrics`
 pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Failure> {
     let format = Format::accepted(&request.accept);
-    let status = api.rinit.ask(Call::Status).await?;
+    let mut status = api.rinit.ask(Call::Status).await?;
+    api.open_connections.fill(&mut status.workers, now()).await;
     // The journal is not locked while /proc is read.
     let (counters, slots) = {
         let journal = api.rinit.journal.lock();
@@ -59,14 +60,16 @@ struct Worker<'a> {
     usage: Option<Usage>,
     files: Option<OpenFiles>,
     history: SlotHistory,
-    connections: Option<WorkerConnections>,
+    /// Those that rinit handed to it.
+    connections: Option<&'a WorkerConnections>,
+    open_connections: Option<u64>,
 }
 
 fn workers_of<'a>(
     status: &'a Status,
     slots: &BTreeMap<SlotId, SlotHistory>,
     holders: &[Holder],
-    connections: &ConnectionCounts,
+    connections: &'a ConnectionCounts,
 ) -> Vec<Worker<'a>> {
     let app_id = |name: &str| status.apps.iter().find(|app| app.name == name).map(|app| AppId(app.id));
     let rows = status.workers.chunk_by(|one, next| (&one.app, one.slot) == (&next.app, next.slot));
@@ -82,7 +85,8 @@ fn workers_of<'a>(
             usage: usages.reduce(|sum, one| Usage { cpu: sum.cpu + one.cpu, memory: sum.memory + one.memory }),
             files: row.pid.and_then(usage::open_files),
             history: slots.get(&slot).cloned().unwrap_or_default(),
-            connections: holder.and_then(|holder| connections.workers.get(&holder.worker).copied()),
+            connections: holder.and_then(|holder| connections.workers.get(&holder.worker)),
+            open_connections: rows.iter().filter_map(|row| row.open_connections).reduce(|sum, one| sum + one),
         })
     };
     rows.filter_map(worker).collect()
@@ -209,8 +213,19 @@ fn of_workers(workers: &[Worker]) -> Vec<Family> {
             states.sample(&labels, f64::from(u8::from(worker.row.state == state)));
         }
     }
+    let mut waits = Family::new(
+        Kind::Histogram,
+        "rinit_worker_connection_wait_seconds",
+        "Time from rinit's accept of a connection to the worker's.",
+    );
+    for worker in workers {
+        if let Some(connections) = worker.connections {
+            waits.histogram(&[("app", worker.app), ("worker", &worker.number)], &connections.waits);
+        }
+    }
     vec![
         states,
+        waits,
         each(Counter, "rinit_worker_restarts", "Starts after an exit that nobody asked for.", &|one| {
             Some(one.history.restarts as f64)
         }),
@@ -243,6 +258,9 @@ fn of_workers(workers: &[Worker]) -> Vec<Family> {
         ),
         each(Counter, "rinit_worker_connections", "Connections that rinit handed to a worker's process.", &|one| {
             one.connections.map(|connections| connections.handed as f64)
+        }),
+        each(Gauge, "rinit_worker_connections_open", "Open TCP connections of a worker's clients.", &|one| {
+            one.open_connections.map(|count| count as f64)
         }),
         each(Gauge, "rinit_worker_connections_waiting", "Those that the worker has not accepted yet.", &|one| {
             one.connections.map(|connections| connections.waiting as f64)

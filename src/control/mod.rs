@@ -20,6 +20,7 @@ mod journal;
 mod limits;
 mod logs;
 mod metrics;
+mod open_connections;
 mod operations;
 mod progress;
 mod redact;

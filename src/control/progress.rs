@@ -246,7 +246,7 @@ mod tests {
         let worker = json!({
             "id": "web-0", "app": "web", "slot": 0, "role": "worker", "state": state, "pid": pid, "generation": 1,
             "uptime_ms": null, "restarts": 0, "cpu_percent": null, "memory_bytes": null, "ready_by": null, "status": null, "listens": [],
-            "connections": null, "retry_in_ms": null, "is_crash_looping": false, "last_exit": exit,
+            "connections": null, "open_connections": null, "retry_in_ms": null, "is_crash_looping": false, "last_exit": exit,
         });
         let app = json!({
             "id": 7, "name": "web", "command": [], "instances": 1, "wanted": 1, "missing": 0, "ready": 0, "kind": "service", "condition": "ready", "generation": 1, "reload": null, "last_reload": null,

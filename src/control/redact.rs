@@ -25,6 +25,20 @@ const SECRET_NAMES: [&str; 16] = [
 const SECRET_WORDS: [&str; 4] = ["PAT", "PW", "PEM", "SAS"];
 /// Parts of a value that are secret wherever they stand.
 const SECRET_VALUES: [&str; 4] = ["-----BEGIN", "eyJ", "://hooks.", "AccountKey="];
+/// Short options of well-known programs that take a secret, or a user with one.
+const SECRET_OPTIONS: [(&str, &[&str]); 11] = [
+    ("curl", &["-u", "-U"]),
+    ("http", &["-a"]),
+    ("https", &["-a"]),
+    ("ldapsearch", &["-w"]),
+    ("mongo", &["-p"]),
+    ("mongosh", &["-p"]),
+    ("mysql", &["-p"]),
+    ("mysqldump", &["-p"]),
+    ("mariadb", &["-p"]),
+    ("redis-cli", &["-a"]),
+    ("sshpass", &["-p"]),
+];
 /// Variables whose values are shown even where variables are guarded.
 const SHOWN_VARIABLES: [&str; 14] = [
     "PORT",
@@ -78,25 +92,67 @@ pub(super) fn redacted_variable(pair: &str, is_guarded: bool, shown: &[String]) 
 
 /// A command's words without secrets: `--token=…`, the word after `--token`, and what looks like one.
 pub fn redacted_command(words: impl IntoIterator<Item = String>) -> Vec<String> {
-    let mut is_secret_next = false;
-    let redacted = words.into_iter().map(|word| {
-        let is_option = word.starts_with('-');
-        if std::mem::take(&mut is_secret_next) && !is_option {
-            return REDACTED.to_owned();
-        }
-        is_secret_next = is_option && !word.contains('=') && (is_secret_name(&word) || takes_secret(&word));
-        match word.strip_prefix("-p").filter(|rest| is_password_option(rest)) {
-            Some(_) => format!("-p{REDACTED}"),
-            None if word.contains(char::is_whitespace) => redacted_text(&word),
-            None => redacted_pair(&word),
-        }
-    });
-    redacted.collect()
+    let mut reader = Reader::default();
+    words.into_iter().map(|word| reader.redacted(&word)).collect()
 }
 
-/// Short options of well-known programs that take a secret: `curl -u`, `curl -H`.
-fn takes_secret(option: &str) -> bool {
-    matches!(option, "-u" | "--user" | "-H" | "--header" | "-p")
+/// Reads a command word by word.
+#[derive(Default)]
+struct Reader {
+    /// The short options of the last well-known program that take a secret.
+    options: &'static [&'static str],
+    next: Next,
+}
+
+/// The meaning of the next word.
+#[derive(Default)]
+enum Next {
+    #[default]
+    Any,
+    Secret,
+    /// A user, or a user with a password: `name:password`.
+    User,
+    /// A password, a port or a folder, by the program.
+    Password,
+}
+
+impl Reader {
+    fn redacted(&mut self, word: &str) -> String {
+        let is_option = word.starts_with('-');
+        let is_secret = match std::mem::take(&mut self.next) {
+            _ if is_option => false,
+            Next::Any => false,
+            Next::Secret => true,
+            Next::User => word.contains(':') && !word.bytes().all(|byte| byte.is_ascii_digit() || byte == b':'),
+            Next::Password => !word.bytes().all(|byte| byte.is_ascii_digit()) && !word.starts_with(['/', '.']),
+        };
+        if is_secret {
+            return REDACTED.into();
+        }
+        if let Some((_, options)) = SECRET_OPTIONS.iter().find(|(program, _)| word.rsplit('/').next() == Some(program))
+        {
+            self.options = options;
+        }
+        if let Some(option) = self.options.iter().find(|option| is_option && word.starts_with(**option)) {
+            if word.len() > option.len() {
+                return format!("{option}{REDACTED}");
+            }
+            self.next = Next::Secret;
+            return word.to_owned();
+        }
+        self.next = match word {
+            "-u" | "--user" => Next::User,
+            "-H" | "--header" => Next::Secret,
+            "-p" => Next::Password,
+            _ if is_option && !word.contains('=') && is_secret_name(word) => Next::Secret,
+            _ => Next::Any,
+        };
+        match word.strip_prefix("-p").filter(|rest| is_password_option(rest)) {
+            Some(_) => format!("-p{REDACTED}"),
+            None if word.contains(char::is_whitespace) => redacted_text(word),
+            None => redacted_pair(word),
+        }
+    }
 }
 
 /// The rest of `mysql -pSECRET`; not of `-p8080` or `-port`.
@@ -107,21 +163,24 @@ fn is_password_option(rest: &str) -> bool {
         && !rest.starts_with("ort")
 }
 
-/// A text with several words, such as a script: each word is redacted as one of a command.
+/// A text with several words, such as a script: each word is redacted as one of a command. Quotes are no part of a word.
 fn redacted_text(text: &str) -> String {
     if SECRET_VALUES.iter().any(|secret| text.contains(secret)) {
         return REDACTED.into();
     }
-    let mut is_secret_next = false;
+    let mut reader = Reader::default();
+    let mut is_bearer = false;
     let word = |word: &str| {
-        let is_option = word.starts_with('-');
-        if std::mem::take(&mut is_secret_next) && !is_option && !word.trim().is_empty() {
-            return format!("{REDACTED}{}", word.get(word.trim_end().len()..).unwrap_or_default());
-        }
-        let name = word.trim().trim_end_matches(':');
-        is_secret_next =
-            name.eq_ignore_ascii_case("bearer") || (is_option && !word.contains('=') && is_secret_name(name));
-        redacted_pair(word)
+        let inner = word.trim().trim_matches(['\'', '"', ';']);
+        let Some((before, after)) = word.split_once(inner).filter(|_| !inner.is_empty()) else {
+            return word.to_owned();
+        };
+        let shown = match std::mem::replace(&mut is_bearer, inner.trim_end_matches(':').eq_ignore_ascii_case("bearer"))
+        {
+            true => REDACTED.into(),
+            false => reader.redacted(inner),
+        };
+        format!("{before}{shown}{after}")
     };
     text.split_inclusive(char::is_whitespace).map(word).collect()
 }
@@ -213,9 +272,36 @@ mod tests {
         );
         assert_eq!(shown(&["app", "--auth", "--port", "80"]), "app --auth --port 80");
         assert_eq!(shown(&["app", "postgres://me:it@db/x?a=b"]), "app postgres://me:***@db/x?a=b");
-        assert_eq!(shown(&["mysql", "-px1", "-p3306", "-port"]), "mysql -p*** -p3306 -port");
+        assert_eq!(shown(&["app", "-px1", "-p3306", "-port"]), "app -p*** -p3306 -port");
+        assert_eq!(shown(&["/usr/bin/mysql", "-p3306", "-u", "root"]), "/usr/bin/mysql -p*** -u root");
         assert_eq!(shown(&["curl", "-u", "a:b", "--header", "Authorization: Bearer x"]), "curl -u *** --header ***");
-        assert_eq!(shown(&["sh", "-c", ": --password=x; sleep 1"]), "sh -c : --password=*** sleep 1");
-        assert_eq!(shown(&["sh", "-c", "curl 'Authorization: Bearer x' y"]), "sh -c curl 'Authorization: Bearer *** y");
+        assert_eq!(shown(&["sh", "-c", ": --password=x; sleep 1"]), "sh -c : --password=***; sleep 1");
+        assert_eq!(
+            shown(&["sh", "-c", "curl 'Authorization: Bearer x' y"]),
+            "sh -c curl 'Authorization: Bearer ***' y"
+        );
+        assert_eq!(shown(&["sh", "-c", "curl -ua:b 'x' -u \"c:d\"; ls"]), "sh -c curl -u*** 'x' -u \"***\"; ls");
+    }
+
+    #[test]
+    fn an_option_that_is_a_secret_of_some_programs_is_shown_of_others() {
+        let shown = |words: &[&str]| redacted_command(words.iter().map(|word| (*word).to_owned())).join(" ");
+        for harmless in [
+            "python3 -u worker.py",
+            "gunicorn --user www-data -u www-data app:app",
+            "chroot --user 1000:1000 /",
+            "php -S 0:80 -p /srv",
+            "rails s -p 3000",
+            "sh -c mkdir -p /data",
+        ] {
+            assert_eq!(shown(&harmless.split(' ').collect::<Vec<_>>()), harmless);
+        }
+        assert_eq!(
+            shown(&["sh", "-c", "mkdir -p /data && exec python3 -u a.py"]),
+            "sh -c mkdir -p /data && exec python3 -u a.py"
+        );
+        assert_eq!(shown(&["app", "-u", "admin:x", "--user", "me:1"]), "app -u *** --user ***");
+        assert_eq!(shown(&["curl", "-u", "key"]), "curl -u ***", "a key alone");
+        assert_eq!(shown(&["timeout", "9", "redis-cli", "-a", "x"]), "timeout 9 redis-cli -a ***");
     }
 }

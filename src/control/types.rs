@@ -115,6 +115,8 @@ pub struct WorkerStatus {
     pub listens: Vec<String>,
     /// Connections that rinit has given to its process; none where it accepts by itself.
     pub connections: Option<u64>,
+    /// TCP connections of clients that are open in its process and its descendants; none where it listens at no TCP port.
+    pub open_connections: Option<u64>,
     /// In backoff: time until the next start.
     pub retry_in_ms: Option<u64>,
     /// True if the slot's workers have crashed three times or more in a row, and the present one has not been stable since.
@@ -155,6 +157,17 @@ pub struct ExitRecord {
     pub lived_ms: u64,
     /// True if it was asked to stop.
     pub asked: bool,
+}
+
+/// The replacement of one worker: for its memory, its age, its liveness, or because an operator asked for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplacementRecord {
+    /// The time at which it began.
+    pub time: String,
+    /// The pid of the worker that was replaced.
+    pub pid: Option<u32>,
+    /// The reason in words, with its figures.
+    pub message: String,
 }
 
 /// `GET /v1/workers`.
@@ -216,6 +229,12 @@ pub struct Description {
     pub cwd: Option<String>,
     /// Its user, `uid:gid`.
     pub user: Option<String>,
+    /// `--max-memory`, as it is set.
+    pub max_memory: Option<String>,
+    /// `--max-uptime`.
+    pub max_uptime_ms: Option<u64>,
+    /// The last times that a worker was replaced outside of a reload, newest first.
+    pub replacements: Vec<ReplacementRecord>,
     /// Its last exits, newest first.
     pub exits: Vec<ExitRecord>,
     /// Unstable exits in a row.

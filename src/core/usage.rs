@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub struct UsageSample {
     /// That of each worker which was looked at: all of its processes.
     pub workers: BTreeMap<WorkerId, WorkerUsage>,
-    /// Connections that wait to be accepted, of each app where that is known.
+    /// Connections that have waited for a worker for too long, of each app where that is known.
     pub waiting: BTreeMap<AppId, u32>,
     /// The most bytes of memory that the container may use; `None`: all that the machine has, which is not known to be short.
     pub memory_limit: Option<u64>,
@@ -36,6 +36,8 @@ pub struct WantedUsage {
     pub workers: Vec<(WorkerId, bool)>,
     /// An app follows the number of CPUs.
     pub cpus: bool,
+    /// An app follows its load.
+    pub load: bool,
 }
 
 impl Fleet {
@@ -46,6 +48,7 @@ impl Fleet {
             let scaling = app.policy().scaling;
             wanted.cpus |= scaling.fewer_than_cpus.is_some();
             let follows_load = scaling.fewer_than_cpus.is_none() && scaling.max.is_some();
+            wanted.load |= follows_load;
             let matters = app.policy().max_memory.is_some() || follows_load;
             wanted.workers.extend(app.slots.iter().filter_map(Slot::holder).map(|worker| (worker.id, matters)));
         }

@@ -191,9 +191,16 @@ impl Ring {
         }
     }
 
-    /// Adds lines: the beginning of the first, and the rest, which ends with a newline. `room`: the bytes of the ring.
-    fn add(&mut self, room: usize, (stream, pid): (Stream, u32), time: SystemTime, [begin, rest]: [&[u8]; 2]) {
-        let lines = memchr::memchr_iter(b'\n', rest).count() as u64;
+    /// Adds that number of lines: the beginning of the first, and the rest, which ends with a newline. `room`: the bytes of
+    /// the ring.
+    fn add(
+        &mut self,
+        room: usize,
+        (stream, pid): (Stream, u32),
+        time: SystemTime,
+        lines: u64,
+        [begin, rest]: [&[u8]; 2],
+    ) {
         let (mut begin, mut rest, mut kept) = (begin, rest, lines);
         if begin.len() + rest.len() > room {
             // Only the end fits: from a line's beginning on.
@@ -244,22 +251,22 @@ impl HistoryWriter {
         HistoryWriter { history, slot, stream, pid, unfinished: Vec::new(), uncounted: 0 }
     }
 
-    /// Records what was read. With `is_last` the line that it begins ends with it.
-    pub(super) fn push(&mut self, bytes: &[u8], is_last: bool, time: SystemTime) {
+    /// Records what was read, with the number of its newlines. With `is_last` the line that it begins ends with it.
+    pub(super) fn push(&mut self, bytes: &[u8], newlines: usize, is_last: bool, time: SystemTime) {
         self.uncounted += bytes.len() as u64;
         let (whole, rest) = bytes.split_at(memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1));
         if !whole.is_empty() {
-            self.record(whole, time);
+            self.record(whole, newlines, time);
         }
         let room = HISTORY_MAX_LINE.saturating_sub(self.unfinished.len());
         self.unfinished.extend_from_slice(rest.get(..room).unwrap_or(rest));
         if is_last && !self.unfinished.is_empty() {
-            self.record(b"\n", time);
+            self.record(b"\n", 1, time);
         }
     }
 
     /// Records the unfinished line and what follows it.
-    fn record(&mut self, rest: &[u8], time: SystemTime) {
+    fn record(&mut self, rest: &[u8], newlines: usize, time: SystemTime) {
         let mut slots = self.history.lock();
         if !slots.contains_key(&self.slot) {
             slots.insert(self.slot.clone(), Ring::default());
@@ -268,7 +275,7 @@ impl HistoryWriter {
         }
         let room = room(slots.len());
         if let Some(ring) = slots.get_mut(&self.slot) {
-            ring.add(room, (self.stream, self.pid), time, [&self.unfinished, rest]);
+            ring.add(room, (self.stream, self.pid), time, newlines as u64, [&self.unfinished, rest]);
             let [stdout, stderr] = &mut ring.total;
             let total = match self.stream {
                 Stream::Stdout => stdout,
@@ -287,6 +294,15 @@ impl HistoryWriter {
 mod tests {
     use super::*;
 
+    impl HistoryWriter {
+        /// Records text as the log does.
+        fn write(&mut self, text: impl AsRef<str>, is_last: bool) {
+            let bytes = text.as_ref().as_bytes();
+            let newlines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.push(bytes, newlines, is_last, SystemTime::UNIX_EPOCH);
+        }
+    }
+
     fn slot() -> Slot {
         ("web".into(), 0)
     }
@@ -300,13 +316,13 @@ mod tests {
         let history = Arc::new(LogHistory::new());
         let mut writer = HistoryWriter::new(history.clone(), slot(), Stream::Stdout, 7);
         for piece in ["on", "e\ntw", "o\nthree\n", "last"] {
-            writer.push(piece.as_bytes(), false, SystemTime::UNIX_EPOCH);
+            writer.write(piece, false);
         }
         let new = history.since(&slot(), 0, 100);
         assert_eq!(texts(&new), ["one", "two", "three"]);
-        writer.push(b"", true, SystemTime::UNIX_EPOCH);
+        writer.write("", true);
         assert_eq!(texts(&history.since(&slot(), new.next, 100)), ["last"]);
-        writer.push(b"x\nend", true, SystemTime::UNIX_EPOCH);
+        writer.write("x\nend", true);
         assert_eq!(texts(&history.since(&slot(), 4, 100)), ["x", "end"]);
         assert_eq!(texts(&history.since(&slot(), 1, 2)), ["two", "three"]);
     }
@@ -316,14 +332,14 @@ mod tests {
         let history = Arc::new(LogHistory::new());
         let mut writer = HistoryWriter::new(history.clone(), slot(), Stream::Stderr, 7);
         for n in 0..100_000 {
-            writer.push(format!("line {n}\n").as_bytes(), false, SystemTime::UNIX_EPOCH);
+            writer.write(format!("line {n}\n"), false);
         }
         let new = history.since(&slot(), 10, usize::MAX);
         assert_eq!(new.next, 100_000);
         assert_eq!(new.missed + new.lines.len() as u64, 100_000 - 10);
         assert!(new.lines.len() < 2 * HISTORY_MAX_PER_SLOT / "line 99999\n".len(), "{}", new.lines.len());
         let flood: String = (0..100_000).map(|n| format!("{n}\n")).collect();
-        writer.push(flood.as_bytes(), false, SystemTime::UNIX_EPOCH);
+        writer.write(&flood, false);
         let new = history.since(&slot(), 100_000, usize::MAX);
         assert_eq!(new.missed + new.lines.len() as u64, 100_000);
         assert_eq!(texts(&new).last().unwrap(), "99999");
@@ -333,8 +349,8 @@ mod tests {
     fn the_last_lines_are_found_from_the_end_and_all_rings_together_are_bounded() {
         let history = Arc::new(LogHistory::new());
         let mut writer = HistoryWriter::new(history.clone(), slot(), Stream::Stdout, 7);
-        writer.push(b"1\n2\n3\n", false, SystemTime::UNIX_EPOCH);
-        HistoryWriter::new(history.clone(), slot(), Stream::Stderr, 8).push(b"4\n", false, SystemTime::UNIX_EPOCH);
+        writer.write("1\n2\n3\n", false);
+        HistoryWriter::new(history.clone(), slot(), Stream::Stderr, 8).write("4\n", false);
         let last = |most, pid| {
             let (lines, next) = history.last(&slot(), most, |_, _, one| pid == 0 || one == pid);
             (texts(&NewLines { missed: 0, lines, next }), next)
@@ -343,11 +359,8 @@ mod tests {
         assert_eq!(last(9, 7), (vec!["1".into(), "2".into(), "3".into()], 4));
         let flood = "x".repeat(99) + "\n";
         for index in 0..40 {
-            HistoryWriter::new(history.clone(), ("web".into(), index), Stream::Stdout, 7).push(
-                flood.repeat(10_000).as_bytes(),
-                false,
-                SystemTime::UNIX_EPOCH,
-            );
+            HistoryWriter::new(history.clone(), ("web".into(), index), Stream::Stdout, 7)
+                .write(flood.repeat(10_000), false);
         }
         let kept: usize =
             history.slots().iter().map(|slot| history.last(slot, usize::MAX, |_, _, _| true).0.len()).sum();
@@ -361,11 +374,7 @@ mod tests {
         for _ in 0..3 {
             for index in 0..1000 {
                 let slot = ("web".into(), index);
-                HistoryWriter::new(history.clone(), slot, Stream::Stdout, 7).push(
-                    flood.as_bytes(),
-                    false,
-                    SystemTime::UNIX_EPOCH,
-                );
+                HistoryWriter::new(history.clone(), slot, Stream::Stdout, 7).write(&flood, false);
             }
         }
         let slots = history.lock();
@@ -382,7 +391,7 @@ mod tests {
         let mut writer = HistoryWriter::new(history.clone(), slot(), Stream::Stdout, 7);
         for n in 0..5000u64 {
             let text = format!("{n} {}\n", "x".repeat(n as usize % 1999));
-            writer.push(text.as_bytes(), false, SystemTime::UNIX_EPOCH);
+            writer.write(&text, false);
             if n % 7 == 0 {
                 let (lines, next) = history.last(&slot(), usize::MAX, |_, _, _| true);
                 assert_eq!(history.since(&slot(), 0, usize::MAX).lines, lines);

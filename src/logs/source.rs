@@ -134,34 +134,35 @@ impl Source {
 
     /// Ends the line in whose middle it stands.
     pub(super) fn end_line(&mut self, format: &Format, output: &mut Output, time: &Timestamp) {
-        self.lines_to(output, format, time, |lines, emit| lines.end(emit));
+        self.write_lines(output, format, time, |lines, emit| lines.end(emit));
         output.note_write(self.id, self.lines.is_midway(), 0);
     }
 
     /// Passes bytes on; with `is_last` the line that they begin ends with them.
     fn pass_on(&mut self, bytes: &[u8], is_last: bool, format: &Format, output: &mut Output, time: &Timestamp) {
+        let newlines = self.write_lines(output, format, time, |lines, emit| lines.feed(bytes, emit));
         if !bytes.is_empty() || is_last {
-            self.history.push(bytes, is_last, time.at);
+            self.history.push(bytes, newlines, is_last, time.at);
         }
-        self.lines_to(output, format, time, |lines, emit| {
-            lines.feed(bytes, &mut *emit);
-            if is_last {
-                lines.end(emit);
-            }
-        });
+        if is_last {
+            self.write_lines(output, format, time, |lines, emit| lines.end(emit));
+        }
         output.note_write(self.id, self.lines.is_midway(), bytes.len());
     }
 
-    fn lines_to(
+    /// Writes what the splitter emits, and returns the number of lines that have ended.
+    fn write_lines(
         &mut self,
         output: &mut Output,
         format: &Format,
         time: &Timestamp,
         split: impl FnOnce(&mut LineSplitter, &mut dyn FnMut(Fragment)),
-    ) {
+    ) -> usize {
         let Source { start, lines, .. } = self;
         format.refresh(start, time);
         let out = output.sink.buffer();
-        split(lines, &mut |fragment| format.write(out, start, time, fragment));
+        let mut count = 0;
+        split(lines, &mut |fragment| count += format.write(out, start, time, fragment));
+        count
     }
 }

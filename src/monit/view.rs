@@ -128,6 +128,9 @@ fn facts(row: &WorkerStatus) -> Vec<String> {
     if !row.listens.is_empty() {
         facts.push(format!("listens: {}", clean(&row.listens.join(", "), 80)));
     }
+    if let Some(open) = row.open_connections {
+        facts.push(units::count(open, "open connection"));
+    }
     if let Some(node) = &row.node {
         let (lag, heap) = (units::milliseconds(node.event_loop_lag_ms), units::size(node.heap_used_bytes));
         facts.push(format!("lag {lag}, heap {heap}, {}", units::count(node.active_handles, "handle")));

@@ -5,6 +5,7 @@
 //! keeps both ends, so it can take back a connection that the worker has not accepted.
 
 use super::balance::WorkerLoad;
+use super::connections::ConnectionWaits;
 use super::preload::{PACKET_BYTES, Packet};
 use super::worker::Connection;
 use crate::sys::socket::{cookie, receive, send, unread};
@@ -43,6 +44,8 @@ pub(super) struct AcceptQueue {
     paused_until: Option<Instant>,
     /// It gets one at a time until it has taken one.
     is_suspect: bool,
+    /// The waits of the connections that the worker has taken.
+    waits: ConnectionWaits,
 }
 
 /// A packet that waits in a queue.
@@ -50,14 +53,17 @@ pub(super) struct AcceptQueue {
 enum Entry {
     /// A packet without a connection, which tells when the worker responds again. It is the first one.
     WakeUpProbe,
-    /// A connection, and the time at which it was put in. One that is `addressed` is for this worker and no other.
-    Connection { since: Instant, addressed: bool },
+    /// A connection, and the times at which rinit accepted it and put it in. One that is `addressed` is for this worker and
+    /// no other.
+    Connection { accepted_at: Instant, since: Instant, addressed: bool },
 }
 
 impl AcceptQueue {
+    /// An empty queue, which records the waits there.
+    ///
     /// # Errors
     /// No descriptors left.
-    pub(super) fn open() -> nix::Result<AcceptQueue> {
+    pub(super) fn open(waits: ConnectionWaits) -> nix::Result<AcceptQueue> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (rinit_end, worker_end) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         setsockopt(&rinit_end, sockopt::SndBuf, &SEND_BUFFER_BYTES)?;
@@ -70,6 +76,7 @@ impl AcceptQueue {
             waiting: VecDeque::new(),
             paused_until: None,
             is_suspect: false,
+            waits,
         })
     }
 
@@ -109,19 +116,27 @@ impl AcceptQueue {
     pub(super) fn push(&mut self, connection: &Connection, now: Instant) -> nix::Result<()> {
         let packet = Packet::Connection { nonblocking: connection.nonblocking, peer: connection.peer };
         send(self.rinit_end.as_fd(), &packet.encode(), Some(connection.socket.as_fd()))?;
-        self.waiting.push_back(Entry::Connection { since: now, addressed: connection.is_addressed });
+        let Connection { accepted_at, is_addressed: addressed, .. } = *connection;
+        self.waiting.push_back(Entry::Connection { accepted_at, since: now, addressed });
         Ok(())
     }
 
     /// Removes the entries of packets that the worker has taken since.
-    pub(super) fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self, now: Instant) {
         if self.waiting.is_empty() {
             return;
         }
         let count = self.unread_packets();
         while self.waiting.len() > count {
-            self.waiting.pop_front();
+            self.on_taken(now);
             self.is_suspect = false;
+        }
+    }
+
+    /// The worker has taken the first packet.
+    fn on_taken(&mut self, now: Instant) {
+        if let Some(Entry::Connection { accepted_at, .. }) = self.waiting.pop_front() {
+            self.waits.record(now.saturating_duration_since(accepted_at));
         }
     }
 
@@ -155,7 +170,7 @@ impl AcceptQueue {
     }
 
     /// Takes back the connections that the worker has not accepted.
-    pub(super) fn take_back(&mut self) -> Vec<Connection> {
+    pub(super) fn take_back(&mut self, now: Instant) -> Vec<Connection> {
         let (mut all, mut packet) = (Vec::new(), [0; PACKET_BYTES]);
         // A descriptor for which this process has no free number would be lost with its packet.
         while self.rinit_end.try_clone().is_ok()
@@ -166,12 +181,16 @@ impl AcceptQueue {
         // First came those that the worker has taken, and last come those that are still there.
         let left = self.unread_packets();
         while self.waiting.len() > all.len() + left {
-            self.waiting.pop_front();
+            self.on_taken(now);
         }
         let entries = self.waiting.drain(..all.len().min(self.waiting.len()));
         let back = entries.zip(all).filter_map(|(entry, packet)| match (entry, packet) {
-            (Entry::Connection { addressed, .. }, (Packet::Connection { nonblocking, peer }, Some(socket))) => {
-                Some(Connection { is_addressed: addressed, ..Connection::new(socket, peer, nonblocking) })
+            (
+                Entry::Connection { accepted_at, addressed, .. },
+                (Packet::Connection { nonblocking, peer }, Some(socket)),
+            ) => {
+                let connection = Connection::new(socket, peer, nonblocking, accepted_at);
+                Some(Connection { is_addressed: addressed, ..connection })
             }
             (Entry::Connection { .. } | Entry::WakeUpProbe, _) => None,
         });
@@ -184,7 +203,7 @@ impl AcceptQueue {
         if self.waiting.front() == Some(&Entry::WakeUpProbe) {
             return Vec::new();
         }
-        let (stay, back): (Vec<_>, Vec<_>) = self.take_back().into_iter().partition(|one| one.is_addressed);
+        let (stay, back): (Vec<_>, Vec<_>) = self.take_back(now).into_iter().partition(|one| one.is_addressed);
         if self.blocks() {
             (self.paused_until, self.is_suspect) = (Some(now + RETRY_INTERVAL), true);
         } else {
@@ -213,12 +232,12 @@ mod tests {
     use std::fs::File;
 
     fn filled(count: usize) -> (AcceptQueue, Instant) {
-        let (mut queue, now) = (AcceptQueue::open().unwrap(), now());
+        let (mut queue, now) = (AcceptQueue::open(ConnectionWaits::default()).unwrap(), now());
         queue.send_probe().unwrap();
-        queue.refresh();
+        queue.refresh(now);
         assert_eq!(queue.load(0, now).oldest, Duration::MAX, "no worker has it yet");
         assert_eq!(accepts(&queue), 0);
-        queue.refresh();
+        queue.refresh(now);
         for step in 0..count {
             queue.push(&connection(), now + Duration::from_millis(step as u64)).unwrap();
         }
@@ -226,7 +245,7 @@ mod tests {
     }
 
     fn connection() -> Connection {
-        Connection::new(File::open("/dev/null").unwrap().into(), Peer::default(), true)
+        Connection::new(File::open("/dev/null").unwrap().into(), Peer::default(), true, now())
     }
 
     /// Does what the worker's `accept` does. The number of connections that come.
@@ -238,11 +257,11 @@ mod tests {
     fn a_connection_that_the_worker_accepts_waits_no_more() {
         let (mut queue, now) = filled(3);
         assert_eq!(accepts(&queue), 1);
-        queue.refresh();
+        queue.refresh(now);
         let load = queue.load(3, now + Duration::from_millis(10));
         assert_eq!((load.unanswered, load.oldest), (2, Duration::from_millis(9)));
         assert_eq!(accepts(&queue) + accepts(&queue), 2);
-        queue.refresh();
+        queue.refresh(now);
         assert_eq!(queue.load(3, now), WorkerLoad { assigned: 3, ..WorkerLoad::default() });
     }
 
@@ -250,13 +269,13 @@ mod tests {
     fn what_it_does_not_accept_comes_back_and_a_probe_tells_when_it_responds() {
         let (mut queue, now) = filled(3);
         assert_eq!(accepts(&queue), 1);
-        queue.refresh();
+        queue.refresh(now);
         assert_eq!(queue.take_back_from_stalled(now).len(), 2);
-        queue.refresh();
+        queue.refresh(now);
         assert_eq!(queue.load(0, now).oldest, Duration::MAX, "blocked");
         assert!(queue.take_back_from_stalled(now).is_empty(), "one probe is enough");
         assert_eq!(accepts(&queue), 0, "a probe is no connection");
-        queue.refresh();
+        queue.refresh(now);
         assert_eq!(queue.load(0, now).unanswered, 0);
     }
 
@@ -266,7 +285,7 @@ mod tests {
         let nothing = connection();
         let more = (0..64).find(|_| queue.push(&nothing, now) == Err(Errno::EAGAIN));
         assert!(more.is_some_and(|more| more < 16), "{more:?}");
-        assert_eq!(queue.take_back().len(), 16 + more.unwrap());
+        assert_eq!(queue.take_back(now).len(), 16 + more.unwrap());
         assert_eq!(queue.load(0, now), WorkerLoad::default());
     }
 
@@ -278,7 +297,7 @@ mod tests {
         let back = queue.take_back_from_stalled(now);
         assert_eq!(back.iter().map(|one| one.is_addressed).collect::<Vec<_>>(), [false]);
         assert_eq!((accepts(&queue), accepts(&queue)), (0, 1), "behind the probe");
-        queue.refresh();
+        queue.refresh(now);
         assert_eq!(queue.load(0, now).unanswered, 0);
     }
 }

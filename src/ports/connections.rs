@@ -1,17 +1,22 @@
-//! Counts the connections that workers were handed, and those that wait, for metrics.
+//! Counts the connections that workers were handed and those that wait, and measures how long they wait, for metrics.
 
 use super::handle::Command;
 use super::hub::Hub;
 use super::{Ports, accept_queue::Delivery};
 use crate::core::{AppId, WorkerId};
+use crate::histogram::Histogram;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// The hub answers within this time, or not at all.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
+/// The upper bounds of a histogram of waits, in milliseconds. While many connections come, the hub sees up to a millisecond
+/// late that a worker has taken one.
+const WAIT_BOUNDS_MS: &[u64] = &[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
 
 /// The connections of all workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +28,7 @@ pub struct ConnectionCounts {
 }
 
 /// The connections of one worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerConnections {
     /// Connections that it was handed in its life.
     pub handed: u64,
@@ -31,6 +36,30 @@ pub struct WorkerConnections {
     pub waiting: u64,
     /// The time for which the oldest of them has waited.
     pub oldest: Duration,
+    /// The waits of those that it has accepted, from rinit's `accept` to its own. The time before, in the kernel's queue of
+    /// the listening socket, is not known.
+    pub waits: Histogram,
+}
+
+/// The waits of the connections that a worker has accepted. Its servers record in one histogram.
+#[derive(Clone)]
+pub(super) struct ConnectionWaits(Arc<Mutex<Histogram>>);
+
+impl Default for ConnectionWaits {
+    fn default() -> ConnectionWaits {
+        ConnectionWaits(Arc::new(Mutex::new(Histogram::new(WAIT_BOUNDS_MS))))
+    }
+}
+
+impl ConnectionWaits {
+    /// Records the wait of one connection.
+    pub(super) fn record(&self, wait: Duration) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).record(wait);
+    }
+
+    fn histogram(&self) -> Histogram {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Ports {
@@ -56,18 +85,16 @@ impl Hub {
                 continue;
             }
             let sent = worker.in_flight.front().map(|one| now.saturating_duration_since(one.sent_at));
-            let mut own = WorkerConnections {
-                handed: worker.handed.load(Ordering::Relaxed),
-                waiting: worker.in_flight.len() as u64,
-                oldest: sent.unwrap_or_default(),
-            };
+            let mut waiting = worker.in_flight.len() as u64;
+            let mut oldest = sent.unwrap_or_default();
             for (_, queue) in worker.queues() {
-                queue.refresh();
-                let (waiting, oldest) = queue.waiting(now);
-                own.waiting += waiting;
-                own.oldest = own.oldest.max(oldest);
+                queue.refresh(now);
+                let (count, longest) = queue.waiting(now);
+                waiting += count;
+                oldest = oldest.max(longest);
             }
-            counts.workers.insert(*id, own);
+            let (handed, waits) = (worker.handed.load(Ordering::Relaxed), worker.waits.histogram());
+            counts.workers.insert(*id, WorkerConnections { handed, waiting, oldest, waits });
         }
         counts
     }

@@ -42,7 +42,7 @@ impl Hub {
                 has_takers = false;
                 break;
             };
-            let connection = match listener.next_connection(workers) {
+            let connection = match listener.next_connection(workers, *now) {
                 Ok(Some(connection)) => connection,
                 Ok(None) => break,
                 Err(errno) => {
@@ -92,6 +92,15 @@ impl Hub {
         }
     }
 
+    /// A worker has taken connections of a listener: their waits are over, and others may find room.
+    pub(super) fn on_accept(&mut self, id: ListenerId) {
+        let Hub { workers, now, .. } = self;
+        workers.values_mut().filter_map(|worker| worker.queue(id)).for_each(|queue| queue.refresh(*now));
+        if self.listeners.get(&id).is_some_and(Listener::is_blocked) {
+            self.dispatch(id);
+        }
+    }
+
     /// Watches for new connections only while a worker can take them.
     fn watch_sockets(&mut self, id: ListenerId, has_takers: bool) {
         let Hub { listeners, workers, epoll, .. } = self;
@@ -109,11 +118,11 @@ impl Hub {
 
     /// Takes back the connections in a worker's queues, or in its one queue for that listener.
     pub(super) fn take_back(&mut self, worker: WorkerId, of: Option<ListenerId>) {
-        let Hub { workers, listeners, .. } = self;
+        let Hub { workers, listeners, now, .. } = self;
         let queues = workers.get_mut(&worker).into_iter().flat_map(PortWorker::queues);
         for (id, queue) in queues.filter(|(id, _)| of.is_none_or(|of| of == *id)) {
             if let Some(listener) = listeners.get_mut(&id) {
-                listener.waiting.extend(queue.take_back().into_iter().filter(|one| !one.is_addressed));
+                listener.waiting.extend(queue.take_back(*now).into_iter().filter(|one| !one.is_addressed));
                 self.is_dispatch_due = true;
             }
         }
@@ -130,7 +139,7 @@ impl Hub {
             if listeners.get(id).is_some_and(|listener| listener.node().is_none()) {
                 continue;
             }
-            let queued = if let Delivery::Queue(queue) = delivery { queue.take_back() } else { Vec::new() };
+            let queued = if let Delivery::Queue(queue) = delivery { queue.take_back(*now) } else { Vec::new() };
             let unclaimed = listeners.get_mut(id).filter(|listener| listener.candidates.is_empty());
             let unclaimed = unclaimed.map(|listener| std::mem::take(&mut listener.waiting)).unwrap_or_default();
             waiting.extend(unclaimed.into_iter().map(|connection| (*id, key.clone(), connection)));
@@ -177,7 +186,7 @@ impl Hub {
             fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?;
         }
         let peer = peer_of(&socket);
-        let connection = Connection { is_addressed: true, ..Connection::new(socket, peer, nonblocking) };
+        let connection = Connection { is_addressed: true, ..Connection::new(socket, peer, nonblocking, *now) };
         worker.deliver(listener, &key, connection, *now).map_err(|(_, errno)| errno.into())
     }
 
@@ -212,13 +221,17 @@ impl Listener {
     }
 
     /// The next connection: one that came back, or a new one.
-    fn next_connection(&mut self, workers: &BTreeMap<WorkerId, PortWorker>) -> nix::Result<Option<Connection>> {
+    fn next_connection(
+        &mut self,
+        workers: &BTreeMap<WorkerId, PortWorker>,
+        now: Instant,
+    ) -> nix::Result<Option<Connection>> {
         if let Some(connection) = self.waiting.pop_front() {
             return Ok(Some(connection));
         }
         for socket in self.sockets.iter().filter(|socket| self.accepts_from(socket, workers)) {
             match accept(socket.socket.as_fd(), self.nonblocking) {
-                Ok((socket, peer)) => return Ok(Some(Connection::new(socket, peer, self.nonblocking))),
+                Ok((socket, peer)) => return Ok(Some(Connection::new(socket, peer, self.nonblocking, now))),
                 Err(Errno::EAGAIN) => {}
                 Err(errno) => return Err(errno),
             }
@@ -253,7 +266,7 @@ mod tests {
         for index in 0..2 {
             let slot = SlotId { app, index };
             let mut worker = PortWorker::new(WorkerId(u64::from(index)), slot, format!("web-{index}"), None, None);
-            let delivery = Delivery::Queue(AcceptQueue::open().unwrap());
+            let delivery = Delivery::Queue(AcceptQueue::open(worker.waits.clone()).unwrap());
             worker.servers.push(Server::new(id, String::new(), delivery));
             worker.servers[0].is_serving = true;
             hub.workers.insert(worker.id, worker);

@@ -220,11 +220,12 @@ impl Ports {
         self.shared.addresses().get(&worker).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
-    /// The health of a Node worker. One that reports nothing any more has been delayed for that long.
+    /// The health of a Node worker. One that reports nothing any more has been delayed, and busy, for that long.
     pub fn health_of(&self, worker: WorkerId) -> Option<NodeHealth> {
         let (came, health) = *self.shared.health().get(&worker)?;
         let late = super::poller::now().saturating_duration_since(came).saturating_sub(HEALTH_INTERVAL);
-        Some(NodeHealth { lag: health.lag.max(late.as_millis() as u64), ..health })
+        let busy = if late < HEALTH_INTERVAL { health.busy } else { 1000 };
+        Some(NodeHealth { lag: health.lag.max(late.as_millis() as u64), busy, ..health })
     }
 
     /// The number of connections that rinit has given to a worker. None: it accepts by itself, or has had none yet.

@@ -146,11 +146,7 @@ impl Hub {
                 Token::Broker(worker) => self.accept_clients(worker),
                 Token::Client(client) => self.on_client_readable(client),
                 Token::Socket(listener, _) => self.dispatch(listener),
-                Token::Queue(listener) => {
-                    if self.listeners.get(&listener).is_some_and(Listener::is_blocked) {
-                        self.dispatch(listener);
-                    }
-                }
+                Token::Queue(listener) => self.on_accept(listener),
             }
         }
         if self.check_idle_at.is_some_and(|then| then <= self.now) {

@@ -22,6 +22,7 @@ mod hub;
 mod listen;
 mod listener;
 pub mod node;
+mod open_connections;
 mod overlap;
 mod own_listeners;
 mod placed_file;
@@ -38,6 +39,7 @@ pub use connections::{ConnectionCounts, WorkerConnections};
 pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
 pub use node::{NodeHealth, takes_option, with_inspector_port, with_option};
+pub use open_connections::open_connections;
 pub use preload::{Library, Peer};
 pub use sharing::{Injected, Share, Sharing};
 

@@ -35,10 +35,12 @@ impl Hub {
             WorkerMessage::Closed { key } => self.on_closed(id, &key),
             WorkerMessage::Answer { to, accepted } => {
                 self.is_dispatch_due = true;
-                if let Some(sent) = worker.take_in_flight(to)
-                    && !accepted
-                {
-                    self.on_refused(sent);
+                match worker.take_in_flight(to) {
+                    Some(sent) if accepted => {
+                        worker.waits.record(self.now.saturating_duration_since(sent.connection.accepted_at));
+                    }
+                    Some(sent) => self.on_refused(sent),
+                    None => {}
                 }
             }
             WorkerMessage::Leaving { seq } => {

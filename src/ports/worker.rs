@@ -2,6 +2,7 @@
 
 use super::accept_queue::{AcceptQueue, Delivery};
 use super::balance::WorkerLoad;
+use super::connections::ConnectionWaits;
 use super::node::{Broken, Channel, Line};
 use super::poller::now;
 use super::preload::Broker;
@@ -56,6 +57,8 @@ pub struct PortWorker {
     pub(super) handed: Arc<AtomicU64>,
     /// It has bound a port, or tried to.
     pub(super) has_bound: Arc<AtomicBool>,
+    /// The waits of those that it has accepted.
+    pub(super) waits: ConnectionWaits,
     seq: u64,
 }
 
@@ -89,6 +92,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// `O_NONBLOCK` is set.
     pub(super) nonblocking: bool,
+    /// The time at which rinit accepted it.
+    pub(super) accepted_at: Instant,
     /// The number of workers that have refused it.
     pub(super) refusals: u32,
     /// It is for one worker. It is closed where another connection would go to others.
@@ -96,8 +101,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, peer: Peer, nonblocking: bool) -> Connection {
-        Connection { socket, peer, nonblocking, refusals: 0, is_addressed: false }
+    pub(super) fn new(socket: OwnedFd, peer: Peer, nonblocking: bool, accepted_at: Instant) -> Connection {
+        Connection { socket, peer, nonblocking, accepted_at, refusals: 0, is_addressed: false }
     }
 }
 
@@ -172,6 +177,7 @@ impl PortWorker {
             added_at: now(),
             handed: Arc::default(),
             has_bound: Arc::default(),
+            waits: ConnectionWaits::default(),
             seq: 0,
         }
     }
@@ -237,7 +243,7 @@ impl PortWorker {
     /// Its load at a listener that has assigned it that many connections.
     pub(super) fn load(&mut self, id: ListenerId, assigned: u64, now: Instant) -> WorkerLoad {
         if let Some(queue) = self.queue(id) {
-            queue.refresh();
+            queue.refresh(now);
             return queue.load(assigned, now);
         }
         let oldest = self.in_flight.front().map(|one| now.saturating_duration_since(one.sent_at));

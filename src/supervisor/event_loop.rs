@@ -142,7 +142,7 @@ impl Supervisor {
             tokio::task::spawn_local(record_usage(rinit.clone()));
             tokio::task::spawn_local(start_when_needed(gate, rinit));
         }
-        tokio::task::spawn_local(sample(self.workers.notices.clone()));
+        tokio::task::spawn_local(sample(self.workers.notices.clone(), self.workers.ports.clone()));
         self.handle(Event::Boot);
         tokio::task::spawn_local(async {
             loop {

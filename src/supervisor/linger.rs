@@ -22,7 +22,8 @@ const MAX_NAMED: usize = 5;
 /// # Errors
 /// The kernel refuses to wait for processes or signals.
 pub(super) async fn linger(time: Duration, signals: &AsyncFd<Signals>, table: &mut SignalTable) -> io::Result<()> {
-    let left = descendants();
+    // Every process below rinit has a child of rinit above it. Without one there is no need to look at all of /proc.
+    let left = if reap::has_children() { descendants() } else { Vec::new() };
     if left.is_empty() {
         return Ok(());
     }

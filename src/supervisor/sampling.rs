@@ -3,7 +3,8 @@
 use super::Notice;
 use super::event_loop::Supervisor;
 use crate::control::worker_usage;
-use crate::core::{Event, UsageSample, WantedUsage, WorkerId, WorkerUsage};
+use crate::core::{AppId, Event, UsageSample, WantedUsage, WorkerId, WorkerUsage};
+use crate::ports::{ConnectionCounts, Ports};
 use crate::sys::cgroup::cpus;
 use crate::sys::memory_gauge::{MemoryGauge, MemoryReading};
 use nix::unistd::Pid;
@@ -22,17 +23,24 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 const CPUS_EVERY: u32 = 4;
 /// The share of the container's limit from which on every worker is looked at, in percent.
 const WORTH_A_LOOK: u64 = 90;
+/// A connection that a worker has not accepted for this long waits because the worker is busy.
+const WAITS_LONG: Duration = Duration::from_millis(50);
 
 /// The workers, and the questions about them.
 pub(super) struct Subjects {
     workers: Vec<Subject>,
     /// An app follows the number of CPUs.
     needs_cpus: bool,
+    /// An app follows its load.
+    needs_load: bool,
 }
 
 struct Subject {
     worker: WorkerId,
+    app: AppId,
     pid: Pid,
+    /// The share of the time in which a Node worker's event loop was busy, in thousandths.
+    loop_busy: Option<u16>,
     /// Its app has a limit on memory, or follows the load.
     is_needed: bool,
 }
@@ -40,14 +48,18 @@ struct Subject {
 impl Supervisor {
     /// The workers that may have to be sampled.
     pub(super) fn subjects(&self) -> Subjects {
-        let WantedUsage { workers, cpus } = self.fleet.wanted_usage();
-        let subject = |(worker, is_needed)| Some(Subject { worker, pid: self.workers.pid(worker)?, is_needed });
-        Subjects { workers: workers.into_iter().filter_map(subject).collect(), needs_cpus: cpus }
+        let WantedUsage { workers, cpus, load } = self.fleet.wanted_usage();
+        let subject = |(worker, is_needed)| {
+            let (app, pid) = (self.workers.slot(worker)?.app, self.workers.pid(worker)?);
+            let loop_busy = self.workers.ports.health_of(worker).map(|health| health.busy);
+            Some(Subject { worker, app, pid, loop_busy, is_needed })
+        };
+        Subjects { workers: workers.into_iter().filter_map(subject).collect(), needs_cpus: cpus, needs_load: load }
     }
 }
 
 /// Samples until rinit ends. To be run beside the event loop, which has its turn after each worker.
-pub(super) async fn sample(notices: mpsc::Sender<Notice>) {
+pub(super) async fn sample(notices: mpsc::Sender<Notice>, ports: Ports) {
     let mut gauge = MemoryGauge::new(Path::new("/"));
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,7 +71,7 @@ pub(super) async fn sample(notices: mpsc::Sender<Notice>) {
         if notices.send(Notice::ListSubjects(reply)).await.is_err() {
             return;
         }
-        let Ok(Subjects { workers, needs_cpus }) = answer.await else { return };
+        let Ok(Subjects { workers, needs_cpus, needs_load }) = answer.await else { return };
         let memory = gauge.read();
         let looks_at_all = memory.is_short && memory.limit.is_some() || is_nearly_full(memory);
         let is_needed = looks_at_all || needs_cpus || workers.iter().any(|subject| subject.is_needed);
@@ -81,9 +93,12 @@ pub(super) async fn sample(notices: mpsc::Sender<Notice>) {
             cpus: last_cpus.0,
             ..UsageSample::default()
         };
-        for Subject { worker, pid, .. } in workers.into_iter().filter(|subject| looks_at_all || subject.is_needed) {
-            let usage = before.usage_of(worker, pid);
-            sample.workers.extend(usage.map(|usage| (worker, usage)));
+        if needs_load {
+            sample.waiting = waiting(&ports.connections().await.unwrap_or_default(), &workers);
+        }
+        for subject in workers.into_iter().filter(|subject| looks_at_all || subject.is_needed) {
+            let usage = before.usage_of(&subject);
+            sample.workers.extend(usage.map(|usage| (subject.worker, usage)));
             yield_now().await;
         }
         before.workers.retain(|worker, _| sample.workers.contains_key(worker));
@@ -91,6 +106,16 @@ pub(super) async fn sample(notices: mpsc::Sender<Notice>) {
             return;
         }
     }
+}
+
+/// The connections of each app for which no worker is free.
+fn waiting(counts: &ConnectionCounts, workers: &[Subject]) -> BTreeMap<AppId, u32> {
+    let mut waiting = counts.waiting.clone();
+    for Subject { worker, app, .. } in workers {
+        let own = counts.workers.get(worker).filter(|own| own.oldest >= WAITS_LONG);
+        *waiting.entry(*app).or_default() += own.map_or(0, |own| own.waiting);
+    }
+    waiting.into_iter().map(|(app, count)| (app, u32::try_from(count).unwrap_or(u32::MAX))).collect()
 }
 
 fn is_nearly_full(memory: MemoryReading) -> bool {
@@ -105,14 +130,16 @@ struct Before {
 }
 
 impl Before {
-    /// The worker's usage since the last sample; `None`: it is gone.
-    fn usage_of(&mut self, worker: WorkerId, pid: Pid) -> Option<WorkerUsage> {
+    /// The worker's usage since the last sample; `None`: it is gone. A Node worker is as busy as its event loop, also when
+    /// others take its CPU time.
+    fn usage_of(&mut self, &Subject { worker, pid, loop_busy, .. }: &Subject) -> Option<WorkerUsage> {
         let usage = worker_usage(pid.as_raw().unsigned_abs())?;
         let now = Instant::now();
         let before = self.workers.insert(worker, (now, usage.cpu));
         let busy = before.map_or(0.0, |(at, cpu)| {
             1000.0 * (usage.cpu - cpu).max(0.0) / now.saturating_duration_since(at).as_secs_f64().max(0.001)
         });
-        Some(WorkerUsage { memory: usage.memory, busy: busy.min(f64::from(u16::MAX)) as u16 })
+        let busy = (busy.min(f64::from(u16::MAX)) as u16).max(loop_busy.unwrap_or(0));
+        Some(WorkerUsage { memory: usage.memory, busy })
     }
 }

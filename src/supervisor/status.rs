@@ -4,7 +4,7 @@ use super::condition::{SlotFacts, condition};
 use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
 use super::reconfigure::Request;
-use crate::config::scaled;
+use crate::config::{Show, scaled};
 use crate::control::types::{AppStatus, Description, NodeStatus, Reloading, Status, WorkerStatus};
 use crate::control::{Accepted, Action, Call, Holder, JournalState, redacted_command, time_text};
 use crate::core::{
@@ -251,6 +251,7 @@ impl Supervisor {
             status: worker.and_then(|worker| self.workers.status(worker.id)),
             listens: worker.map_or_else(Vec::new, |worker| self.workers.ports.addresses_of(worker.id)),
             connections: worker.and_then(|worker| self.workers.ports.connections_of(worker.id)),
+            open_connections: None,
             retry_in_ms: retry,
             is_crash_looping: self.facts(slot, slot.is_ready()).is_crash_looping(),
             last_exit: history.and_then(|history| history.exits.front().cloned()),
@@ -266,14 +267,17 @@ impl Supervisor {
     fn describe(&self, id: SlotId) -> Option<Description> {
         let (slot, launch) = (self.fleet.slot(id)?, self.launches.get(id.app)?);
         let journal = self.journal.lock();
-        let policy = &launch.app.policy;
+        let (policy, history) = (&launch.app.policy, journal.history(id));
         Some(Description {
             workers: self.rows(slot, &journal),
             command: shown(&launch.command(id.index)),
             environment: Vec::new(),
             cwd: None,
             user: None,
-            exits: journal.history(id).map(|history| history.exits.iter().cloned().collect()).unwrap_or_default(),
+            max_memory: policy.max_memory.map(|limit| limit.show()),
+            max_uptime_ms: policy.max_uptime.map(ms),
+            replacements: history.map(|history| history.replacements.iter().cloned().collect()).unwrap_or_default(),
+            exits: history.map(|history| history.exits.iter().cloned().collect()).unwrap_or_default(),
             crashes: slot.crashes(),
             max_restarts: policy.max_restarts,
             readiness: launch.app.ready.name(),

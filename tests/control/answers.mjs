@@ -13,11 +13,11 @@ function worker(app, slot, state, other = {}) {
     id: `${app}-${slot}`, app, slot, role: "worker", state, pid: runs ? 20 + slot : null, generation: 2, started: runs ? time(11_520_000 - slot * 3000) : null, uptime_ms: runs ? 11_520_000 - slot * 3000 : null,
     restarts: 0, cpu_percent: runs ? 8.3 + slot * 3.9 : null, memory_bytes: runs ? 47_500_000 + slot * 4_000_000 : null,
     ready_by: state === "ready" ? "listen" : null, status: null, listens: app === "web" ? ["port 8080"] : [],
-    node: null, connections: null, retry_in_ms: state === "backoff" ? 3_400 : null, is_crash_looping: false, last_exit: null, ...other,
+    node: null, connections: null, open_connections: null, retry_in_ms: state === "backoff" ? 3_400 : null, is_crash_looping: false, last_exit: null, ...other,
   };
 }
 
-const served = slot => ({ connections: 37_200 + slot * 211, node: { event_loop_lag_ms: 1 + slot, heap_used_bytes: 23_000_000, active_handles: 12 } });
+const served = slot => ({ connections: 37_200 + slot * 211, open_connections: 41 + slot * 3, node: { event_loop_lag_ms: 1 + slot, heap_used_bytes: 23_000_000, active_handles: 12 } });
 
 function app(id, name, command, workers, condition, other = {}) {
   const wanted = workers.filter(one => one.role === "worker" && one.state !== "stopped"), ready = wanted.filter(one => one.state === "ready").length;

@@ -83,3 +83,19 @@ fn a_client_is_told_its_permission() {
     let access = ask(&rinit.socket, "GET", "/v1/access", "").json();
     assert_eq!((&access["permission"], &access["tokens"]), (&"change".into(), &Value::Array(vec![])));
 }
+
+#[test]
+fn a_description_has_the_limits_and_the_replacements_that_they_led_to() {
+    let words = "unless=DIR/grown grow=60 touch=DIR/grown up wait";
+    let rinit = start(&["--max-memory", "50M", "--max-uptime", "1d"], words);
+    rinit.rig.until("it is replaced", |out| out.has("worker replaced in"));
+    let described = eventually("it is described", || {
+        let described = ["web-0", "web-1"].map(|id| ask(&rinit.socket, "GET", &format!("/v1/workers/{id}"), "").json());
+        described.into_iter().find(|one| one["replacements"][0].is_object())
+    });
+    assert_eq!((&described["max_memory"], &described["max_uptime_ms"]), (&"50.0M".into(), &86_400_000.into()));
+    let replacements = described["replacements"].as_array().unwrap();
+    assert_eq!(replacements.len(), 1, "one that has ended is described once: {described}");
+    let message = replacements[0]["message"].as_str().unwrap();
+    assert!(message.contains("its limit is 50.0M") && replacements[0]["pid"].is_u64(), "{described}");
+}

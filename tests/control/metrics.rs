@@ -1,11 +1,12 @@
 //! Tests `/metrics`, and the alert rules and the dashboard that are made for it.
 
 use crate::client::{Answer, ask, send};
-use crate::harness::eventually;
+use crate::harness::{Rig, eventually, free_port};
 use crate::started::{Started, start};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -101,6 +102,53 @@ fn a_workers_series_are_its_slots_and_end_with_it() {
     assert_eq!(scaled.status, 200, "{}", scaled.text());
     // The one that has failed goes.
     eventually("its series have ended", || (!metrics(&rinit).contains("worker=\"0\"")).then_some(()));
+}
+
+#[test]
+fn open_connections_are_counted_and_the_wait_for_a_blocked_worker_is_measured() {
+    if Command::new("node").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no node");
+        eprintln!("skipped: there is no node");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (port, app) = (free_port(), folder.path().join("app.js"));
+    let blocks = "require('http').createServer((request, answer) => {
+        console.log('at work');
+        for (const end = Date.now() + Number(request.url.slice(1)); Date.now() < end;);
+        answer.end('ok');
+    }).listen(PORT);";
+    std::fs::write(&app, blocks.replace("PORT", &port.to_string())).unwrap();
+    let socket = folder.path().join("rinit.sock");
+    let options = ["-i", "1", "--name", "web", "--socket", socket.to_str().unwrap(), "--", "node"];
+    let rig = Rig::new(&options).arg(&app).start();
+    rig.until("it is ready", |out| out.has("is ready"));
+    let text = || ask(&socket, "GET", "/metrics", "").text();
+    let of = |name: &str, more: &str| format!("rinit_worker_{name}{{app=\"web\",worker=\"0\"{more}}}");
+    let open = |count: f64| {
+        eventually("the connections are counted", || {
+            (value(&text(), &of("connections_open", "")) == Some(count)).then_some(())
+        });
+    };
+    open(0.0);
+    let ask_for = |milliseconds: u32| {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(format!("GET /{milliseconds} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).unwrap();
+        client
+    };
+    // The second one waits while the worker is at work for the first.
+    let first = ask_for(600);
+    rig.until("the worker is at work", |out| out.has("at work"));
+    let mut clients = [first, ask_for(0)];
+    clients.iter_mut().for_each(|client| assert!(client.read(&mut [0; 1024]).unwrap() > 0));
+    let metrics = text();
+    let bucket = |bound: &str| value(&metrics, &of("connection_wait_seconds_bucket", &format!(",le=\"{bound}\"")));
+    assert_eq!(bucket("+Inf"), Some(2.0), "{metrics}");
+    assert_eq!(bucket("0.1"), Some(1.0), "{metrics}");
+    open(2.0);
+    assert_eq!(ask(&socket, "GET", "/v1/workers/web-0", "").json()["workers"][0]["open_connections"], 2);
+    drop(clients);
+    open(0.0);
 }
 
 #[test]

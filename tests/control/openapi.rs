@@ -22,8 +22,8 @@ macro_rules! every {
 }
 
 /// The types of `types.rs`; the count finds one that is missing here.
-const TYPES: [(&str, RoundTrip); 22] = every! {
-    Status AppStatus Reloading Reloaded WorkerStatus ExitRecord NodeStatus Workers Access History UsageSeries
+const TYPES: [(&str, RoundTrip); 23] = every! {
+    Status AppStatus Reloading Reloaded WorkerStatus ExitRecord ReplacementRecord NodeStatus Workers Access History UsageSeries
     Description Config SettingValue Event LogLine Missed
     LogLines ScaleRequest SignalRequest Done Error
 };

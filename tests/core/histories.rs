@@ -25,6 +25,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (any::<usize>(), 80u16..82).prop_map(|(n, port)| Listens(n % 8, port)),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(n, passes)| Probes(n % 8, passes)),
         1 => (0u16..1100).prop_map(Busy),
+        1 => (0u32..3).prop_map(Waits),
         1 => (1u32..9).prop_map(Cpus),
         2 => (any::<usize>(), 1u64..1200).prop_map(|(n, mib)| Uses(n % 8, mib)),
         1 => any::<bool>().prop_map(Leaves),

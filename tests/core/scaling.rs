@@ -62,6 +62,20 @@ fn busy_workers_get_another_one_and_idle_ones_go_one_at_a_time() {
 }
 
 #[test]
+fn connections_that_wait_for_ten_seconds_get_another_worker_though_none_is_busy() {
+    let mut world = app(Scaling { fewer_than_cpus: None, min: 1, max: Some(2) }, 1);
+    world.play(&[Waits(3), Sampled(9), Waits(0), Sampled(1), Waits(2), Sampled(9)]);
+    assert_eq!(wanted(&world), 1, "they were served in between");
+    world.play(&[Sampled(3)]);
+    assert_eq!(wanted(&world), 2);
+    assert_eq!(reasons(&world), [ScaleReason::High { busy: 0, waiting: 2 }]);
+    world.play(&[Sampled(90)]);
+    assert_eq!(wanted(&world), 2, "as long as any wait, none is taken away");
+    world.play(&[Waits(0), Sampled(70)]);
+    assert_eq!(wanted(&world), 1);
+}
+
+#[test]
 fn no_worker_is_added_for_which_there_is_no_memory() {
     let mut world = app(Scaling { fewer_than_cpus: None, min: 1, max: Some(3) }, 1);
     world.play(&[Busy(900)]);

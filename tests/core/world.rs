@@ -25,6 +25,8 @@ pub enum Step {
     Probes(usize, bool),
     /// From now on every worker is busy for this share of its time, in thousandths.
     Busy(u16),
+    /// From now on so many connections wait for workers of each app.
+    Waits(u32),
     /// From now on the container may use so many CPUs.
     Cpus(u32),
     /// Samples are taken, one a second, so often.
@@ -122,6 +124,8 @@ pub struct World {
     pub eager: bool,
     /// The share of its time for which every worker is busy, in thousandths.
     pub busy: u16,
+    /// The connections that wait for workers of each app.
+    pub waiting: u32,
     /// The CPUs that the container may use.
     pub cpus: u32,
     stop_asked: Option<Time>,
@@ -196,6 +200,7 @@ impl World {
             reads: true,
             eager: false,
             busy: 0,
+            waiting: 0,
             cpus: 2,
             stop_asked: None,
             stops: 0,
@@ -259,8 +264,10 @@ impl World {
                 let mut workers: BTreeMap<WorkerId, WorkerUsage> = live().map(|id| (id, usage(10))).collect();
                 workers.extend(nth(n).map(|id| (id, usage(mib))));
                 let memory_used = workers.values().map(|usage| usage.memory).sum();
+                let waiting = self.fleet.apps().iter().map(|app| (app.id, self.waiting)).collect();
                 self.give(Event::Sampled(UsageSample {
                     workers,
+                    waiting,
                     memory_limit: Some(1000 << 20),
                     memory_used,
                     cpus: self.cpus,
@@ -268,6 +275,7 @@ impl World {
                 }));
             }
             Busy(busy) => self.busy = busy,
+            Waits(waiting) => self.waiting = waiting,
             Cpus(cpus) => self.cpus = cpus,
             Sampled(count) => (0..count).for_each(|_| {
                 self.step(Pass(1000));

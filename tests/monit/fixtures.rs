@@ -30,6 +30,7 @@ pub fn worker(slot: u32, state: &str) -> WorkerStatus {
         status: None,
         listens: vec!["port 8080".into()],
         connections: None,
+        open_connections: None,
         retry_in_ms: (state == "backoff").then_some(3_400),
         is_crash_looping: false,
         node: None,

@@ -2,7 +2,7 @@
 
 use crate::apps::{all_listen, descriptors, node_app, pid_from_here, served_by, stop, workers};
 use crate::harness::{eventually, free_port};
-use crate::load::{answer, connect, get, pid_in, request};
+use crate::load::{MIX, answer, connect, get, pid_in, request, under_load};
 use crate::setup::{app, node, program, runtime};
 use std::io::Write;
 
@@ -181,5 +181,21 @@ fn servers_that_take_each_others_place_leave_nothing_behind() {
     let rig = rig.env("SOCKET", path.to_str().unwrap()).start();
     rig.until("both have done it", |out| out.count("done") == 2);
     eventually("all is closed", || (descriptors(&rig) < 50).then_some(()));
+    stop(&rig);
+}
+
+/// The worker waits more than it computes, so that by its CPU time nobody would see the load.
+#[test]
+fn an_app_gets_another_worker_when_connections_wait_for_ten_seconds() {
+    let Some(_) = program("python3") else { return };
+    let port = free_port();
+    let rig = workers(1, &["--instances-max", "2"]).arg("python3").arg(app("python/plain.py"));
+    let rig = rig.env("PORT", &port.to_string()).env("PYTHONUNBUFFERED", "1").start();
+    all_listen(&rig, 1);
+    let (load, ()) = under_load(port, &MIX[6..], |_| {
+        rig.until("there is another one", |out| out.has(" wait: 1 workers become 2") && out.told("web-1", "is ready"));
+        served_by(port, 2);
+    });
+    load.assert_lossless(&rig);
     stop(&rig);
 }

@@ -165,6 +165,7 @@ pub fn worker(id: &str) -> WorkerStatus {
         status: None,
         listens: vec!["port 8080".into()],
         connections: None,
+        open_connections: None,
         retry_in_ms: None,
         is_crash_looping: false,
         node: None,

@@ -1,7 +1,9 @@
 //! Tests verbs that read and change nothing.
 
 use crate::fake::{Fake, Ran, app, exit, finish, verb, worker};
-use rinit::control::types::{Config, Description, Reloaded, Reloading, SettingValue, Status, WorkerStatus, Workers};
+use rinit::control::types::{
+    Config, Description, Reloaded, Reloading, ReplacementRecord, SettingValue, Status, WorkerStatus, Workers,
+};
 use std::process::Stdio;
 
 pub fn status(workers: Vec<WorkerStatus>, ready: u32) -> Status {
@@ -40,17 +42,43 @@ fn list_is_a_table_whose_columns_hold_a_word_each() {
         last_exit: Some(exit()),
         ..worker("web-10")
     };
-    let ran = listed(&status(vec![worker("web-0"), backoff], 1));
+    let counted = WorkerStatus { open_connections: Some(7), ..worker("web-0") };
+    let ran = listed(&status(vec![counted, backoff], 1));
     assert_eq!(
         ran.stdout,
-        "ID      PID  STATE    GEN  UPTIME  RESTARTS   CPU  MEMORY  READY   LISTENS  NOTE\n\
-         web-0    12  ready      1   3m12s         0  1.2%   34.1M  listen  8080     -\n\
-         web-10    -  backoff    1       -         4     -       -  -       -        again in 2.3s, after exit code 3\n"
+        "ID      PID  STATE    GEN  UPTIME  RESTARTS   CPU  MEMORY  READY   LISTENS  CONNS  NOTE\n\
+         web-0    12  ready      1   3m12s         0  1.2%   34.1M  listen  8080         7  -\n\
+         web-10    -  backoff    1       -         4     -       -  -       -            -  again in 2.3s, after exit code 3\n"
     );
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, "web: 1 of 2 workers are ready\n"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "web is degraded: 1 of 2 workers are ready\n"));
     for line in ran.stdout.lines() {
-        assert!(line.split_whitespace().count() >= 11, "{line}");
+        assert!(line.split_whitespace().count() >= 12, "{line}");
     }
+}
+
+#[test]
+fn the_note_has_what_a_worker_says_and_whether_it_crashes_again_and_again() {
+    let note = |worker: WorkerStatus| {
+        let text = listed(&status(vec![worker], 2)).stdout;
+        text.lines().nth(1).unwrap().rsplit_once("  ").unwrap().1.to_owned()
+    };
+    let says = WorkerStatus { status: Some("7 jobs\u{1b}[2J".into()), ..worker("web-0") };
+    assert_eq!(note(says.clone()), "7 jobs [2J");
+    let looping = WorkerStatus { is_crash_looping: true, last_exit: Some(exit()), ..says };
+    assert_eq!(note(looping), "crash-looping; 7 jobs [2J; last exit: exit code 3");
+}
+
+#[test]
+fn an_app_that_does_not_serve_as_it_should_is_named_below_the_table() {
+    let remark = |condition: &str, ready: u32| {
+        let mut at = status(vec![worker("web-0")], ready);
+        at.apps[0].condition = condition.into();
+        listed(&at).stderr
+    };
+    assert_eq!(remark("ready", 2), "");
+    assert_eq!(remark("crash-looping", 2), "web is crash-looping\n");
+    assert_eq!(remark("down", 0), "web is down: 0 of 2 workers are ready\n");
+    assert_eq!(remark("waiting", 0), "web is waiting for another app: 0 of 2 workers are ready\n");
 }
 
 #[test]
@@ -94,7 +122,8 @@ fn list_prints_ids_json_or_every_column_as_asked() {
         assert_eq!(serde_json::from_str::<Status>(&ran.stdout).unwrap(), at, "{line}");
     }
     assert_eq!(fake.run("jlist").stdout.lines().count(), 1);
-    assert!(fake.run("list -o wide").stdout.contains("LISTENS"));
+    let wide = fake.run("list -o wide").stdout;
+    assert!(wide.contains("LISTENS") && wide.contains("CONNS"), "{wide}");
     assert_eq!(fake.run("list -o table").code, 64);
 }
 
@@ -128,6 +157,13 @@ fn description() -> Description {
         environment: vec!["A=b".into(), "TOKEN=***".into(), "EVIL=\u{1b}[2Jx\ny".into()],
         cwd: Some("/app".into()),
         user: Some("1000:1000".into()),
+        max_memory: Some("512 MiB".into()),
+        max_uptime_ms: Some(86_400_000),
+        replacements: vec![ReplacementRecord {
+            time: "2026-01-02T03:04:05.678Z".into(),
+            pid: Some(9),
+            message: "web-0 (pid 9) uses 530 MiB of memory".into(),
+        }],
         exits: vec![exit()],
         crashes: 1,
         max_restarts: 16,
@@ -148,7 +184,10 @@ fn describe_aligns_names_and_values() {
     for part in [
         "web-0\n  state       ready, by listen\n  pid         12\n",
         "\nweb-0 (replacement)\n  state       starting",
+        " of 1d\n",
+        " of 512 MiB\n",
         "  open files  23 of 1024\n",
+        "\nreplaced, newest first\n  2026-01-02T03:04:05.678Z  web-0 (pid 9) uses 530 MiB of memory\n",
         "  command     node 'my app.js'\n",
         "  stop        SIGTERM, then SIGKILL after 8s\n",
         "  crashes     1 of 16 in a row\n",

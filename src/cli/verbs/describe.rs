@@ -5,7 +5,7 @@ use super::output::{BOLD, DIM, Output, PLAIN, RED, colour_of, harmless};
 use super::table::or_dash;
 use super::{Call, MAX_IDS, Outcome, Verb, list};
 use crate::control::encoded;
-use crate::control::types::{Description, ExitRecord, NodeStatus, WorkerStatus};
+use crate::control::types::{Description, ExitRecord, NodeStatus, ReplacementRecord, WorkerStatus};
 use crate::units::{milliseconds, percent, size};
 
 pub(super) static VERB: Verb = Verb {
@@ -13,8 +13,8 @@ pub(super) static VERB: Verb = Verb {
     arguments: "[ID]...",
     takes: 0..=MAX_IDS,
     summary: "show all about a worker: settings, last exits, last lines",
-    help: "Shows a worker's state, command, settings and limits, its last exits with their causes, its last\n\
-           lines on stderr, and its environment, where values that may be secrets are ***. Without an ID: the\n\
+    help: "Shows a worker's state, command, settings and limits, its last replacements and exits with their\n\
+           causes, its last lines on stderr, and its environment, where values that may be secrets are ***. Without an ID: the\n\
            table of all workers, as `rinit list` shows it. ID is as there: web-0, or 0 while there is one app.",
     options: &[],
     run,
@@ -40,6 +40,7 @@ fn page(about: &Description, out: &Output) -> String {
         page.section(&format!("{}{role}", worker.id), &of_worker(worker, about));
     }
     page.section("settings", &of_run(about));
+    page.lines("replaced, newest first", about.replacements.iter().map(|one| (PLAIN, of_replacement(one))));
     page.lines("exits, newest first", about.exits.iter().map(|exit| (colour_of_exit(exit), of_exit(exit))));
     page.lines("last lines on stderr", about.last_lines.iter().map(|line| (PLAIN, line.clone())));
     page.lines("environment", about.environment.iter().map(|pair| (PLAIN, pair.clone())));
@@ -55,12 +56,16 @@ fn of_worker(worker: &WorkerStatus, about: &Description) -> Vec<Row> {
         ("state", format!("{}{by}{again}", worker.state), colour_of(&worker.state)),
         ("pid", or_dash(worker.pid, |pid| pid.to_string()), PLAIN),
         ("generation", worker.generation.to_string(), PLAIN),
-        ("uptime", or_dash(worker.uptime_ms, milliseconds), PLAIN),
+        ("uptime", or_dash(worker.uptime_ms, milliseconds) + &of_limit(about.max_uptime_ms.map(milliseconds)), PLAIN),
         ("restarts", worker.restarts.to_string(), PLAIN),
         ("cpu", or_dash(worker.cpu_percent, percent), PLAIN),
-        ("memory", or_dash(worker.memory_bytes, size), PLAIN),
+        ("memory", or_dash(worker.memory_bytes, size) + &of_limit(about.max_memory.clone()), PLAIN),
         ("listens", if worker.listens.is_empty() { "-".into() } else { worker.listens.join(", ") }, PLAIN),
     ];
+    if let Some(open) = worker.open_connections {
+        let handed = worker.connections.map_or(String::new(), |count| format!(", {count} handed out by rinit"));
+        rows.push(("conns", format!("{open} open{handed}"), PLAIN));
+    }
     if let Some(NodeStatus { event_loop_lag_ms, heap_used_bytes, active_handles }) = &worker.node {
         let (lag, heap) = (milliseconds(*event_loop_lag_ms), size(*heap_used_bytes));
         rows.push(("node", format!("event loop lag {lag}, heap {heap}, {active_handles} active handles"), PLAIN));
@@ -70,11 +75,20 @@ fn of_worker(worker: &WorkerStatus, about: &Description) -> Vec<Row> {
     }
     // The API has these of the slot's current worker alone.
     if worker.role == "worker" {
-        let limit = about.open_files_limit.map_or(String::new(), |limit| format!(" of {limit}"));
+        let limit = of_limit(about.open_files_limit.map(|limit| limit.to_string()));
         rows.push(("open files", or_dash(about.open_files, |count| format!("{count}{limit}")), PLAIN));
         rows.push(("threads", or_dash(about.threads, |count| count.to_string()), PLAIN));
     }
     rows
+}
+
+/// The limit behind a value.
+fn of_limit(limit: Option<String>) -> String {
+    limit.map_or(String::new(), |limit| format!(" of {limit}"))
+}
+
+fn of_replacement(one: &ReplacementRecord) -> String {
+    format!("{}  {}", one.time, one.message)
 }
 
 fn of_run(about: &Description) -> Vec<Row> {

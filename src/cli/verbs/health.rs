@@ -66,7 +66,7 @@ pub(super) fn missing(client: &Client, text: &str) -> String {
     if status.state != "running" {
         return format!("not ready: the container is {}", status.state);
     }
-    let counts = status.apps.iter().filter_map(missing_of_app);
+    let counts = status.apps.iter().filter_map(|app| Some(format!("{}: {}", app.name, missing_of_app(app)?)));
     // A replacement beside them is one more, and not missed.
     let not_ready = status.workers.iter().filter(|worker| is_missing(worker));
     let parts: Vec<String> = counts.chain(not_ready.take(4).map(state)).collect();
@@ -74,11 +74,11 @@ pub(super) fn missing(client: &Client, text: &str) -> String {
     format!("not ready: {}", harmless(&text))
 }
 
-/// Returns how many of an app's wanted workers are ready, where some are missing.
+/// Returns how many of an app's wanted workers are ready, where some are missing: `1 of 2 workers are ready`.
 pub(super) fn missing_of_app(app: &AppStatus) -> Option<String> {
     let wanted = units::count(app.wanted, "worker");
     let verb = if app.wanted == 1 { "is" } else { "are" };
-    (app.ready < app.wanted).then(|| format!("{}: {} of {wanted} {verb} ready", app.name, app.ready))
+    (app.ready < app.wanted).then(|| format!("{} of {wanted} {verb} ready", app.ready))
 }
 
 fn is_missing(worker: &WorkerStatus) -> bool {

@@ -40,7 +40,7 @@ pub(super) static VERB: Verb = Verb {
 /// The pause between two tables of `--watch`, in milliseconds.
 const WATCH_INTERVAL_MS: u16 = 1000;
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     column("ID", false, 0),
     column("PID", true, 3),
     column("STATE", false, 0),
@@ -49,8 +49,9 @@ const COLUMNS: [Column; 11] = [
     column("RESTARTS", true, 4),
     column("CPU", true, 5),
     column("MEMORY", true, 6),
-    column("READY", false, 10),
+    column("READY", false, 11),
     Column { is_cut: true, ..column("LISTENS", false, 9) },
+    column("CONNS", true, 10),
     Column { is_cut: true, ..column("NOTE", false, 7) },
 ];
 
@@ -134,8 +135,8 @@ fn print_remarks(call: &Call, status: &Status) {
         remark(YELLOW, &format!("the container is {}", harmless(&status.state)));
     }
     for app in &status.apps {
-        if let Some(text) = missing_of_app(app).filter(|_| status.state == "running") {
-            remark(YELLOW, &harmless(&text));
+        if let Some((colour, text)) = condition(app).filter(|_| status.state == "running") {
+            remark(colour, &harmless(&text));
         }
         if let Some((colour, text)) = reload(app) {
             remark(colour, &text);
@@ -155,6 +156,7 @@ fn row(worker: &WorkerStatus, now: Option<SystemTime>) -> Vec<Cell> {
         or_dash(worker.memory_bytes, units::size).into(),
         worker.ready_by.clone().unwrap_or_default().into(),
         listens(&worker.listens).into(),
+        or_dash(worker.open_connections, |count| count.to_string()).into(),
         note(worker).into(),
     ]
 }
@@ -185,10 +187,24 @@ fn note(worker: &WorkerStatus) -> String {
         }
         (_, "failed") => last.map_or_else(String::new, |exit| exit.cause.clone()),
         _ => {
+            let looping = worker.is_crash_looping.then(|| "crash-looping".to_owned());
+            let status = worker.status.as_deref().map(|status| harmless(status).into_owned());
             let exit = last.filter(|exit| !exit.asked).map(|exit| format!("last exit: {}", exit.cause));
-            exit.or_else(|| worker.status.as_deref().map(|status| harmless(status).into_owned())).unwrap_or_default()
+            [looping, status, exit].into_iter().flatten().collect::<Vec<_>>().join("; ")
         }
     }
+}
+
+/// The condition of an app that does not serve as it should: `web is degraded: 1 of 2 workers are ready`.
+fn condition(app: &AppStatus) -> Option<(&'static str, String)> {
+    let (colour, condition) = match app.condition.as_str() {
+        "ready" | "idle" => return None,
+        "waiting" => (YELLOW, "waiting for another app"),
+        "down" | "crash-looping" => (RED, app.condition.as_str()),
+        other => (YELLOW, other),
+    };
+    let missing = missing_of_app(app).map_or(String::new(), |missing| format!(": {missing}"));
+    Some((colour, format!("{} is {condition}{missing}", app.name)))
 }
 
 fn reload(app: &AppStatus) -> Option<(&'static str, String)> {

@@ -161,7 +161,7 @@ const COLUMNS = [
     ? `${worker.restarts} (${ago(worker.last_exit.time, now)})` : worker.restarts) },
   { text: "CPU", css: "num of-cpu", ...spark(MEASURES[0]) },
   { text: "Memory", css: "num of-memory", ...spark(MEASURES[1]) },
-  { text: "Conns", css: "num of-connections", show: text(worker => worker.connections ?? "–"), isShown: rows => rows.some(row => row.connections != null) },
+  { text: "Conns", css: "num of-connections", show: text(worker => worker.open_connections ?? "–"), isShown: rows => rows.some(row => row.open_connections != null) },
   { text: "Lag", css: "num of-lag", show: text(worker => MEASURES[3].words(worker.node?.event_loop_lag_ms)), isShown: rows => rows.some(row => row.node?.event_loop_lag_ms != null) },
   { text: "Gen", css: "num of-generation", show: text(worker => worker.generation) },
   { text: "PID", css: "num of-pid", show: text(worker => worker.pid ?? "–") },
@@ -260,7 +260,7 @@ function details(id) {
     graphs.update(worker.role === "worker" ? presentOf([worker]) : {}, now);
     const { last_exit: exit, node: script } = worker;
     const all = [
-      ["Process", worker.pid], ["Generation", worker.generation], ["Ready by", worker.ready_by], ["Listens on", worker.listens.join(", ")], ["Says", worker.status],
+      ["Process", worker.pid], ["Generation", worker.generation], ["Ready by", worker.ready_by], ["Listens on", worker.listens.join(", ")], ["Open connections", worker.open_connections], ["Connections handed out", worker.connections], ["Says", worker.status],
       ["Heap used", script?.heap_used_bytes == null ? "" : size(script.heap_used_bytes)], ["Active handles", script?.active_handles],
       ["Last exit", exit && `${exit.cause} at ${clock(exit.time)}, after ${duration(exit.lived_ms)}` + (exit.asked ? ", as asked" : "")],
     ].filter(([, words]) => words != null && words !== "");

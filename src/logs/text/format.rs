@@ -104,13 +104,17 @@ impl Format {
         }
     }
 
-    /// Writes a fragment of a worker's stream. `start` was refreshed for this time.
-    pub fn write(&self, out: &mut Vec<u8>, start: &LineStart, time: &Timestamp, fragment: Fragment) {
+    /// Writes a fragment of a worker's stream, and returns the number of lines that end in it. `start` was refreshed for this
+    /// time.
+    pub fn write(&self, out: &mut Vec<u8>, start: &LineStart, time: &Timestamp, fragment: Fragment) -> usize {
         let LineStart { fields, bytes: start_bytes, .. } = start;
         match (self.format, fragment) {
-            (LogFormat::Raw, Fragment::Lines(text)) if start.bytes.is_empty() => out.extend_from_slice(text),
+            (LogFormat::Raw, Fragment::Lines(text)) if start.bytes.is_empty() => {
+                out.extend_from_slice(text);
+                return memchr::memchr_iter(b'\n', text).count();
+            }
             (LogFormat::Raw | LogFormat::Prefix, Fragment::Lines(text)) => {
-                for_each_line(text, |line| {
+                return for_each_line(text, |line| {
                     append(out, &start.bytes);
                     append(out, line);
                     out.push(b'\n');
@@ -126,7 +130,7 @@ impl Format {
                 }
             }
             (LogFormat::Json, Fragment::Lines(text)) => {
-                for_each_line(text, |line| json::write_line(out, start_bytes, line));
+                return for_each_line(text, |line| json::write_line(out, start_bytes, line));
             }
             (LogFormat::Json, Fragment::Part { bytes, is_first: true, is_last: true }) => {
                 json::write_line(out, start_bytes, bytes);
@@ -135,7 +139,7 @@ impl Format {
                 json::write_message(out, start_bytes, bytes, !is_last);
             }
             (LogFormat::Ecs, Fragment::Lines(text)) => {
-                for_each_line(text, |line| fields.write_line(out, start_bytes, &time.text, line));
+                return for_each_line(text, |line| fields.write_line(out, start_bytes, &time.text, line));
             }
             (LogFormat::Ecs, Fragment::Part { bytes, is_first: true, is_last: true }) => {
                 fields.write_line(out, start_bytes, &time.text, bytes);
@@ -144,6 +148,7 @@ impl Format {
                 fields.write_message(out, start_bytes, &time.text, bytes, !is_last);
             }
         }
+        usize::from(matches!(fragment, Fragment::Part { is_last: true, .. }))
     }
 
     /// Formats one of rinit's own events: a line, or in text more when the message has more.
@@ -178,14 +183,15 @@ impl Format {
     }
 }
 
-/// Gives each of these whole lines, without its newline.
+/// Gives each of these whole lines, without its newline. Returns their number.
 #[inline]
-fn for_each_line(text: &[u8], mut give: impl FnMut(&[u8])) {
-    let mut start = 0;
+fn for_each_line(text: &[u8], mut give: impl FnMut(&[u8])) -> usize {
+    let (mut start, mut count) = (0, 0);
     for end in memchr::memchr_iter(b'\n', text) {
         give(text.get(start..end).unwrap_or_default());
-        start = end + 1;
+        (start, count) = (end + 1, count + 1);
     }
+    count
 }
 
 #[cfg(test)]
@@ -199,8 +205,9 @@ mod tests {
         let time = format.timestamp(UNIX_EPOCH + Duration::from_millis(1_000_000_000_123));
         format.refresh(&mut start, &time);
         let (mut out, mut of_lines) = (Vec::new(), Vec::new());
-        format.write(&mut out, &start, &time, Fragment::Part { bytes: line, is_first: true, is_last: true });
-        format.write(&mut of_lines, &start, &time, Fragment::Lines(&[line, b"\n"].concat()));
+        let part = Fragment::Part { bytes: line, is_first: true, is_last: true };
+        assert_eq!(format.write(&mut out, &start, &time, part), 1);
+        assert_eq!(format.write(&mut of_lines, &start, &time, Fragment::Lines(&[line, b"\n"].concat())), 1);
         assert_eq!(out, of_lines, "a line looks the same whether it was read whole or in two");
         String::from_utf8_lossy(&out).into_owned()
     }

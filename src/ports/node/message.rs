@@ -66,6 +66,9 @@ pub struct NodeHealth {
     pub heap: u64,
     /// The handles that are open: sockets, servers, timers.
     pub handles: u64,
+    /// The share of the time since the report before in which the event loop was busy, in thousandths
+    /// (`performance.eventLoopUtilization`).
+    pub busy: u16,
 }
 
 /// A server's request to listen.
@@ -244,8 +247,8 @@ mod tests {
             WorkerMessage::Answer { to: 7, accepted: true }
         );
         assert_eq!(
-            message(r#"{"cmd":"NODE_RINIT","act":"health","lag":3,"heap":4000000,"handles":7}"#),
-            WorkerMessage::Health(NodeHealth { lag: 3, heap: 4_000_000, handles: 7 })
+            message(r#"{"cmd":"NODE_RINIT","act":"health","lag":3,"heap":4000000,"handles":7,"busy":120}"#),
+            WorkerMessage::Health(NodeHealth { lag: 3, heap: 4_000_000, handles: 7, busy: 120 })
         );
         assert_eq!(message(r#"{"cmd":"NODE_RINIT","act":"health","lag":-3}"#), WorkerMessage::Other);
         let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":8080,

@@ -92,13 +92,14 @@ function watch(server) {
   server.once('stream', (stream) => (Http2Stream = Http2Stream || Object.getPrototypeOf(Object.getPrototypeOf(stream))));
 }
 
-// Measures how late timers run, and reports the longest delay with the heap and the open handles: what `rinit describe` and
-// /metrics show.
+// Measures how late timers run and for which share of the time the event loop was busy, and reports both with the heap and the
+// open handles: what `rinit describe` and /metrics show, and by what an app is scaled.
 function reportHealth() {
   const now = () => performance.now();
   let last = now();
   let due = last + FIRST_HEALTH;
   let lag = 0;
+  let loop = performance.eventLoopUtilization();
   setInterval(() => {
     const time = now();
     lag = Math.max(lag, time - last - LAG_INTERVAL);
@@ -106,7 +107,9 @@ function reportHealth() {
     if (time < due) return;
     due = time + HEALTH_INTERVAL;
     const { used_heap_size: heap } = require('v8').getHeapStatistics();
-    report({ act: 'health', lag: Math.round(lag), heap, handles: handles().length });
+    const { utilization } = performance.eventLoopUtilization(loop);
+    loop = performance.eventLoopUtilization();
+    report({ act: 'health', lag: Math.round(lag), heap, handles: handles().length, busy: Math.round(1000 * utilization) });
     lag = 0;
   }, LAG_INTERVAL).unref();
 }

@@ -203,6 +203,7 @@ impl Hub {
         }
         let Hub { workers, epoll, .. } = self;
         let worker = workers.get_mut(&id)?;
+        let waits = worker.waits.clone();
         let server = if is_nodes { worker.server_mut(listener)? } else { worker.server_or_add(listener)? };
         let is_new = match &server.delivery {
             Delivery::Messages => return None,
@@ -210,7 +211,7 @@ impl Hub {
             Delivery::Socket => true,
         };
         if is_new {
-            let mut queue = AcceptQueue::open().ok()?;
+            let mut queue = AcceptQueue::open(waits).ok()?;
             if is_nodes {
                 // When the worker has taken the probe, the queue is in its place.
                 queue.send_probe().ok()?;

@@ -1,6 +1,7 @@
 """The standard library's server, with nothing added."""
 
 import os
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 ME = f"pid {os.getpid()} worker {os.environ.get('RINIT_WORKER')}\n".encode()
@@ -8,6 +9,8 @@ ME = f"pid {os.getpid()} worker {os.environ.get('RINIT_WORKER')}\n".encode()
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(0.3)
         self.send_response(200)
         self.send_header("Content-Length", str(len(ME)))
         self.end_headers()

@@ -1,0 +1,153 @@
+//! Counts the TCP connections that workers have open to their clients.
+//!
+//! /proc has the sockets of a process (proc_pid_fd(5)) and the addresses of all (proc_pid_net(5)). A connection is a client's
+//! if its own port is one where the worker listens, whoever has accepted it.
+
+use super::own_listeners::{LISTENS, TcpSocket, family, parse, sockets_of};
+use crate::sys::spawn_thread;
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, read_dir};
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use tokio::sync::oneshot;
+
+/// The maximum number of sockets of all workers that are looked at. Of a worker that has more, nothing is known.
+const MAX_SOCKETS: usize = 65_536;
+/// `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT` of the kernel's tcp_states.h.
+const OPEN: [u8; 2] = [1, 8];
+
+/// The sockets of some workers, and the numbers of their connections.
+#[derive(Default)]
+struct Count {
+    /// The inode of each socket with its worker's process, sorted.
+    sockets: Vec<(u64, u32)>,
+    /// The ports where each worker listens.
+    ports: BTreeMap<u32, BTreeSet<u16>>,
+    open: BTreeMap<u32, u64>,
+}
+
+/// The numbers of connections by the workers' processes, which are given with the addresses that they share. A worker is
+/// missing if it listens at no TCP port, has ended, or is one at which rinit may not look. Counted on a thread of its own.
+///
+/// # Errors
+/// The kernel has no room for a thread.
+pub async fn open_connections(workers: Vec<(u32, Vec<String>)>) -> io::Result<BTreeMap<u32, u64>> {
+    let (done, answer) = oneshot::channel();
+    spawn_thread("connections", move || drop(done.send(count(workers))))?;
+    answer.await.map_err(io::Error::other)
+}
+
+fn count(workers: Vec<(u32, Vec<String>)>) -> BTreeMap<u32, u64> {
+    let mut count = Count::default();
+    for (pid, addresses) in workers {
+        let Ok(number) = i32::try_from(pid) else { continue };
+        if read_dir(format!("/proc/{pid}/fd")).is_err() {
+            continue;
+        }
+        let room = MAX_SOCKETS.saturating_sub(count.sockets.len());
+        let sockets: Vec<u64> = family(Pid::from_raw(number)).into_iter().flat_map(sockets_of).take(room + 1).collect();
+        if sockets.len() <= room {
+            count.add(pid, &addresses, sockets);
+        }
+    }
+    count.sockets.sort_unstable();
+    for name in ["tcp", "tcp6"] {
+        // Without IPv6 there is no second table.
+        let Ok(table) = File::open(format!("/proc/self/net/{name}")) else { continue };
+        let lines = BufReader::new(table).lines().map_while(Result::ok);
+        lines.filter_map(|line| parse(&line)).for_each(|socket| count.see(socket));
+    }
+    count.result()
+}
+
+impl Count {
+    /// Adds a worker with the addresses that it shares and the inodes of its sockets.
+    fn add(&mut self, pid: u32, addresses: &[String], sockets: Vec<u64>) {
+        self.ports.insert(pid, addresses.iter().filter_map(|address| port_of(address)).collect());
+        self.sockets.extend(sockets.into_iter().map(|inode| (inode, pid)));
+    }
+
+    /// Counts a socket of the kernel's table, which has those that listen before the connections.
+    fn see(&mut self, socket: TcpSocket) {
+        let at = self.sockets.partition_point(|(inode, _)| *inode < socket.inode);
+        let Some((_, pid)) = self.sockets.get(at).filter(|(inode, _)| *inode == socket.inode) else { return };
+        let port = socket.address.port();
+        let Some(ports) = self.ports.get_mut(pid) else { return };
+        if socket.state == LISTENS {
+            ports.insert(port);
+        } else if OPEN.contains(&socket.state) && ports.contains(&port) {
+            *self.open.entry(*pid).or_default() += 1;
+        }
+    }
+
+    fn result(self) -> BTreeMap<u32, u64> {
+        let Count { ports, open, .. } = self;
+        let listening = ports.into_iter().filter(|(_, ports)| !ports.is_empty());
+        let mut counts = BTreeMap::new();
+        counts.extend(listening.map(|(pid, _)| (pid, open.get(&pid).copied().unwrap_or_default())));
+        counts
+    }
+}
+
+/// The TCP port of an address that workers share, such as `port 8080` or `127.0.0.1:8080`.
+fn port_of(address: &str) -> Option<u16> {
+    match address.strip_prefix("port ") {
+        Some(port) => port.parse().ok(),
+        None => address.parse().ok().map(|address: SocketAddr| address.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    fn socket(port: u16, state: u8, inode: u64) -> TcpSocket {
+        TcpSocket { address: SocketAddr::from(([127, 0, 0, 1], port)), state, inode }
+    }
+
+    #[test]
+    fn only_connections_to_ports_where_the_worker_listens_are_counted() {
+        let mut count = Count::default();
+        count.add(7, &["port 80".into()], vec![3, 1, 2, 9]);
+        count.add(8, &["/run/app.sock".into()], vec![11, 12]);
+        count.add(9, &[], vec![21, 22, 23]);
+        count.sockets.sort_unstable();
+        // Two clients' of the first, its own to a database, one that is over; the last one listens by itself.
+        let table = [
+            (81, LISTENS, 21),
+            (80, 1, 1),
+            (80, 8, 2),
+            (5432, 1, 3),
+            (80, 6, 9),
+            (80, 1, 12),
+            (81, 1, 22),
+            (80, 1, 99),
+        ];
+        table.into_iter().for_each(|(port, state, inode)| count.see(socket(port, state, inode)));
+        assert_eq!(count.result(), BTreeMap::from([(7, 2), (9, 1)]), "nothing is known of one with a unix socket");
+    }
+
+    #[test]
+    fn the_connections_of_a_process_are_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let counted = || count(vec![(std::process::id(), vec![address.to_string()])])[&std::process::id()];
+        let _client = TcpStream::connect(address).unwrap();
+        let _server = listener.accept().unwrap();
+        // Other tests of this process have connections too.
+        assert!(counted() >= 1);
+        assert_eq!(
+            count(vec![(i32::MAX as u32, vec![address.to_string()])]),
+            BTreeMap::new(),
+            "there is no such process"
+        );
+    }
+
+    #[test]
+    fn an_address_has_a_port_if_it_is_one_of_tcp() {
+        let ports = ["port 8080", "127.0.0.1:81", "[::1]:82", "/run/a.sock", "@a", "UDP port 53"].map(port_of);
+        assert_eq!(ports, [Some(8080), Some(81), Some(82), None, None, None]);
+    }
+}
