@@ -1,4 +1,4 @@
-//! Builds the preloaded library (`src/ports/preload/library.rs` and its modules), and compresses the texts that rinit carries:
+//! Builds the preloaded library (`src/ports/preload/library.rs` and its modules), and compresses all files that rinit carries: it,
 //! the dashboard, the API's description, the script for Node (`src/embedded.rs`).
 //!
 //! The library is built for the same machine as rinit itself, and needs no more than rinit's own build: the compiler, `core`
@@ -48,7 +48,11 @@ fn embed_texts() -> Result<(), String> {
 
 fn embed(name: &str, text: &str) -> Result<(), String> {
     let file = Path::new(&variable("OUT_DIR")?).join(format!("{name}.deflate"));
-    fs::write(file, miniz_oxide::deflate::compress_to_vec(text.as_bytes(), LEVEL)).map_err(|error| error.to_string())
+    fs::write(file, compressed(text.as_bytes())).map_err(|error| error.to_string())
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    miniz_oxide::deflate::compress_to_vec(bytes, LEVEL)
 }
 
 /// A JSON text without the spaces between its parts.
@@ -66,6 +70,7 @@ fn minified(text: &str) -> String {
 
 fn build_library() -> Result<(), String> {
     let output = Path::new(&variable("OUT_DIR")?).join("preload.so");
+    let packed = output.with_extension("so.deflate");
     let is_supported = ["x86_64", "aarch64"].contains(&variable("CARGO_CFG_TARGET_ARCH")?.as_str())
         && variable("CARGO_CFG_TARGET_OS")? == "linux"
         && variable("CARGO_CFG_TARGET_POINTER_WIDTH")? == "64";
@@ -76,7 +81,7 @@ fn build_library() -> Result<(), String> {
         println!("cargo:rerun-if-changed={SOURCE}.missing");
     }
     if !has_source || !is_supported {
-        return fs::write(&output, "").map_err(|error| error.to_string());
+        return fs::write(&packed, "").map_err(|error| error.to_string());
     }
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-changed={MODULES}");
@@ -100,7 +105,7 @@ fn build_library() -> Result<(), String> {
         rustc.arg("-Clink-arg=-nostdlib");
     }
     rustc.args(linker.map(|linker| format!("-Clinker={linker}")));
-    let result = rustc.arg("-o").arg(output).arg(SOURCE).output().map_err(|error| error.to_string())?;
+    let result = rustc.arg("-o").arg(&output).arg(SOURCE).output().map_err(|error| error.to_string())?;
     let words = String::from_utf8_lossy(&result.stderr);
     if !result.status.success() {
         return Err(format!("{}\n{words}", result.status));
@@ -108,7 +113,7 @@ fn build_library() -> Result<(), String> {
     for line in words.lines() {
         println!("cargo:warning={line}");
     }
-    Ok(())
+    fs::read(&output).and_then(|library| fs::write(packed, compressed(&library))).map_err(|error| error.to_string())
 }
 
 /// The linker of rinit itself, if it is not rustc's default.

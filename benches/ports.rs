@@ -20,12 +20,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use variants::{Fleet, Plan, REFERENCE, VARIANTS, Variant, signal};
+use variants::{App, Fleet, Means, Plan, REFERENCE, ROUND_ROBIN, SHARED, VARIANTS, Variant, signal};
 
 type Measurement = (&'static str, fn(&mut Bench));
 
-const MEASUREMENTS: [Measurement; 6] = [
+const MEASUREMENTS: [Measurement; 7] = [
     ("speed", Bench::speed),
+    ("python", Bench::python),
     ("blocked", Bench::blocked),
     ("crash", Bench::crash),
     ("reload", Bench::reload),
@@ -33,7 +34,11 @@ const MEASUREMENTS: [Measurement; 6] = [
     ("stuck", Bench::stuck),
 ];
 const CLIENTS: usize = 64;
-const PLAN: Plan = Plan { workers: 2, backoff: None, held: false, min_uptime: "300ms" };
+/// The least share of `shared`'s rate of new connections that `round-robin` is to have.
+const LEAST_OF_SHARED: f64 = 0.97;
+/// The most processor time that rinit is to take for a connection that it hands out, in microseconds.
+const MAX_MICROS: f64 = 40.0;
+const PLAN: Plan = Plan { app: App::Node, workers: 2, backoff: None, held: false, min_uptime: "300ms" };
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -84,17 +89,22 @@ impl Bench {
             }
         }
         let rounds = if self.quick { 1 } else { 5 };
+        let mut spent = BTreeMap::<&str, Vec<f64>>::new();
         let outcomes = self.rounds(&mut fleets, rounds, |fleet| {
-            [Kind::KeepAlive, Kind::New].map(|kind| load(fleet, kind).run_for(time))
+            [Kind::KeepAlive, Kind::New].map(|kind| {
+                let before = processor_time(fleet.primary());
+                let outcome = load(fleet, kind).run_for(time);
+                if kind == Kind::New {
+                    let micros = (processor_time(fleet.primary()) - before).as_secs_f64() * 1e6;
+                    spent.entry(fleet.variant.name).or_default().push(micros / outcome.answers.max(1) as f64);
+                }
+                outcome
+            })
         });
         stop(fleets);
         for (at, what, bar) in [(0, "keep-alive", 1.0), (1, "new connections", 1.5)] {
-            let reference =
-                outcomes.iter().find(|(variant, _)| variant.name == REFERENCE).map_or(&[][..], |(_, found)| found);
-            let rows = outcomes.iter().map(|(variant, found)| {
-                let mut ratios: Vec<f64> =
-                    found.iter().zip(reference).map(|(own, other)| own[at].rate() / other[at].rate()).collect();
-                let ratio = if ratios.is_empty() { f64::NAN } else { median(&mut ratios) };
+            let rows = outcomes.iter().map(|(variant, _)| {
+                let ratio = ratio_to(&outcomes, *variant, REFERENCE, |outcome| outcome[at].rate());
                 let of = |figure: fn(&Outcome) -> f64| median_of(&outcomes, *variant, |outcome| figure(&outcome[at]));
                 let (rate, middle, tail) =
                     (of(Outcome::rate), of(|outcome| outcome.percentile(50)), of(|outcome| outcome.percentile(99)));
@@ -112,6 +122,59 @@ impl Bench {
                 rows,
             );
         }
+        let rates = |outcome: &[Outcome; 2]| outcome[1].rate();
+        let rows = outcomes.iter().map(|(variant, _)| {
+            let ratio = ratio_to(&outcomes, *variant, SHARED, rates);
+            let good = (variant.name == ROUND_ROBIN).then_some(ratio >= LEAST_OF_SHARED);
+            Row { variant: *variant, line: format!("{ratio:8.2} x"), cell: format!("{ratio:.2}×"), good }
+        });
+        let rows = rows.collect();
+        self.print(
+            &format!(
+                "new connections, to those of rinit shared (median of each round's ratio; bar {LEAST_OF_SHARED} x)"
+            ),
+            "new connections: to rinit shared",
+            rows,
+        );
+        let rows = spent.iter_mut().filter_map(|(name, micros)| {
+            let variant = VARIANTS.into_iter().find(|variant| variant.name == *name && variant.shares())?;
+            let micros = median(micros);
+            let good = (variant.name == ROUND_ROBIN).then_some(micros <= MAX_MICROS);
+            Some(Row { variant, line: format!("{micros:8.1} µs"), cell: format!("{micros:.0} µs"), good })
+        });
+        let rows = rows.collect();
+        self.print(
+            &format!("new connections: processor time of the primary for each (median; bar {MAX_MICROS} µs)"),
+            "new connections: the primary's processor time for each",
+            rows,
+        );
+    }
+
+    /// Measures new connections of an app in Python that blocks in accept.
+    fn python(&mut self) {
+        let time = Duration::from_millis(if self.quick { 400 } else { 1000 });
+        let mut fleets = self.start(Plan { app: App::Python, ..PLAN }, |variant| {
+            variant.means == Means::Plain || [ROUND_ROBIN, SHARED].contains(&variant.name)
+        });
+        for fleet in &fleets {
+            load(fleet, Kind::New).run_for(Duration::from_millis(300));
+        }
+        let rounds = if self.quick { 1 } else { 7 };
+        let outcomes = self.rounds(&mut fleets, rounds, |fleet| load(fleet, Kind::New).run_for(time));
+        stop(fleets);
+        let rows = outcomes.iter().map(|(variant, _)| {
+            let ratio = ratio_to(&outcomes, *variant, SHARED, Outcome::rate);
+            let rate = median_of(&outcomes, *variant, Outcome::rate);
+            let tail = median_of(&outcomes, *variant, |outcome| outcome.percentile(99));
+            let line = format!("{rate:8.0}  {ratio:.2} x shared  p99 {tail:5.2} ms");
+            let good = (variant.name == ROUND_ROBIN).then_some(ratio >= LEAST_OF_SHARED);
+            Row { variant: *variant, line, cell: format!("{rate:.0} · {ratio:.2}×"), good }
+        });
+        let rows = rows.collect();
+        let title = format!(
+            "Python, new connections, 2 workers, {CLIENTS} clients (requests/s, median of {rounds}, in turn; bar {LEAST_OF_SHARED} x)"
+        );
+        self.print(&title, "Python, new connections: requests/s · to shared", rows);
     }
 
     /// Measures keep-alive connections over 4 workers, and one of 4 workers at a time blocked for 500 ms.
@@ -455,6 +518,24 @@ fn each<T>(outcomes: &[(Variant, Vec<T>)], figure: impl Fn(&T) -> f64) -> Vec<(V
 fn median_of<T>(outcomes: &[(Variant, Vec<T>)], variant: Variant, figure: impl Fn(&T) -> f64) -> f64 {
     let of = outcomes.iter().filter(|(other, _)| *other == variant).flat_map(|(_, outcomes)| outcomes);
     median(&mut of.map(figure).collect::<Vec<_>>())
+}
+
+/// The median of the rounds' ratios of a figure to another variant's.
+fn ratio_to<T>(outcomes: &[(Variant, Vec<T>)], variant: Variant, other: &str, figure: impl Fn(&T) -> f64) -> f64 {
+    let of = |name: &str| outcomes.iter().find(|(variant, _)| variant.name == name).map_or(&[][..], |(_, found)| found);
+    let ratios = of(variant.name).iter().zip(of(other)).map(|(own, other)| figure(own) / figure(other));
+    let mut ratios: Vec<f64> = ratios.collect();
+    if ratios.is_empty() { f64::NAN } else { median(&mut ratios) }
+}
+
+/// The processor time of all threads of a process so far.
+fn processor_time(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let nanos = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 /// Resident memory in kB, and open descriptors.

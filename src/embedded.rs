@@ -11,9 +11,15 @@ macro_rules! embedded {
 pub(crate) use embedded;
 
 /// A compressed file (DEFLATE, RFC 1951).
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Embedded(pub(crate) &'static [u8]);
 
 impl Embedded {
+    /// Returns true if there is no such file in this build.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The file's bytes.
     pub(crate) fn unpack(&self) -> Vec<u8> {
         // build.rs has compressed it.

@@ -34,6 +34,22 @@ process.on('SIGUSR2', () => Atomics.wait(clock, 0, 0, 500));
 server.listen(+process.env.PORT, '127.0.0.1', () => fs.writeFileSync(mine, ''));
 "#;
 
+/// The same in Python, for one request on each connection: it blocks in accept.
+const PYTHON_APP: &str = r#"
+import os, socket
+server = socket.create_server(('127.0.0.1', int(os.environ['PORT'])), backlog=511)
+open(f"{os.environ['READY']}/{os.getpid()}", 'w').close()
+answer = b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\n%8d' % os.getpid()
+while True:
+    connection, _ = server.accept()
+    try:
+        if connection.recv(4096):
+            connection.sendall(answer)
+    except OSError:
+        pass
+    connection.close()
+"#;
+
 /// Node's own cluster, as its documentation shows it.
 const PRIMARY: &str = r#"
 const cluster = require('cluster');
@@ -65,13 +81,16 @@ pub struct Variant {
 /// The variant that all others are compared with.
 pub const REFERENCE: &str = "Node cluster";
 
+pub const ROUND_ROBIN: &str = "rinit round-robin";
+pub const SHARED: &str = "rinit shared";
+
 pub const VARIANTS: [Variant; 8] = [
     Variant { name: "one process", means: Means::Plain },
     Variant { name: REFERENCE, means: Means::Cluster("rr") },
     Variant { name: "Node cluster, none", means: Means::Cluster("none") },
     Variant { name: "pm2", means: Means::Pm2 },
-    Variant { name: "rinit round-robin", means: Means::Rinit(&["--balance", "round-robin"]) },
-    Variant { name: "rinit shared", means: Means::Rinit(&["--balance", "shared"]) },
+    Variant { name: ROUND_ROBIN, means: Means::Rinit(&["--balance", "round-robin"]) },
+    Variant { name: SHARED, means: Means::Rinit(&["--balance", "shared"]) },
     Variant { name: "rinit reuseport", means: Means::Rinit(&["--balance", "reuseport"]) },
     Variant { name: "rinit preload", means: Means::Rinit(&["--share-ports", "preload"]) },
 ];
@@ -94,9 +113,17 @@ impl Variant {
     }
 }
 
+/// The app that the workers run.
+#[derive(Clone, Copy, PartialEq)]
+pub enum App {
+    Node,
+    Python,
+}
+
 /// The workers' settings for one measurement.
 #[derive(Clone, Copy)]
 pub struct Plan {
+    pub app: App,
     pub workers: usize,
     /// A worker that crashed comes back after this long, or as its supervisor has it.
     pub backoff: Option<Duration>,
@@ -121,8 +148,12 @@ impl Fleet {
         let _ = fs::remove_dir_all(&folder);
         let ready = folder.join("ready");
         fs::create_dir_all(&ready).unwrap();
-        let app = folder.join("app.js");
-        fs::write(&app, APP).unwrap();
+        let (name, text) = match plan.app {
+            App::Node => ("app.js", APP),
+            App::Python => ("app.py", PYTHON_APP),
+        };
+        let app = folder.join(name);
+        fs::write(&app, text).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = command(variant, plan, &app).ok_or("not installed")?;
         command.env("PORT", port.to_string()).env("READY", &ready).env("APP", &app).env("PM2_HOME", folder.join("pm2"));
@@ -244,17 +275,20 @@ pub fn signal(pid: u32, signal: Signal) {
 
 fn command(variant: Variant, plan: Plan, app: &Path) -> Option<Command> {
     let workers = plan.workers.to_string();
-    let node = find("node")?;
+    let interpreter = match plan.app {
+        App::Node => find("node")?,
+        App::Python => find("python3")?,
+    };
     let command = match variant.means {
         Means::Plain => {
-            let mut command = Command::new(node);
+            let mut command = Command::new(interpreter);
             command.arg(app);
             command
         }
         Means::Cluster(policy) => {
             let primary = app.with_file_name("primary.js");
             fs::write(&primary, PRIMARY).unwrap();
-            let mut command = Command::new(node);
+            let mut command = Command::new(interpreter);
             let backoff = plan.backoff.unwrap_or_default().as_millis().to_string();
             command.arg(primary).env("POLICY", policy).env("WORKERS", workers).env("BACKOFF", backoff);
             command
@@ -279,7 +313,7 @@ fn command(variant: Variant, plan: Plan, app: &Path) -> Option<Command> {
                 let backoff = format!("{}ms", backoff.as_millis());
                 command.args(["--backoff", &format!("{backoff}..{backoff}")]);
             }
-            command.arg("--").arg(node).arg(app);
+            command.arg("--").arg(interpreter).arg(app);
             command
         }
     };

@@ -25,6 +25,7 @@ pub mod node;
 mod open_connections;
 mod overlap;
 mod own_listeners;
+mod placed_file;
 mod poller;
 mod preload;
 mod primary;
@@ -39,7 +40,7 @@ pub use handle::{DrainRequest, Ports, WorkerEndpoints, WorkerPorts};
 pub use listen::{ListenAddress, ListenSocket};
 pub use node::{NodeHealth, takes_option, with_inspector_port, with_option};
 pub use open_connections::open_connections;
-pub use preload::Peer;
+pub use preload::{Library, Peer};
 pub use sharing::{Injected, Share, Sharing};
 
 use crate::core::AppId;

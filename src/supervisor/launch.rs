@@ -3,7 +3,9 @@
 use super::env_files::Variables;
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ProcessConfig, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
-use crate::ports::{AppPorts, FIRST_SOCKET, Injected, ListenSocket, takes_option, with_inspector_port, with_option};
+use crate::ports::{
+    AppPorts, FIRST_SOCKET, Injected, Library, ListenSocket, takes_option, with_inspector_port, with_option,
+};
 use crate::sys::fd_limit::childs_limit;
 use crate::sys::pair;
 use crate::sys::process::{PID_PLACEHOLDER, Properties};
@@ -34,8 +36,8 @@ pub(super) struct InheritedFds<'a> {
     pub(super) notify: Option<&'a OsStr>,
     /// The number of its end of Node's channel.
     pub(super) channel: Option<RawFd>,
-    /// The number of the preloaded library.
-    pub(super) library: Option<RawFd>,
+    /// The path of the preloaded library.
+    pub(super) library: Option<OsString>,
     /// The name of the library's broker.
     pub(super) broker: Option<&'a OsStr>,
 }
@@ -107,7 +109,7 @@ impl LaunchSpec {
     }
 
     /// The numbers of a worker's end of Node's channel, and of the library: that one out of the way of shell scripts.
-    pub(super) fn free_numbers(&self) -> [RawFd; 2] {
+    fn free_numbers(&self) -> [RawFd; 2] {
         let taken = match self.app.ready {
             ReadyCheck::Fd(number) => number,
             _ => -1,
@@ -122,15 +124,55 @@ impl LaunchSpec {
         [channel, if has_room { LIBRARY_AT } else { next }]
     }
 
+    /// The number of a worker's end of Node's channel.
+    pub(super) fn channel_number(&self) -> RawFd {
+        let [channel, _] = self.free_numbers();
+        channel
+    }
+
     /// The command as that slot's worker runs it.
     pub(super) fn command(&self, slot: u32) -> Vec<OsString> {
         if !self.app.sharing.cluster {
             return self.app.command.clone();
         }
         let command = with_inspector_port(&self.app.command, slot);
-        match &self.injected.script {
-            Some(script) => with_option(command, &script.option()),
+        match self.script() {
+            Some(script) => with_option(command, &script),
             None => command,
+        }
+    }
+
+    /// The option of Node that loads rinit's script, if there is one.
+    fn script(&self) -> Option<String> {
+        let option = self.injected.script.as_ref()?.option();
+        let warn = |error: &io::Error| {
+            tracing::warn!(
+                "{}: the script for its workers was removed, and cannot be written again: {error}",
+                self.app.name
+            );
+        };
+        option.inspect_err(warn).ok()
+    }
+
+    /// The path of the preloaded library in a worker, which needs its descriptor at the number that is returned with it.
+    pub(super) fn library(&self) -> (Option<OsString>, Option<(RawFd, RawFd)>) {
+        let [_, number] = self.free_numbers();
+        match self.injected.library.as_deref() {
+            Some(Library::File(file)) => match file.path() {
+                Ok(path) => (Some(path.into()), None),
+                Err(error) => {
+                    tracing::warn!(
+                        "{}: the library for its workers was removed, and cannot be written again: {error}",
+                        self.app.name
+                    );
+                    (None, None)
+                }
+            },
+            // By the worker's own number: so the processes that it starts find it too.
+            Some(Library::Memory(file)) => {
+                (Some(format!("/proc/{PID_PLACEHOLDER}/fd/{number}").into()), Some((file.as_raw_fd(), number)))
+            }
+            None => (None, None),
         }
     }
 
@@ -202,19 +244,18 @@ impl LaunchSpec {
         }
         handed.broker.iter().for_each(|name| set("RINIT_PORTS", name));
         let is_option = self.app.sharing.cluster && takes_option(&self.app.command);
-        if let Some(script) = self.injected.script.as_ref().filter(|_| !is_option) {
-            append(&mut variables, "NODE_OPTIONS", " ", &script.option());
+        if let Some(script) = self.script().filter(|_| !is_option) {
+            append(&mut variables, "NODE_OPTIONS", " ", script.as_ref());
         }
-        if let Some(number) = handed.library {
-            // By the worker's own number: so the processes that it starts find it too.
-            append(&mut variables, "LD_PRELOAD", ":", &format!("/proc/{PID_PLACEHOLDER}/fd/{number}"));
+        if let Some(path) = &handed.library {
+            append(&mut variables, "LD_PRELOAD", ":", path);
         }
         variables.into_iter().map(|(key, value)| pair(key, &value)).collect()
     }
 }
 
 /// Adds a word to what the app itself has in that variable.
-fn append(variables: &mut BTreeMap<OsString, OsString>, key: &str, separator: &str, word: &str) {
+fn append(variables: &mut BTreeMap<OsString, OsString>, key: &str, separator: &str, word: &OsStr) {
     let value = variables.entry(key.into()).or_default();
     if !value.is_empty() {
         value.push(separator);

@@ -114,16 +114,13 @@ impl Workers {
 
         let mut pass = launch.sockets();
         pass.extend(worker_ends.descriptor.as_ref().map(|(end, number)| (end.as_raw_fd(), *number)));
-        let mut hand = |descriptor: Option<RawFd>, number: RawFd| {
-            let placed = descriptor.map(|descriptor| (descriptor, number));
-            pass.extend(placed);
-            placed.map(|(_, number)| number)
-        };
-        let [for_channel, for_library] = launch.free_numbers();
+        let channel = ends.channel.as_ref().map(|channel| (channel.as_raw_fd(), launch.channel_number()));
+        let (library, descriptor) = launch.library();
+        pass.extend(channel.into_iter().chain(descriptor));
         let handed = InheritedFds {
             notify: worker_ends.notify.as_deref(),
-            channel: hand(ends.channel.as_ref().map(AsRawFd::as_raw_fd), for_channel),
-            library: hand(launch.injected.library.as_ref().map(|library| library.as_raw_fd()), for_library),
+            channel: channel.map(|(_, number)| number),
+            library,
             broker: ends.broker.as_deref(),
         };
         let environment = launch.environment(env, &handed);

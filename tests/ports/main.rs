@@ -12,6 +12,7 @@ mod load;
 mod setup;
 
 mod calls;
+mod handover;
 mod hostile;
 mod node;
 mod others;

@@ -457,6 +457,46 @@ fn an_app_that_asks_if_its_port_is_free_finds_it_free_beside_a_worker_that_serve
     }
 }
 
+/// Which of Node's options have a value in the next word is in a table of rinit: Node itself says if it is right.
+#[test]
+fn the_script_is_found_behind_every_option_that_node_lists() {
+    for name in ["node18", "node20", "node22", "node24", "node26"] {
+        let Some(node) = runtime(name) else { continue };
+        let help = String::from_utf8(Command::new(node).arg("--help").output().unwrap().stdout).unwrap();
+        let options = help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| line.starts_with('-'));
+        let mut counted = 0;
+        for (words, form) in options.flat_map(forms) {
+            counted += 1;
+            let command: Vec<_> = ["node", words, "a", "b"].map(std::ffi::OsString::from).into();
+            let script = rinit::config::NodeCommand::find(&command).and_then(|node| node.script);
+            // Some run no script at all: `--eval`, `--run`.
+            let expected = if form == Form::TakesNext { 3 } else { 2 };
+            assert!(script.is_none_or(|script| script == expected), "{name} {words} a b: {script:?}");
+        }
+        assert!(counted > 100, "{name}: only {counted} options");
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Plain,
+    TakesNext,
+}
+
+/// The options of a line of `node --help`: `-r, --require=...`, `--inspect[=[host:]port]`, `--watch`.
+fn forms(line: &str) -> Vec<(&str, Form)> {
+    // The description is two spaces away, or in the next line.
+    let names = line.split("  ").next().unwrap_or(line);
+    let form = if names.contains('=') && !names.contains("[=") { Form::TakesNext } else { Form::Plain };
+    let names = names.split(", ").map(|name| name.split(['=', '[', ' ']).next().unwrap_or(name));
+    // These are no options of that form: the end of the options, standard input, and one that Node 26 calls another name of
+    // `--experimental-config-file`, which it is without a value.
+    names
+        .filter(|name| !["-", "--", "--experimental-default-config-file"].contains(name))
+        .map(|name| (name, form))
+        .collect()
+}
+
 #[test]
 fn a_script_on_the_command_line_is_served_by_every_worker() {
     let Some(node) = node() else { return };

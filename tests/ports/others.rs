@@ -3,7 +3,7 @@
 use crate::apps::{all_listen, reloaded, served_by, stop, times_ready, workers};
 use crate::harness::{Rig, Running, eventually, free_port, status_field};
 use crate::load::{MIX, get, under_load};
-use crate::setup::{app, lacking, node, program, runtime, static_program, venv};
+use crate::setup::{app, c_program, lacking, node, program, runtime, static_program, venv};
 
 /// Starts two copies of a command and waits until both have answered. `{port}` in a word is the port.
 fn two_serve(words: &[&str], settings: &[&str]) -> (Running, u16) {
@@ -408,6 +408,38 @@ fn the_apps_own_preload_library_is_kept() {
     all_listen(&rig, 2);
     served_by(port, 2);
     assert_eq!(rig.output().count("loaded True"), 2, "{:?}", rig.output().stdout);
+}
+
+/// The loader writes a line on stderr for each library that it does not find.
+#[test]
+fn the_loader_finds_the_library_wherever_a_descendant_runs() {
+    let Some(program) = c_program() else { return };
+    let places = "su nobody -s /bin/true; setpriv --reuid 65534 --clear-groups /bin/true; unshare --pid --fork --mount-proc /bin/true";
+    // The last one outlives the first worker; the second one stays.
+    let folder = tempfile::tempdir().unwrap();
+    let marker = folder.path().join("second").display().to_string();
+    let last = "(setsid sh -c 'sleep 1; /bin/true; echo over' &)";
+    let script =
+        format!("[ -e {marker} ] && exec sleep 60; {places}; {program} chroot; touch {marker}; {last}; sleep 0.3");
+    let rig = workers(1, &["--ready", "spawn"]).args(&["sh", "-c", &script]).env("PORT", "1").start();
+    rig.until("the last one has run", |out| out.has("| over"));
+    let out = rig.output();
+    assert!(out.has("| no library"), "{out:#?}");
+    assert!(!out.has("cannot be preloaded"), "{out:#?}");
+}
+
+#[test]
+fn a_library_that_was_removed_is_written_again_for_the_next_worker() {
+    let Some(_) = program("python3") else { return };
+    let (rig, port) = two_serve(&["python3", &app("python/graceful.py")], &[]);
+    let worker = rig.workers()[0];
+    let variables = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
+    let variables = String::from_utf8(variables).unwrap();
+    let path = variables.split('\0').find_map(|variable| variable.strip_prefix("LD_PRELOAD=")).unwrap();
+    std::fs::remove_file(path).unwrap();
+    rig.signal_pid(worker, "KILL");
+    all_listen(&rig, 3);
+    served_by(port, 2);
 }
 
 #[test]

@@ -22,6 +22,8 @@
 
 #[path = "library/accept_queue.rs"]
 mod accept_queue;
+#[path = "library/chroot.rs"]
+mod chroot;
 #[path = "library/client.rs"]
 mod client;
 #[path = "library/connect.rs"]

@@ -1,4 +1,4 @@
-//! Keeps the preloaded library (`library.rs`) in memory, where every worker finds it, and answers its requests.
+//! Keeps the preloaded library (`library.rs`) where every worker finds it, and answers its requests.
 
 mod binding;
 mod broker;
@@ -11,19 +11,23 @@ pub use protocol::Peer;
 pub(super) use protocol::{PACKET_BYTES, Packet};
 pub(super) use requests::IdleListener;
 
+use super::placed_file::{PlacedFile, is_executable, is_protected};
+use crate::embedded::{Embedded, embedded};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Made by `build.rs` for this machine's kind; empty where it knows none.
-const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
+const LIBRARY: Embedded = embedded!("preload.so");
+/// The end of its file's name.
+const SUFFIX: &str = ".so";
 /// The maximum number of `#!` lines that are followed.
 const MAX_INTERPRETERS: usize = 4;
 /// The types of an ELF file's segments that are looked at (elf(5)).
@@ -38,11 +42,18 @@ const GO_BUILD_ID: usize = 4;
 /// The directories that are searched without a `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The library in memory, sealed: no worker can change it for another.
+/// The library, where the loader of every worker finds it.
 #[derive(Debug)]
-pub struct Library {
-    file: OwnedFd,
+pub enum Library {
+    /// In a file, which processes of other users and in other PID namespaces find too, also when the worker has ended.
+    File(Placed),
+    /// In memory, sealed: where no directory can have such a file. Each worker gets a descriptor.
+    Memory(OwnedFd),
 }
+
+/// The library's file.
+#[derive(Debug)]
+pub struct Placed(PlacedFile);
 
 impl Library {
     /// # Errors
@@ -51,10 +62,17 @@ impl Library {
         if LIBRARY.is_empty() {
             return Err("rinit has no library for this kind of machine".into());
         }
+        if let Ok(file) = PlacedFile::place(LIBRARY, SUFFIX, |folder| is_protected(folder) && is_executable(folder)) {
+            return Ok(Library::File(Placed(file)));
+        }
+        Library::in_memory()
+    }
+
+    fn in_memory() -> Result<Library, String> {
         if !Path::new("/proc/self/fd").exists() {
             return Err("there is no /proc, by which the library is found".into());
         }
-        Library::create().map(|file| Library { file }).map_err(|errno| format!("no memory file: {}", errno.desc()))
+        Library::create().map(Library::Memory).map_err(|errno| format!("no memory file: {}", errno.desc()))
     }
 
     fn create() -> nix::Result<OwnedFd> {
@@ -66,16 +84,20 @@ impl Library {
             result => result,
         }?;
         let mut file = File::from(file);
-        file.write_all(LIBRARY).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        file.write_all(&LIBRARY.unpack()).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
         Ok(file.into())
     }
 }
 
-impl AsRawFd for Library {
-    fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
+impl Placed {
+    /// Where it is. It is written again if it was removed.
+    ///
+    /// # Errors
+    /// It cannot be written any more.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        self.0.path()
     }
 }
 
@@ -228,6 +250,7 @@ fn has_go_note(mut notes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn command(words: &[&str]) -> Vec<OsString> {
         words.iter().map(OsString::from).collect()
@@ -287,10 +310,10 @@ mod tests {
 
     #[test]
     fn the_library_cannot_be_changed() {
-        let library = Library::open().unwrap();
+        let Ok(Library::Memory(library)) = Library::in_memory() else { panic!("there is a memory file") };
         let path = format!("/proc/self/fd/{}", library.as_raw_fd());
-        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY);
+        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY.unpack());
         assert!(std::fs::write(&path, "changed").is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY);
+        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY.unpack());
     }
 }

@@ -21,6 +21,8 @@
 
 static int s = -1, epoll = -1, spare[4096], spares;
 static char **word;
+/* Where `stepblock` and `steppoll` pause. */
+static int number_of_step;
 
 static void say(const char *what) {
     char line[200];
@@ -85,6 +87,45 @@ static void *in_accept(void *ignored) {
 }
 
 static void nothing(int ignored) {}
+
+static volatile sig_atomic_t is_woken;
+static void wake(int ignored) { is_woken = 1; }
+
+/* Waits for SIGUSR1, in the first process that comes here: it makes the file $PAUSED. */
+static void pause_at(int step) {
+    if (step != number_of_step || open(getenv("PAUSED"), O_CREAT | O_EXCL | O_CLOEXEC, 0600) < 0) return;
+    char line[100];
+    snprintf(line, sizeof line, "paused %d", getpid());
+    say(line);
+    struct timespec moment = {0, 5000000};
+    while (!is_woken) nanosleep(&moment, 0);
+}
+
+/* Accepts, reads and answers, and pauses at a step: 1, it is told of a connection; 2, it has accepted; 3, it has read. */
+static void serve_in_steps(int does_poll) {
+    struct pollfd polled = {.fd = s, .events = POLLIN};
+    while (poll(&polled, 1, -1) < 0) {}
+    pause_at(1);
+    int connection = accept4(s, 0, 0, does_poll ? SOCK_NONBLOCK : 0);
+    if (connection < 0) {
+        if (errno == EAGAIN || errno == EMFILE || errno == EINTR || errno == ECONNABORTED) return;
+        check(connection, "accept");
+    }
+    pause_at(2);
+    char request[4096], path[100] = "", line[200];
+    fcntl(connection, F_SETFL, 0);
+    ssize_t count = read(connection, request, sizeof request - 1);
+    request[count < 0 ? 0 : count] = 0;
+    sscanf(request, "GET %99s", path);
+    snprintf(line, sizeof line, "read %s", path);
+    say(line);
+    pause_at(3);
+    char all[200], body[40];
+    int length = snprintf(body, sizeof body, "pid %d\n", getpgrp());
+    length = snprintf(all, sizeof all, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", length, body);
+    if (write(connection, all, length)) {}
+    close(connection);
+}
 
 static void fork_in_handler(int ignored) {
     pid_t child = fork();
@@ -251,10 +292,17 @@ static void call(char **all) {
     else if (is("free")) { while (spares) close(spare[--spares]); }
     else if (is("look")) look_for_port();
     else if (is("lookfork")) { pid_t child = fork(); if (child == 0) look_for_port(), _exit(0); waitpid(child, 0, 0); }
+    else if (is("chroot")) {
+        check(chroot("/proc/self/fdinfo"), "chroot");
+        say(getenv("LD_PRELOAD") ? getenv("LD_PRELOAD") : "no library");
+    }
     else if (is("try")) try_every_address();
     else if (is("sleep")) usleep(n * 1000);
     else if (is("say")) say(*word);
     else if (is("serve")) for (;;) serve_one(-1);
+    else if (is("usr1")) { struct sigaction action = {.sa_handler = wake, .sa_flags = SA_RESTART}; sigaction(SIGUSR1, &action, 0); }
+    else if (is("stepblock")) for (number_of_step = n;;) serve_in_steps(0);
+    else if (is("steppoll")) for (number_of_step = n, check(ioctl(s, FIONBIO, &one), "ioctl");;) serve_in_steps(1);
     else if (is("pollserve")) for (;;) { poll(&polled, 1, -1); while (serve_one(SOCK_NONBLOCK)) {} }
     else if (is("pollblock")) for (;;) { poll(&polled, 1, -1); serve_one(-1); }
     else if (is("epollserve")) for (;;) { epoll_wait(epoll, &event, 1, -1); while (serve_one(SOCK_CLOEXEC | SOCK_NONBLOCK)) {} }

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU8, Ordering::SeqCst};
 const STEP_TIMEOUT: i64 = 5;
 
 unsafe extern "C" {
-    static mut environ: *const *const u8;
+    pub static mut environ: *const *const u8;
 }
 
 /// A descriptor of this library, closed when it is dropped.

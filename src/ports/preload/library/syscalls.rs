@@ -74,6 +74,7 @@ pub const SYS_GETSOCKOPT: usize = number(55, 209);
 pub const SYS_FCNTL: usize = number(72, 25);
 pub const SYS_CLOCK_GETTIME: usize = number(228, 113);
 pub const SYS_EPOLL_CTL: usize = number(233, 21);
+pub const SYS_CHROOT: usize = number(161, 51);
 pub const SYS_GETDENTS64: usize = number(217, 61);
 pub const SYS_OPENAT: usize = number(257, 56);
 pub const SYS_READLINKAT: usize = number(267, 78);
