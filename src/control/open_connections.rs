@@ -3,7 +3,6 @@
 use super::types::WorkerStatus;
 use crate::ports::open_connections;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -27,7 +26,7 @@ pub(super) struct OpenConnections {
 #[derive(Default)]
 struct Shared {
     /// The counts by process, and the time at which they were made.
-    last: RefCell<Option<(Instant, BTreeMap<u32, u64>)>>,
+    last: RefCell<Option<(Instant, Vec<(u32, u64)>)>>,
     is_counting: Cell<bool>,
     counted: Notify,
 }
@@ -38,8 +37,9 @@ impl OpenConnections {
         if self.age(now).is_none_or(|age| age >= REFRESH_AFTER) {
             let counted = self.shared.counted.notified();
             if !self.shared.is_counting.replace(true) {
-                let processes = workers.iter().filter_map(|worker| Some((worker.pid?, worker.listens.clone())));
-                spawn_local(self.clone().count(processes.collect()));
+                let processes =
+                    workers.iter().filter_map(|worker| Some((worker.pid?, worker.listens.clone()))).collect();
+                spawn_local(self.clone().count(processes));
             }
             // Counts that are late are for the next answer.
             let _ = timeout(MAX_WAIT, counted).await;
@@ -47,7 +47,8 @@ impl OpenConnections {
         let is_fresh = self.age(now).is_some_and(|age| age < MAX_AGE);
         if let Some((_, counts)) = self.shared.last.borrow().as_ref().filter(|_| is_fresh) {
             for worker in workers {
-                worker.open_connections = worker.pid.and_then(|pid| counts.get(&pid).copied());
+                worker.open_connections =
+                    counts.iter().find(|(pid, _)| Some(*pid) == worker.pid).map(|(_, count)| *count);
             }
         }
     }

@@ -54,6 +54,7 @@ impl Library {
         if !Path::new("/proc/self/fd").exists() {
             return Err("there is no /proc, by which the library is found".into());
         }
+        Broker::check()?;
         Library::create().map(|file| Library { file }).map_err(|errno| format!("no memory file: {}", errno.desc()))
     }
 
