@@ -137,11 +137,7 @@ mod tests {
         let _server = listener.accept().unwrap();
         // Other tests of this process have connections too.
         assert!(counted() >= 1);
-        assert_eq!(
-            count(vec![(i32::MAX as u32, vec![address.to_string()])]),
-            BTreeMap::new(),
-            "there is no such process"
-        );
+        assert_eq!(count(vec![(i32::MAX as u32, vec![address.to_string()])]), [], "there is no such process");
     }
 
     #[test]
