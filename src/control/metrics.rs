@@ -12,6 +12,7 @@ use super::types::{Status, WorkerStatus};
 use super::usage::{self, OpenFiles, Usage};
 use crate::core::{AppId, SlotId};
 use crate::logs::SlotTotals;
+use crate::ordered::ordered;
 use crate::ports::{ConnectionCounts, WorkerConnections};
 use crate::sys::container::{self, ContainerUsage};
 use hyper::StatusCode;
@@ -31,7 +32,7 @@ pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Fa
     // The journal is not locked while /proc is read.
     let (counters, slots) = {
         let journal = api.rinit.journal.lock();
-        (journal.counters.clone(), journal.histories().map(|(slot, history)| (slot, history.clone())).collect())
+        (journal.counters.clone(), ordered(journal.histories().map(|(slot, history)| (slot, history.clone()))))
     };
     let holders = api.rinit.ask(Call::Holders).await?;
     let connections = api.rinit.ports.connections().await.unwrap_or_default();

@@ -4,6 +4,7 @@
 //! if its own port is one where the worker listens, whoever has accepted it.
 
 use super::own_listeners::{LISTENS, TcpSocket, family, parse, sockets_of};
+use crate::ordered::ordered;
 use crate::sys::spawn_thread;
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -46,8 +47,8 @@ fn count(workers: Vec<(u32, Vec<String>)>) -> Vec<(u32, u64)> {
         if read_dir(format!("/proc/{pid}/fd")).is_err() {
             continue;
         }
-        let mut sockets = BTreeSet::new();
-        sockets.extend(family(Pid::from_raw(number)).into_iter().flat_map(sockets_of).take(room + 1));
+        let sockets: BTreeSet<u64> =
+            ordered(family(Pid::from_raw(number)).into_iter().flat_map(sockets_of).take(room + 1));
         if let Some(left) = room.checked_sub(sockets.len()) {
             room = left;
             counted.push(Counted::new(pid, &addresses, sockets));
