@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod init;
 pub mod logs;
 pub mod monit;
+pub mod ordered;
 pub mod ports;
 pub mod supervisor;
 pub mod sys;

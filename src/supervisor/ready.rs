@@ -7,6 +7,7 @@ use crate::config::{LiveCheck, Liveness, Probe, ReadyCheck};
 use crate::core::{Event, ReadySignal, WorkerId};
 use crate::ports::WorkerPorts;
 use crate::sys::peer::Identity;
+use crate::sys::process::why_not_now;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use std::cell::RefCell;
@@ -15,6 +16,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Once;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -24,6 +26,8 @@ const MIN_READY_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_READY_INTERVAL: Duration = Duration::from_millis(500);
 /// The time that one probe for readiness may take.
 const READY_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The log has said that there is no socket for sd_notify.
+static NO_NOTIFY_SOCKET: Once = Once::new();
 
 /// rinit's ends of the ways by which a worker reports about itself.
 #[derive(Default)]
@@ -50,15 +54,25 @@ pub(super) struct WorkerReport {
     pub(super) status: Rc<RefCell<Option<String>>>,
 }
 
-/// Opens the ways that this check needs; `NOTIFY_SOCKET` is there for every worker that may use it.
+/// Opens the ways that this check needs; `NOTIFY_SOCKET` is there for every worker that may use it. Where it is only one way
+/// of several, a worker goes without it if the kernel refuses such a socket.
 ///
 /// # Errors
-/// No descriptors left.
+/// No descriptors left; the kernel refuses a socket that is needed.
 pub(super) fn open(ready: &ReadyCheck, live: &LiveCheck) -> nix::Result<(Channels, WorkerEnds)> {
     let (mut channels, mut ends) = (Channels::default(), WorkerEnds::default());
-    if matches!(ready, ReadyCheck::Auto | ReadyCheck::Notify) || *live == LiveCheck::Watchdog {
-        let (socket, name) = notify::open()?;
-        (channels.notify, ends.notify) = (Some(socket), Some(name));
+    let is_needed = matches!(ready, ReadyCheck::Notify) || *live == LiveCheck::Watchdog;
+    if is_needed || matches!(ready, ReadyCheck::Auto) {
+        match notify::open() {
+            Ok((socket, name)) => (channels.notify, ends.notify) = (Some(socket), Some(name)),
+            Err(errno) if is_needed || why_not_now(errno).is_some() => return Err(errno),
+            Err(errno) => NO_NOTIFY_SOCKET.call_once(|| {
+                tracing::warn!(
+                    "workers cannot report by sd_notify: the kernel refuses a unix socket: {}; see the container's seccomp profile",
+                    errno.desc()
+                );
+            }),
+        }
     }
     if let ReadyCheck::Fd(number) = ready {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;

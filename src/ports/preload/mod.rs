@@ -62,6 +62,7 @@ impl Library {
         if LIBRARY.is_empty() {
             return Err("rinit has no library for this kind of machine".into());
         }
+        Broker::check()?;
         if let Ok(file) = PlacedFile::place(LIBRARY, SUFFIX, |folder| is_protected(folder) && is_executable(folder)) {
             return Ok(Library::File(Placed(file)));
         }
