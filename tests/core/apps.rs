@@ -96,6 +96,14 @@ fn the_container_ends_when_one_app_has_failed_for_good_unless_that_is_ignored() 
 }
 
 #[test]
+fn a_removed_app_of_which_nothing_runs_holds_up_no_stop() {
+    let last = Policy { after: after(&[0]), drain_delay: 5000 * MS, ..service() };
+    let mut world = World::new(vec![service(), last]);
+    world.play(&[Says(0), Says(1), Heeds(true), Operates(Operation::Halt, 1), RemovesApp(1), Stop, Pass(6000)]);
+    assert_eq!(world.fleet.finished(), Some(0));
+}
+
+#[test]
 fn an_app_that_has_finished_before_it_was_ready_holds_up_nobody() {
     let job = Policy { restart: Restart::Never, ..service() };
     let mut world = World::new(vec![job, Policy { after: after(&[0]), ..service() }]);
