@@ -6,7 +6,7 @@ use super::hooks::Subject;
 use super::launch::{InheritedFds, LaunchSpec, is_for_helpers};
 use super::probe::{LastAnswer, ProbeSetup};
 use super::ready::{self, Watched, WorkerReport};
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LiveCheck, LogConfig, LogFormat, Probe, ReadyCheck};
 use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
 use crate::logs::{Labels, Logs, Pipes};
 use crate::ports::{DrainRequest, Ports};
@@ -149,12 +149,15 @@ impl Workers {
         let uid = launch.app.user.as_ref().map_or(nix::unistd::getuid(), |user| user.uid).as_raw();
         let who = Identity { pid: child.pid, uid };
         let last_answer = LastAnswer::default();
+        let probes_by_command = matches!(launch.app.ready, ReadyCheck::Probe(Probe::Exec(_)))
+            || matches!(launch.app.live.check, LiveCheck::Probe(Probe::Exec(_)));
         let probe = ProbeSetup {
             worker,
             pid: child.pid,
             ports: self.ports.clone(),
             helper: HelperSetup {
-                environment: environment.into_iter().filter(is_for_helpers).collect(),
+                // It may be large, and only a command needs it.
+                environment: environment.into_iter().filter(|pair| probes_by_command && is_for_helpers(pair)).collect(),
                 user: user.cloned(),
                 properties: Properties::default(),
                 signals: self.inherited,
