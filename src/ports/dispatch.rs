@@ -167,7 +167,8 @@ impl Hub {
             worker.ok_or_else(|| io::Error::new(ErrorKind::NotConnected, "the worker has ended or is asked to"))?;
         let has_port =
             |listener: &Listener| port.is_none_or(|port| listener.sockname().is_some_and(|it| it.port() == port));
-        let mut servers = worker.servers.iter().filter_map(|server| Some((server, listeners.get(&server.listener)?)));
+        let servers = worker.servers.iter().filter_map(|server| Some((server, listeners.get(&server.listener)?)));
+        let mut servers = servers.filter(|(_, listener)| !listener.is_for_datagrams());
         let Some((server, listener)) = servers.find(|(_, listener)| has_port(listener)) else {
             let place = port.map(|port| format!(" on port {port}")).unwrap_or_default();
             return Err(io::Error::new(ErrorKind::NotConnected, format!("the worker does not listen{place}")));

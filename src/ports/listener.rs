@@ -47,6 +47,8 @@ pub(super) enum Origin {
     Node(NodeServer),
     /// A preloaded program bound them to that address, on that network interface if one is named (`SO_BINDTODEVICE`).
     Bound { address: Address, device: OsString },
+    /// Preloaded programs bound them to that address, for datagrams: one for each slot.
+    Datagrams(Address),
     /// They are of `--listen`.
     Inherited,
 }
@@ -92,6 +94,9 @@ pub(super) struct Socket {
     pub(super) socket: Arc<OwnedFd>,
     /// Its own number, by which a copy of it is known.
     pub(super) cookie: u64,
+    /// It has joined the kernel's group of those that share its address, where each slot has one: by `listen`, or for datagrams
+    /// by `bind`.
+    pub(super) is_in_group: bool,
     /// rinit itself watches it for connections.
     pub(super) is_watched: bool,
 }
@@ -100,7 +105,7 @@ impl Socket {
     /// # Errors
     /// It is no socket, or the kernel is older than Linux 4.12.
     pub(super) fn new(slot: u32, socket: Arc<OwnedFd>) -> nix::Result<Socket> {
-        Ok(Socket { slot, cookie: cookie(socket.as_fd())?, socket, is_watched: false })
+        Ok(Socket { slot, cookie: cookie(socket.as_fd())?, socket, is_in_group: false, is_watched: false })
     }
 }
 
@@ -128,25 +133,40 @@ impl Listener {
     pub(super) fn node(&self) -> Option<&NodeServer> {
         match &self.origin {
             Origin::Node(server) => Some(server),
-            Origin::Bound { .. } | Origin::Inherited => None,
+            Origin::Bound { .. } | Origin::Datagrams(_) | Origin::Inherited => None,
         }
+    }
+
+    /// True if no connections are accepted there.
+    pub(super) fn is_for_datagrams(&self) -> bool {
+        self.kind == Kind::Datagrams || matches!(self.origin, Origin::Datagrams(_))
     }
 
     /// The address of a TCP port that the app itself has asked for.
     pub(super) fn bound_address(&self) -> Option<Address> {
-        if self.kind == Kind::Datagrams {
+        if self.is_for_datagrams() {
             return None;
         }
         match &self.origin {
             Origin::Node(_) => self.sockname().map(Address::from),
             Origin::Bound { address, .. } => Some(address.clone()),
-            Origin::Inherited => None,
+            Origin::Datagrams(_) | Origin::Inherited => None,
         }
     }
 
     /// Its socket for a worker of that slot.
     pub(super) fn socket_of(&self, slot: u32) -> Option<&Socket> {
         self.sockets.iter().find(|one| self.kind != Kind::PerSlot || one.slot == slot)
+    }
+
+    /// A slot's socket has joined the kernel's group: those that are in it come first, in the order in which they joined.
+    pub(super) fn on_joined(&mut self, slot: u32) {
+        let joins = |one: &Socket| !one.is_in_group && (self.kind != Kind::PerSlot || one.slot == slot);
+        if let Some(at) = self.sockets.iter().position(joins) {
+            let socket = self.sockets.remove(at);
+            let members = self.sockets.iter().filter(|one| one.is_in_group).count();
+            self.sockets.insert(members, Socket { is_in_group: true, ..socket });
+        }
     }
 
     /// True if the socket with that number is one of its own.
@@ -187,10 +207,10 @@ impl Listener {
             self.candidates.iter().position(|one| Some(*one) == last_worker).unwrap_or(self.last_assigned);
         if self.kind == Kind::PerSlot {
             let is_live = |slot: u32| candidates.iter().any(|worker| worker.slot.index == slot);
-            let live: Vec<u32> =
-                (0..).zip(&self.sockets).filter(|(_, one)| is_live(one.slot)).map(|(at, _)| at).collect();
-            if let Some(first) = self.sockets.first().filter(|_| !live.is_empty())
-                && let Err(errno) = steer(first.socket.as_fd(), &live)
+            let members = || self.sockets.iter().filter(|one| one.is_in_group);
+            let live: Vec<u32> = (0..).zip(members()).filter(|(_, one)| is_live(one.slot)).map(|(at, _)| at).collect();
+            if let Some(first) = members().next().filter(|_| !live.is_empty())
+                && let Err(errno) = steer(first.socket.as_fd(), &live, self.is_for_datagrams())
             {
                 tracing::debug!("{}: cannot steer connections: {}", self.address, errno.desc());
             }

@@ -37,7 +37,7 @@ impl Hub {
     ) -> nix::Result<Overlap> {
         let is_own = |id: ListenerId, listener: &Listener| match &listener.origin {
             Origin::Node(_) => worker.server(id).is_some(),
-            Origin::Bound { .. } | Origin::Inherited => {
+            Origin::Bound { .. } | Origin::Datagrams(_) | Origin::Inherited => {
                 listener.sockets.iter().any(|one| is_held(worker, id, &one.socket) == Some(true))
             }
         };
@@ -62,7 +62,7 @@ impl Hub {
     pub(super) fn release(&mut self, app: AppId, wanted: &Address) {
         let occupies = |listener: &Listener| match &listener.origin {
             Origin::Bound { address, .. } => address.overlaps(wanted) && address != wanted,
-            Origin::Node(_) | Origin::Inherited => false,
+            Origin::Datagrams(_) | Origin::Node(_) | Origin::Inherited => false,
         };
         let is_free = |id: ListenerId, listener: &Listener| {
             let held = |worker: &PortWorker| {

@@ -141,19 +141,32 @@ pub fn inode(socket: BorrowedFd) -> nix::Result<u64> {
     Ok(fstat(socket)?.st_ino)
 }
 
-/// Steers new connections of a group of `SO_REUSEPORT` sockets to those members (counted from 0 in the order in which they
-/// began to listen), spread by the hash of the connection's addresses (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
+/// Steers what arrives at a group of `SO_REUSEPORT` sockets to those members (counted from 0 in the order in which they were
+/// bound), spread by the hash of a connection's addresses, or by the source port of a datagram (`SO_ATTACH_REUSEPORT_CBPF`,
+/// socket(7)): those over the loopback interface have no hash.
 ///
 /// # Errors
-/// The kernel knows no such filter.
-pub fn steer(member: BorrowedFd, live: &[u32]) -> nix::Result<()> {
-    // The offset at which a classic filter finds the packet's hash (`SKF_AD_OFF + SKF_AD_RXHASH`, linux/filter.h).
+/// The kernel knows no such filter, or the socket has no group.
+pub fn steer(member: BorrowedFd, live: &[u32], is_for_datagrams: bool) -> nix::Result<()> {
+    // The offset at which a classic filter finds the packet's hash (`SKF_AD_OFF + SKF_AD_RXHASH`, linux/filter.h), and that
+    // of its network header (`SKF_NET_OFF`).
     const HASH: u32 = 0u32.wrapping_sub(0x1000) + 32;
+    const HEADER: u32 = 0u32.wrapping_sub(0x10_0000);
     let step = |code: u32, otherwise: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: otherwise, k };
-    let mut program = vec![
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, HASH),
-        step(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, (live.len() as u32).max(1)),
-    ];
+    let mut program = if is_for_datagrams {
+        vec![
+            // The version, in the upper half of the first byte; the port behind a header of IPv4 or IPv6.
+            step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, HEADER),
+            step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0xf0),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 2, 0x40),
+            step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, HEADER + 20),
+            step(libc::BPF_JMP | libc::BPF_JA, 0, 1),
+            step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, HEADER + 40),
+        ]
+    } else {
+        vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, HASH)]
+    };
+    program.push(step(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, (live.len() as u32).max(1)));
     for (at, index) in live.iter().enumerate() {
         program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, at as u32));
         program.push(step(libc::BPF_RET | libc::BPF_K, 0, *index));

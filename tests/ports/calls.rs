@@ -1,7 +1,7 @@
 //! The preloaded library, call by call: `apps/calls.c` makes the calls that its words name.
 
 use crate::apps::{all_listen, pid_from_here, reloaded, served_by, workers};
-use crate::harness::{Rig, Running, eventually, free_port};
+use crate::harness::{Rig, Running, eventually, free_port, status_field};
 use crate::load::{connect, get, pid_in};
 use crate::setup::c_program;
 use std::net::TcpStream;
@@ -169,11 +169,14 @@ fn the_connections_of_a_stopped_process_are_answered_by_others_whichever_way_it_
     for words in ["serve", "pollblock", "nonblock epoll epollserve"] {
         let Some((rig, port)) = all_serve(3, &[], &format!("{OWN} {words}")) else { return };
         let still = pid_in(&get(port, "/").unwrap()).unwrap();
-        rig.signal_pid(pid_from_here(&rig, still), "STOP");
+        let worker = pid_from_here(&rig, still);
+        rig.signal_pid(worker, "STOP");
+        // Until it runs again to be stopped, it may still take a connection.
+        eventually("it is stopped", || status_field(worker, "State").starts_with('T').then_some(()));
         for _ in 0..20 {
             assert_ne!(pid_in(&get(port, "/").unwrap()), Some(still), "{words}");
         }
-        rig.signal_pid(pid_from_here(&rig, still), "CONT");
+        rig.signal_pid(worker, "CONT");
         served_by(port, 3);
     }
 }

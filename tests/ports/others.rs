@@ -2,8 +2,12 @@
 
 use crate::apps::{all_listen, reloaded, served_by, stop, times_ready, workers};
 use crate::harness::{Rig, Running, eventually, free_port, status_field};
-use crate::load::{MIX, get, under_load};
+use crate::load::{MIX, get, pid_in, under_load};
 use crate::setup::{app, c_program, lacking, node, program, runtime, static_program, venv};
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Starts two copies of a command and waits until both have answered. `{port}` in a word is the port.
 fn two_serve(words: &[&str], settings: &[&str]) -> (Running, u16) {
@@ -408,6 +412,71 @@ fn the_apps_own_preload_library_is_kept() {
     all_listen(&rig, 2);
     served_by(port, 2);
     assert_eq!(rig.output().count("loaded True"), 2, "{:?}", rig.output().stdout);
+}
+
+/// The answer to a datagram of a client of its own.
+fn ask_by_datagram(port: u16, question: &str) -> std::io::Result<String> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.send_to(question.as_bytes(), ("127.0.0.1", port))?;
+    let mut bytes = [0; 100];
+    let length = socket.recv(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+#[test]
+fn datagrams_are_served_by_every_worker_and_a_reload_loses_none_but_those_in_flight() {
+    let Some(_) = program("python3") else { return };
+    let (rig, port) = two(&["python3", &app("python/udp.py")], &[]);
+    let rig = rig.start();
+    all_listen(&rig, 2);
+    rig.until("a worker cannot bind its port twice", |out| out.count("the second: [Errno 98]") == 2);
+    let answered_by = |count: usize| {
+        let mut pids = BTreeSet::new();
+        eventually("each worker answers", || {
+            pids.extend(pid_in(&ask_by_datagram(port, "?").unwrap()));
+            (pids.len() == count).then_some(())
+        });
+        pids
+    };
+    let old = answered_by(2);
+    let is_over = AtomicBool::new(false);
+    let (asked, lost) = std::thread::scope(|scope| {
+        let client = || {
+            let (mut asked, mut lost) = (0u32, 0u32);
+            while !is_over.load(Ordering::Relaxed) {
+                asked += 1;
+                lost += u32::from(ask_by_datagram(port, &asked.to_string()).is_err());
+            }
+            (asked, lost)
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        for number in 1..=2 {
+            rig.signal("HUP");
+            reloaded(&rig, number);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let counts = clients.into_iter().map(|client| client.join().unwrap());
+        counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    });
+    // Each of the four workers that ended may have read one of each client.
+    assert!(asked > 100 && lost <= 16, "{lost} of {asked} are lost: {:#?}", rig.output().stderr);
+    assert!(answered_by(2).is_disjoint(&old));
+    // The datagrams of a worker that is gone go to the other one.
+    rig.signal_pid(rig.workers()[0], "KILL");
+    rig.until("its end is seen", |out| out.has("ended: SIGKILL"));
+    for number in 0..20 {
+        ask_by_datagram(port, &number.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn another_programs_datagram_port_is_taken() {
+    let Some(_) = program("python3") else { return };
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let rig = workers(2, &["--restart", "never"]).args(&["python3", &app("python/udp.py")]).env("PORT", &port).start();
+    rig.until("both are told", |out| out.count("[Errno 98] Address already in use") >= 2);
 }
 
 /// The loader writes a line on stderr for each library that it does not find.

@@ -100,7 +100,9 @@ impl Listener {
         let address = if is_udp { format!("UDP {address}") } else { address };
         let server = NodeServer { key: query.key(), data: query.data.clone(), file, backlog, v6_only };
         let socket = Socket::new(slot.index, Arc::new(socket))?;
-        Ok(Listener::new(slot.app, address, kind, Origin::Node(server), socket))
+        let mut listener = Listener::new(slot.app, address, kind, Origin::Node(server), socket);
+        listener.on_joined(slot.index);
+        Ok(listener)
     }
 
     /// The socket for a worker of that slot, opened where each slot has its own.
@@ -116,6 +118,7 @@ impl Listener {
         let socket = Arc::new(sockets::tcp(address, options)?);
         listen(socket.as_fd(), server.backlog)?;
         self.sockets.push(Socket::new(slot, socket.clone())?);
+        self.on_joined(slot);
         Ok(socket)
     }
 }

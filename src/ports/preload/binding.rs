@@ -1,6 +1,7 @@
 //! Binds the sockets of preloaded programs: the first worker's own socket becomes the one that all share, with its options.
 
 use super::broker::Client;
+use super::datagrams::is_datagram;
 use super::protocol::Reply;
 use super::requests::Answer;
 use crate::ports::hub::Hub;
@@ -36,6 +37,9 @@ impl Hub {
         let Some(address) = address.filter(|address| private_port != Some(address.port())) else {
             return Ok((Reply::NotShared, None));
         };
+        if is_datagram(&socket) {
+            return self.bind_datagrams(client, address, socket);
+        }
         let kind = Kind::from(settings.balance);
         self.release(app, &address);
         let worker = self.workers.get(&client.worker).ok_or(Errno::ESRCH)?;
@@ -44,7 +48,7 @@ impl Hub {
         let mut own = self.listeners.iter().filter(|(_, listener)| listener.app == app);
         let known = own.find(|(_, listener)| match &listener.origin {
             Origin::Bound { address: bound, device } => *bound == address && *device == own_device,
-            Origin::Node(_) | Origin::Inherited => false,
+            Origin::Datagrams(_) | Origin::Node(_) | Origin::Inherited => false,
         });
         let done = if kind == Kind::Dispatched { Reply::Done } else { Reply::DoneWithoutQueue };
         let id = match known.map(|(id, _)| *id) {
@@ -53,7 +57,7 @@ impl Hub {
             None => {
                 let is_alike = |listener: &Listener| match &listener.origin {
                     Origin::Bound { device, .. } => *device == own_device,
-                    Origin::Node(_) | Origin::Inherited => false,
+                    Origin::Datagrams(_) | Origin::Node(_) | Origin::Inherited => false,
                 };
                 match self.overlap(worker, &address, is_alike)? {
                     Overlap::Covered(siblings) => siblings,
@@ -94,7 +98,7 @@ impl Hub {
     }
 
     /// Records that a process of a worker has a listener's socket.
-    fn add_holder(&mut self, client: &Client, id: ListenerId) {
+    pub(super) fn add_holder(&mut self, client: &Client, id: ListenerId) {
         if let Some(server) = self.workers.get_mut(&client.worker).and_then(|worker| worker.server_or_add(id)) {
             server.add_holder(client.pid);
         }

@@ -127,11 +127,19 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
         AF_INET6 if length >= 28 => 28,
         _ => return None,
     };
-    let stream = option::<c_int>(fd, SOL_SOCKET, SO_TYPE)? == SOCK_STREAM
-        && option::<c_int>(fd, SOL_SOCKET, SO_PROTOCOL)? != IPPROTO_SCTP;
+    let protocol = option::<c_int>(fd, SOL_SOCKET, SO_PROTOCOL)?;
+    let is_kind_shared = match option::<c_int>(fd, SOL_SOCKET, SO_TYPE)? {
+        SOCK_STREAM => protocol != IPPROTO_SCTP,
+        // The kernel allows each worker a socket of its own with one of these, as for multicast.
+        SOCK_DGRAM => {
+            let has = |name| option::<c_int>(fd, SOL_SOCKET, name) != Some(0);
+            protocol == IPPROTO_UDP && !has(SO_REUSEADDR) && !has(SO_REUSEPORT)
+        }
+        _ => false,
+    };
     let fits = option::<c_int>(fd, SOL_SOCKET, SO_DOMAIN)? == c_int::from(family);
     // A socket that is bound already goes to the kernel, which reports that.
-    if port == 0 || !stream || !fits || !descriptors::has_room(fd) || find(fd).is_some() {
+    if port == 0 || !is_kind_shared || !fits || !descriptors::has_room(fd) || find(fd).is_some() {
         return None;
     }
     let v6_only = family == AF_INET6 && option::<c_int>(fd, IPPROTO_IPV6, IPV6_V6ONLY)? != 0;

@@ -2,6 +2,7 @@
 
 mod binding;
 mod broker;
+mod datagrams;
 #[cfg_attr(not(test), expect(dead_code, reason = "the library uses the other half"))]
 mod protocol;
 mod requests;

@@ -1,6 +1,7 @@
 //! Answers the requests of preloaded libraries.
 
 use super::broker::Client;
+use super::datagrams::is_datagram;
 use super::protocol::{MAX_REQUEST_BYTES, Reply, Request};
 use crate::core::WorkerId;
 use crate::ports::accept_queue::{AcceptQueue, Delivery};
@@ -116,6 +117,10 @@ impl Hub {
                 if let Some(Err(errno)) = own.map(|socket| listen(socket.as_fd(), backlog)) {
                     return (Reply::Failed(errno as i32), None);
                 }
+                let slot = self.workers.get(&worker).map(|worker| worker.slot.index);
+                if let (Some(slot), Some(kept)) = (slot, self.listeners.get_mut(&listener)) {
+                    kept.on_joined(slot);
+                }
                 if has_io_uring {
                     self.on_library_serving(worker, listener);
                 } else {
@@ -137,6 +142,10 @@ impl Hub {
             }
             Request::Forget => {
                 let own = self.socket_behind(worker, listener, &socket);
+                if is_datagram(&socket) {
+                    self.forget_datagrams(worker, listener);
+                    return (Reply::Done, own);
+                }
                 self.workers.values_mut().for_each(|worker| worker.servers.retain(|one| one.listener != listener));
                 self.close_listener(listener);
                 (Reply::Done, own)
