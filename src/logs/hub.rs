@@ -197,10 +197,12 @@ impl Hub {
             if !output.sink.has_room() {
                 has_moved |= output.sink.flush();
             }
-            // A read that fills the buffer may have left more.
-            while output.accepts(source.id) {
+            // A read that fills the buffer may have left more, but no more than a pipe holds (pipe(7)).
+            let mut total = 0;
+            while output.accepts(source.id) && total < READ_SIZE {
                 let count = source.read(read_buffer, format, output, time);
                 has_moved |= count > 0;
+                total += count;
                 if count < read_buffer.len() {
                     break;
                 }
