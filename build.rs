@@ -1,4 +1,5 @@
-//! Builds the preloaded library (`src/ports/preload/library.rs` and its modules), and minifies the API's description.
+//! Builds the preloaded library (`src/ports/preload/library.rs` and its modules), and compresses all files that rinit carries: it,
+//! the dashboard, the API's description, the script for Node (`src/embedded.rs`).
 //!
 //! The library is built for the same machine as rinit itself, and needs no more than rinit's own build: the compiler, `core`
 //! and the linker.
@@ -12,10 +13,17 @@ const SOURCE: &str = "src/ports/preload/library.rs";
 const MODULES: &str = "src/ports/preload/library";
 const PROTOCOL: &str = "src/ports/preload/protocol.rs";
 const DESCRIPTION: &str = "src/control/openapi.json";
+const NODE_SCRIPT: &str = "src/ports/node/worker.cjs";
+const DASHBOARD: &str = "src/control/dashboard";
+/// The parts of the dashboard's script, in their order.
+const DASHBOARD_SCRIPT: [&str; 8] =
+    ["format.js", "elements.js", "client.js", "graphs.js", "workers.js", "lines.js", "logs.js", "main.js"];
+/// DEFLATE's best level.
+const LEVEL: u8 = 10;
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=build.rs");
-    match build_library().and_then(|()| minify_description()) {
+    match build_library().and_then(|()| embed_texts()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(words) => {
             eprintln!("cannot build the files that rinit contains: {words}");
@@ -24,10 +32,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// Removes the spaces between the parts of the JSON text.
-fn minify_description() -> Result<(), String> {
-    println!("cargo:rerun-if-changed={DESCRIPTION}");
-    let text = fs::read_to_string(DESCRIPTION).unwrap_or_default();
+/// Compresses the texts. Where there are none, this is a build of the dependencies alone.
+fn embed_texts() -> Result<(), String> {
+    let read = |path: &str| {
+        println!("cargo:rerun-if-changed={path}");
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    let part = |name: &str| read(&format!("{DASHBOARD}/{name}"));
+    let script = DASHBOARD_SCRIPT.map(part).concat();
+    let page = part("page.html").replacen("/*style*/", &part("style.css"), 1).replacen("/*script*/", &script, 1);
+    embed("dashboard.html", &page)?;
+    embed("openapi.json", &minified(&read(DESCRIPTION)))?;
+    embed("worker.cjs", &read(NODE_SCRIPT))
+}
+
+fn embed(name: &str, text: &str) -> Result<(), String> {
+    let file = Path::new(&variable("OUT_DIR")?).join(format!("{name}.deflate"));
+    fs::write(file, compressed(text.as_bytes())).map_err(|error| error.to_string())
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    miniz_oxide::deflate::compress_to_vec(bytes, LEVEL)
+}
+
+/// A JSON text without the spaces between its parts.
+fn minified(text: &str) -> String {
     let (mut dense, mut in_string, mut escaped) = (String::new(), false, false);
     for character in text.chars() {
         if in_string || !character.is_ascii_whitespace() {
@@ -36,11 +65,12 @@ fn minify_description() -> Result<(), String> {
         in_string ^= character == '"' && !escaped;
         escaped = in_string && character == '\\' && !escaped;
     }
-    fs::write(Path::new(&variable("OUT_DIR")?).join("openapi.json"), dense).map_err(|error| error.to_string())
+    dense
 }
 
 fn build_library() -> Result<(), String> {
     let output = Path::new(&variable("OUT_DIR")?).join("preload.so");
+    let packed = output.with_extension("so.deflate");
     let is_supported = ["x86_64", "aarch64"].contains(&variable("CARGO_CFG_TARGET_ARCH")?.as_str())
         && variable("CARGO_CFG_TARGET_OS")? == "linux"
         && variable("CARGO_CFG_TARGET_POINTER_WIDTH")? == "64";
@@ -51,7 +81,7 @@ fn build_library() -> Result<(), String> {
         println!("cargo:rerun-if-changed={SOURCE}.missing");
     }
     if !has_source || !is_supported {
-        return fs::write(&output, "").map_err(|error| error.to_string());
+        return fs::write(&packed, "").map_err(|error| error.to_string());
     }
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-changed={MODULES}");
@@ -75,7 +105,7 @@ fn build_library() -> Result<(), String> {
         rustc.arg("-Clink-arg=-nostdlib");
     }
     rustc.args(linker.map(|linker| format!("-Clinker={linker}")));
-    let result = rustc.arg("-o").arg(output).arg(SOURCE).output().map_err(|error| error.to_string())?;
+    let result = rustc.arg("-o").arg(&output).arg(SOURCE).output().map_err(|error| error.to_string())?;
     let words = String::from_utf8_lossy(&result.stderr);
     if !result.status.success() {
         return Err(format!("{}\n{words}", result.status));
@@ -83,7 +113,7 @@ fn build_library() -> Result<(), String> {
     for line in words.lines() {
         println!("cargo:warning={line}");
     }
-    Ok(())
+    fs::read(&output).and_then(|library| fs::write(packed, compressed(&library))).map_err(|error| error.to_string())
 }
 
 /// The linker of rinit itself, if it is not rustc's default.

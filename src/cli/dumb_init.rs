@@ -4,6 +4,8 @@ use super::*;
 use crate::config::{Rewrite, Value};
 use lexopt::{Arg, Parser, ValueExt};
 
+const LONG_OPTIONS: [&str; 5] = ["help", "rewrite", "single-child", "verbose", "version"];
+
 pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invocation {
     match options(arguments, environment) {
         Ok(Ok(options)) if !options.command.is_empty() => Invocation::Init(options),
@@ -24,7 +26,7 @@ fn options(
     let mut parser = Parser::from_args(arguments);
     apply_dumb_init_variables(&mut options, environment);
     while let Some(argument) = parser.next()? {
-        match argument {
+        match whole(argument) {
             Arg::Short('h') | Arg::Long("help") => return Ok(Err(help::DUMB_INIT)),
             Arg::Short('V') | Arg::Long("version") => return Ok(Err("dumb-init v1.2.5\n")),
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.level = 3,
@@ -37,7 +39,7 @@ fn options(
                 options.command = std::iter::once(word).chain(parser.raw_args()?).collect();
                 break;
             }
-            Arg::Short(_) | Arg::Long(_) => return Err(argument.unexpected()),
+            unknown @ (Arg::Short(_) | Arg::Long(_)) => return Err(unknown.unexpected()),
         }
     }
     if single_child {
@@ -45,4 +47,14 @@ fn options(
     }
     options.rewrite.extend(rewrites);
     Ok(Ok(options))
+}
+
+/// The long option that is meant: getopt_long(3) takes any beginning that only one of them has.
+fn whole(argument: Arg<'_>) -> Arg<'_> {
+    let Arg::Long(start) = argument else { return argument };
+    let mut meant = LONG_OPTIONS.iter().filter(|name| name.starts_with(start));
+    match (meant.next(), meant.next()) {
+        (Some(name), None) => Arg::Long(name),
+        _ => argument,
+    }
 }

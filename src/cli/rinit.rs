@@ -23,10 +23,13 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
     if !init.command.is_empty() {
         warnings.extend(config::warnings(&init.command, file.is_some()));
     } else if !has_apps {
-        faults.note(
-            "COMMAND",
-            "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., or --config FILE; see rinit --help",
-        );
+        let why = match file.as_ref().and_then(|file| file.path.as_ref()) {
+            Some(path) => format!("{} has no app, and no command is given", path.display()),
+            None => {
+                "no command is given: rinit [OPTIONS] -- COMMAND [ARG]..., or --config FILE; see rinit --help".into()
+            }
+        };
+        faults.note("COMMAND", why);
     }
     let invocation = if let Some(file) = file {
         for flag in init_flags {

@@ -71,8 +71,16 @@ fn on_command(command: &[OsString], can_run: impl Fn(&OsStr) -> bool) -> Option<
     let (text, name) = (first.to_str().unwrap_or_default(), file_name(first));
     let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
     if let Some(file) = command.iter().take(2).map(|word| file_name(word)).find(|name| is_pm2_file(name)) {
+        let is_json = file.ends_with(".json");
+        let target = if is_json { file } else { "ecosystem.json" };
+        let conversion = match is_json {
+            true => String::new(),
+            false => format!(
+                "; one in JavaScript is made JSON by node -p 'JSON.stringify(require(\"./{file}\"))' > {target}"
+            ),
+        };
         return Some(format!(
-            "{file} is a configuration of pm2 and not a command: write rinit --config ecosystem.json; one in JavaScript is made JSON by node -p 'JSON.stringify(require(\"./{file}\"))' > ecosystem.json"
+            "{file} is a configuration of pm2 and not a command: write rinit --config {target}{conversion}"
         ));
     }
     if can_run(first) {
@@ -146,6 +154,10 @@ mod tests {
             ("/app/main.py", "python3 /app/main.py"),
             ("ecosystem.config.js", "rinit --config ecosystem.json"),
             ("node ./ecosystem.config.cjs", "a configuration of pm2"),
+            (
+                "process.json",
+                "process.json is a configuration of pm2 and not a command: write rinit --config process.json",
+            ),
             ("DB_PASSWORD=secret node app.js", "DB_PASSWORD=… is a variable"),
             ("cd /app '&&' node app.js", "&& is the shell's"),
             ("cd /app", "cd is the shell's"),

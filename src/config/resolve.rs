@@ -11,6 +11,7 @@ use crate::control::EndpointSettings;
 use crate::control::types::{Config, SettingValue};
 use crate::core::{Kind, Signal};
 use crate::logs::LogFormat;
+use crate::ordered::ordered;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -128,7 +129,7 @@ pub fn for_init(layer: &Layer, faults: &mut Faults) -> InitConfig {
     let (common, settings) = (CommonSettings::parse(layer, reader), InitSettings::parse(layer, reader));
     InitConfig {
         linger: common.linger,
-        rewrite: settings.rewrite.into_iter().map(|rewrite| (rewrite.0, rewrite.1)).collect(),
+        rewrite: ordered(settings.rewrite.into_iter().map(|rewrite| (rewrite.0, rewrite.1))),
     }
 }
 

@@ -12,6 +12,7 @@ use super::types::{Access, Config, Description, Status, WorkerStatus, Workers};
 use super::usage::{Samples, describe_process};
 use super::{logs as worker_logs, redact};
 use crate::core::{SlotId, Target};
+use crate::embedded::{Embedded, embedded};
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
@@ -33,7 +34,7 @@ const PAST_EVENTS: u64 = 100;
 /// One in this many refused tokens is logged.
 const LOGGED_REFUSALS: u64 = 100;
 
-const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
+const OPENAPI: Embedded = embedded!("openapi.json");
 
 /// The state that all requests share.
 pub(super) struct Api {
@@ -251,7 +252,7 @@ pub(super) async fn events(api: Rc<Api>, request: Request) -> Result<Answer, Fai
 
 /// `GET /openapi.json`
 pub(super) async fn openapi(_: Rc<Api>, _: Request) -> Result<Answer, Failure> {
-    Ok(whole(StatusCode::OK, "application/json", OPENAPI))
+    Ok(whole(StatusCode::OK, "application/json", OPENAPI.text()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "usage is the difference between two moments")]

@@ -12,6 +12,7 @@ use super::types::{Status, WorkerStatus};
 use super::usage::{self, OpenFiles, Usage};
 use crate::core::{AppId, SlotId};
 use crate::logs::SlotTotals;
+use crate::ordered::ordered;
 use crate::ports::{ConnectionCounts, WorkerConnections};
 use crate::sys::container::{self, ContainerUsage};
 use hyper::StatusCode;
@@ -31,7 +32,7 @@ pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Fa
     // The journal is not locked while /proc is read.
     let (counters, slots) = {
         let journal = api.rinit.journal.lock();
-        (journal.counters.clone(), journal.histories().map(|(slot, history)| (slot, history.clone())).collect())
+        (journal.counters.clone(), ordered(journal.histories().map(|(slot, history)| (slot, history.clone()))))
     };
     let holders = api.rinit.ask(Call::Holders).await?;
     let connections = api.rinit.ports.connections().await.unwrap_or_default();
@@ -195,101 +196,104 @@ fn of_apps(status: &Status, counters: &Counters, connections: &ConnectionCounts)
     vec![workers, wanted, ready, missing, generation, reloading, waiting, exits, reloads]
 }
 
+/// A metric that each worker has, or has not.
+struct WorkerMetric {
+    kind: Kind,
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Worker) -> Option<f64>,
+}
+
+const WORKER_METRICS: [WorkerMetric; 16] = [
+    counter("rinit_worker_restarts", "Starts after an exit that nobody asked for.", |one| {
+        Some(one.history.restarts as f64)
+    }),
+    counter("rinit_worker_liveness_failures", "Times that a worker failed its liveness probes.", |one| {
+        Some(one.history.unhealthy as f64)
+    }),
+    gauge(
+        "rinit_worker_last_exit_code",
+        "Exit code of the worker's last process; 128 and its number for a signal.",
+        |one| one.history.last_status.map(f64::from),
+    ),
+    gauge(
+        "rinit_worker_start_time_seconds",
+        "Time of the start of the worker's process, in seconds since 1970.",
+        |one| seconds_since_1970(one.row.started.as_deref()?),
+    ),
+    gauge("rinit_worker_generation", "The generation of the worker's process.", |one| {
+        Some(f64::from(one.row.generation))
+    }),
+    counter("rinit_worker_cpu_seconds", "CPU time of a worker's process and its descendants.", |one| {
+        Some(one.usage?.cpu)
+    }),
+    gauge("rinit_worker_resident_memory_bytes", "Resident memory of a worker's process and its descendants.", |one| {
+        number(one.usage?.memory)
+    }),
+    counter("rinit_worker_connections", "Connections that rinit handed to a worker's process.", |one| {
+        number(one.connections?.handed)
+    }),
+    gauge("rinit_worker_connections_open", "Open TCP connections of a worker's clients.", |one| {
+        number(one.open_connections?)
+    }),
+    gauge("rinit_worker_connections_waiting", "Those that the worker has not accepted yet.", |one| {
+        number(one.connections?.waiting)
+    }),
+    gauge("rinit_worker_connections_oldest_wait_seconds", "Time for which the oldest of them has waited.", |one| {
+        Some(one.connections?.oldest.as_secs_f64())
+    }),
+    gauge("rinit_worker_event_loop_lag_seconds", "Of Node: the longest delay of a timer in the last 5 s.", |one| {
+        Some(one.row.node.as_ref()?.event_loop_lag_ms as f64 / 1000.0)
+    }),
+    gauge("rinit_worker_heap_used_bytes", "Of Node: the heap in use.", |one| {
+        number(one.row.node.as_ref()?.heap_used_bytes)
+    }),
+    gauge("rinit_worker_active_handles", "Of Node: sockets, servers and timers that are open.", |one| {
+        number(one.row.node.as_ref()?.active_handles)
+    }),
+    gauge("rinit_worker_open_fds", "Descriptors of a worker's process.", |one| number(one.files?.open)),
+    gauge("rinit_worker_max_fds", "The limit of a worker's descriptors.", |one| number(one.files?.limit?)),
+];
+
+const fn counter(name: &'static str, help: &'static str, value: fn(&Worker) -> Option<f64>) -> WorkerMetric {
+    WorkerMetric { kind: Kind::Counter, name, help, value }
+}
+
+const fn gauge(name: &'static str, help: &'static str, value: fn(&Worker) -> Option<f64>) -> WorkerMetric {
+    WorkerMetric { kind: Kind::Gauge, name, help, value }
+}
+
+fn number(number: u64) -> Option<f64> {
+    Some(number as f64)
+}
+
 fn of_workers(workers: &[Worker]) -> Vec<Family> {
-    use Kind::{Counter, Gauge};
-    let each = |kind, name, help, value: &dyn Fn(&Worker) -> Option<f64>| {
-        let mut family = Family::new(kind, name, help);
-        for worker in workers {
-            if let Some(value) = value(worker) {
-                family.sample(&[("app", worker.app), ("worker", &worker.number)], value);
-            }
-        }
-        family
-    };
-    let mut states = Family::new(Gauge, "rinit_worker_state", "1 for the worker's state, 0 for the others.");
-    for worker in workers {
-        for state in STATES {
-            let labels = [("app", worker.app), ("worker", &worker.number), ("state", state)];
-            states.sample(&labels, f64::from(u8::from(worker.row.state == state)));
-        }
-    }
+    let mut states = Family::new(Kind::Gauge, "rinit_worker_state", "1 for the worker's state, 0 for the others.");
     let mut waits = Family::new(
         Kind::Histogram,
         "rinit_worker_connection_wait_seconds",
         "Time from rinit's accept of a connection to the worker's.",
     );
     for worker in workers {
+        let labels = [("app", worker.app), ("worker", &worker.number)];
+        for state in STATES {
+            let labels = [labels[0], labels[1], ("state", state)];
+            states.sample(&labels, f64::from(u8::from(worker.row.state == state)));
+        }
         if let Some(connections) = worker.connections {
-            waits.histogram(&[("app", worker.app), ("worker", &worker.number)], &connections.waits);
+            waits.histogram(&labels, &connections.waits);
         }
     }
-    vec![
-        states,
-        waits,
-        each(Counter, "rinit_worker_restarts", "Starts after an exit that nobody asked for.", &|one| {
-            Some(one.history.restarts as f64)
-        }),
-        each(Counter, "rinit_worker_liveness_failures", "Times that a worker failed its liveness probes.", &|one| {
-            Some(one.history.unhealthy as f64)
-        }),
-        each(
-            Gauge,
-            "rinit_worker_last_exit_code",
-            "Exit code of the worker's last process; 128 and its number for a signal.",
-            &|one| one.history.last_status.map(f64::from),
-        ),
-        each(
-            Gauge,
-            "rinit_worker_start_time_seconds",
-            "Time of the start of the worker's process, in seconds since 1970.",
-            &|one| seconds_since_1970(one.row.started.as_deref()?),
-        ),
-        each(Gauge, "rinit_worker_generation", "The generation of the worker's process.", &|one| {
-            Some(f64::from(one.row.generation))
-        }),
-        each(Counter, "rinit_worker_cpu_seconds", "CPU time of a worker's process and its descendants.", &|one| {
-            one.usage.map(|usage| usage.cpu)
-        }),
-        each(
-            Gauge,
-            "rinit_worker_resident_memory_bytes",
-            "Resident memory of a worker's process and its descendants.",
-            &|one| one.usage.map(|usage| usage.memory as f64),
-        ),
-        each(Counter, "rinit_worker_connections", "Connections that rinit handed to a worker's process.", &|one| {
-            one.connections.map(|connections| connections.handed as f64)
-        }),
-        each(Gauge, "rinit_worker_connections_open", "Open TCP connections of a worker's clients.", &|one| {
-            one.open_connections.map(|count| count as f64)
-        }),
-        each(Gauge, "rinit_worker_connections_waiting", "Those that the worker has not accepted yet.", &|one| {
-            one.connections.map(|connections| connections.waiting as f64)
-        }),
-        each(
-            Gauge,
-            "rinit_worker_connections_oldest_wait_seconds",
-            "Time for which the oldest of them has waited.",
-            &|one| one.connections.map(|connections| connections.oldest.as_secs_f64()),
-        ),
-        each(
-            Gauge,
-            "rinit_worker_event_loop_lag_seconds",
-            "Of Node: the longest delay of a timer in the last 5 s.",
-            &|one| one.row.node.as_ref().map(|node| node.event_loop_lag_ms as f64 / 1000.0),
-        ),
-        each(Gauge, "rinit_worker_heap_used_bytes", "Of Node: the heap in use.", &|one| {
-            one.row.node.as_ref().map(|node| node.heap_used_bytes as f64)
-        }),
-        each(Gauge, "rinit_worker_active_handles", "Of Node: sockets, servers and timers that are open.", &|one| {
-            one.row.node.as_ref().map(|node| node.active_handles as f64)
-        }),
-        each(Gauge, "rinit_worker_open_fds", "Descriptors of a worker's process.", &|one| {
-            one.files.map(|files| files.open as f64)
-        }),
-        each(Gauge, "rinit_worker_max_fds", "The limit of a worker's descriptors.", &|one| {
-            one.files.and_then(|files| files.limit).map(|limit| limit as f64)
-        }),
-    ]
+    let each = WORKER_METRICS.iter().map(|metric| {
+        let mut family = Family::new(metric.kind, metric.name, metric.help);
+        for worker in workers {
+            if let Some(value) = (metric.value)(worker) {
+                family.sample(&[("app", worker.app), ("worker", &worker.number)], value);
+            }
+        }
+        family
+    });
+    [states, waits].into_iter().chain(each).collect()
 }
 
 fn of_logs(totals: &[SlotTotals]) -> Vec<Family> {

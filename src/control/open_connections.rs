@@ -3,7 +3,6 @@
 use super::types::WorkerStatus;
 use crate::ports::open_connections;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -26,10 +25,15 @@ pub(super) struct OpenConnections {
 
 #[derive(Default)]
 struct Shared {
-    /// The counts by process, and the time at which they were made.
-    last: RefCell<Option<(Instant, BTreeMap<u32, u64>)>>,
+    last: RefCell<Option<Counts>>,
     is_counting: Cell<bool>,
     counted: Notify,
+}
+
+struct Counts {
+    made_at: Instant,
+    /// The counts by process.
+    by_pid: Vec<(u32, u64)>,
 }
 
 impl OpenConnections {
@@ -38,28 +42,30 @@ impl OpenConnections {
         if self.age(now).is_none_or(|age| age >= REFRESH_AFTER) {
             let counted = self.shared.counted.notified();
             if !self.shared.is_counting.replace(true) {
-                let processes = workers.iter().filter_map(|worker| Some((worker.pid?, worker.listens.clone())));
-                spawn_local(self.clone().count(processes.collect()));
+                let processes =
+                    workers.iter().filter_map(|worker| Some((worker.pid?, worker.listens.clone()))).collect();
+                spawn_local(self.clone().count(processes));
             }
             // Counts that are late are for the next answer.
             let _ = timeout(MAX_WAIT, counted).await;
         }
         let is_fresh = self.age(now).is_some_and(|age| age < MAX_AGE);
-        if let Some((_, counts)) = self.shared.last.borrow().as_ref().filter(|_| is_fresh) {
+        if let Some(counts) = self.shared.last.borrow().as_ref().filter(|_| is_fresh) {
             for worker in workers {
-                worker.open_connections = worker.pid.and_then(|pid| counts.get(&pid).copied());
+                worker.open_connections =
+                    counts.by_pid.iter().find(|(pid, _)| Some(*pid) == worker.pid).map(|(_, count)| *count);
             }
         }
     }
 
     fn age(&self, now: Instant) -> Option<Duration> {
-        self.shared.last.borrow().as_ref().map(|(at, _)| now.saturating_duration_since(*at))
+        self.shared.last.borrow().as_ref().map(|counts| now.saturating_duration_since(counts.made_at))
     }
 
     async fn count(self, processes: Vec<(u32, Vec<String>)>) {
         // Without a thread for it nothing is known.
-        let counts = open_connections(processes).await.unwrap_or_default();
-        self.shared.last.replace(Some((super::api::now(), counts)));
+        let by_pid = open_connections(processes).await.unwrap_or_default();
+        self.shared.last.replace(Some(Counts { made_at: super::api::now(), by_pid }));
         self.shared.is_counting.set(false);
         self.shared.counted.notify_waiters();
     }

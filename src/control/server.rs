@@ -10,6 +10,7 @@ use super::limits::{Class, Limits, Seat};
 use super::response::{Answer, AnswerBody, Failure};
 use super::routes::{Found, find};
 use super::socket::ControlSocket;
+use crate::sys::process::why_not_now;
 use crate::sys::{spawn_thread_with, watch};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, HOST, HeaderName, HeaderValue};
@@ -18,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::errno::Errno;
 use nix::unistd::{Pid, getuid};
 use std::convert::Infallible;
 use std::io;
@@ -40,6 +42,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a failure to accept or to start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// One in this many failures to start is logged: every ten seconds.
+const LOGGED_FAILURES: u32 = 50;
 /// The delay of the answer to a wrong token.
 const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 /// The thread's stack, in bytes: the futures of an unoptimised build are large.
@@ -57,14 +61,14 @@ pub async fn start_when_needed(endpoints: Endpoints, rinit: SupervisorHandle) {
         tracing::error!("no control plane: the kernel does not watch its sockets: {error}");
         return;
     }
+    let mut failures = 0u32;
     loop {
         let (endpoints, rinit) = (endpoints.clone(), rinit.clone());
-        match spawn_thread_with("control", STACK, move || run(&endpoints, &rinit)) {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!("no thread for the control plane: {error}; it is tried again in {RETRY_INTERVAL:?}");
-            }
+        let Err(error) = spawn_thread_with("control", STACK, move || run(&endpoints, &rinit)) else { return };
+        if failures.is_multiple_of(LOGGED_FAILURES) {
+            tracing::warn!("no thread for the control plane: {}; clients wait", why(&error));
         }
+        failures = failures.wrapping_add(1);
         sleep(RETRY_INTERVAL).await;
     }
 }
@@ -97,16 +101,27 @@ async fn renewed(socket: Option<&ControlSocket>) {
 
 /// Serves for ever. A failure ends the connections, not the server.
 fn run(endpoints: &Arc<Endpoints>, rinit: &SupervisorHandle) {
+    let mut failures = 0u32;
     loop {
         let ran = catch_unwind(AssertUnwindSafe(|| serve(endpoints, rinit)));
         let why = match ran {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "a fault of its own (above), please report it".into(),
+            Ok(Err(_)) if !failures.is_multiple_of(LOGGED_FAILURES) => None,
+            Ok(Err(error)) => Some(why(&error)),
+            Err(_) => Some("a fault of its own (above), please report it".into()),
         };
-        tracing::error!("the control plane failed: {why}; it starts again");
+        if let Some(why) = why {
+            tracing::error!("the control plane failed: {why}; it starts again");
+        }
+        failures = failures.wrapping_add(1);
         crate::sys::pause(RETRY_INTERVAL);
     }
+}
+
+/// The limit that an error comes from, or the error.
+fn why(error: &io::Error) -> String {
+    let limit = error.raw_os_error().and_then(|number| why_not_now(Errno::from_raw(number)));
+    limit.map_or_else(|| error.to_string(), str::to_owned)
 }
 
 fn serve(endpoints: &Arc<Endpoints>, rinit: &SupervisorHandle) -> io::Result<()> {

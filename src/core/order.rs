@@ -64,13 +64,14 @@ struct Facts {
 impl Facts {
     fn of(app: &App) -> Facts {
         let Policy { after, on_exit, .. } = app.policy();
-        // One that may fail holds up nobody when it has.
-        let is_given_up = *on_exit == OnExit::Ignore && app.result().is_some();
+        // One that has ended holds up nobody, unless the container ends because of it.
+        let is_over = app.result().is_some() && (*on_exit == OnExit::Ignore || app.ended_as_expected());
         Facts {
             id: app.id,
             after: after.clone(),
-            is_up: app.has_been_up() || is_given_up,
-            runs: app.is_wanted() || !app.is_empty(),
+            is_up: app.has_been_up() || is_over,
+            // One that is being removed starts nothing, and is forgotten as soon as nothing of it runs.
+            runs: !app.is_empty() || app.is_wanted() && !app.is_removed(),
             reload: app.reload_state(),
         }
     }

@@ -189,7 +189,9 @@ impl Rollout {
         match self.reason {
             RolloutReason::Reload => {
                 let outdated = candidates.filter(|slot| slot.generation < self.generation);
-                self.pending = outdated.map(|slot| (slot.id.index, None)).collect();
+                // Not by collect(), which would sort first: a larger program.
+                self.pending.clear();
+                self.pending.extend(outdated.map(|slot| (slot.id.index, None)));
             }
             RolloutReason::Requested
             | RolloutReason::Liveness

@@ -1,6 +1,7 @@
 //! Keeps the workers' CPU and memory over time, and renders them as bars.
 
 use crate::control::types::{History, UsageSeries, WorkerStatus};
+use crate::ordered::ordered;
 use crate::units;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -70,7 +71,7 @@ impl Graphs {
             series.memory_bytes.iter().for_each(|value| push(&mut graph.memory, value.unwrap_or(0) as f64));
             (series.name, graph)
         };
-        self.past = history.workers.into_iter().map(graph).collect();
+        self.past = ordered(history.workers.into_iter().map(graph));
     }
 
     /// The time that one value stands for.

@@ -8,6 +8,7 @@ use super::own_listeners::{family, sockets_of};
 use super::preload::Broker;
 use super::worker::notify;
 use crate::core::{Signal, WorkerId};
+use crate::ordered::ordered;
 use crate::sys::sock_diag::{Connection, connections};
 use crate::sys::socket::unread;
 use crate::sys::{pause, spawn_thread};
@@ -50,7 +51,7 @@ impl Hub {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(pid) = worker.broker.as_ref().and_then(Broker::owner) else { return worker.notifiers.on_finished() };
         let listeners = worker.servers.iter().filter_map(|server| self.listeners.get(&server.listener));
-        let ports = listeners.filter_map(|listener| Some(listener.sockname()?.port())).collect();
+        let ports = ordered(listeners.filter_map(|listener| Some(listener.sockname()?.port())));
         let queues = worker.queues().map(|(_, queue)| queue.worker_end()).collect();
         let mut finished = std::mem::take(&mut worker.notifiers.finished);
         let leaving = Leaving { pid, ports, queues, signal, handled_after, ended_after };
@@ -86,7 +87,7 @@ impl Leaving {
         if self.queues.iter().any(|queue| unread(queue.as_fd()).is_ok_and(|bytes| bytes > 0)) {
             return true;
         }
-        let own: BTreeSet<u64> = family(self.pid).into_iter().flat_map(sockets_of).collect();
+        let own: BTreeSet<u64> = ordered(family(self.pid).into_iter().flat_map(sockets_of));
         let all = self.ports.iter().filter_map(|port| connections(*port).ok()).flatten();
         let mut own = all.filter(|one| own.contains(&one.inode.into()));
         own.any(|one| has_request(&one) || !is_handled && one.sent_ago.min(one.received_ago) < IDLE_AFTER)

@@ -18,6 +18,7 @@ use super::preload::{Client, IdleListener};
 use super::worker::PortWorker;
 use super::{AppPorts, Balance, ListenerId};
 use crate::core::{AppId, WorkerId};
+use crate::ordered::ordered;
 use crate::sys::process::why_not_now;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -81,7 +82,7 @@ impl Hub {
     pub(super) fn new(apps: Vec<AppPorts>, shared: Arc<Shared>) -> io::Result<Hub> {
         let epoll = Arc::new(Poller(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?));
         Ok(Hub {
-            apps: apps.into_iter().map(|app| (app.id, app)).collect(),
+            apps: ordered(apps.into_iter().map(|app| (app.id, app))),
             shared,
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),

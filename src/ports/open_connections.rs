@@ -4,9 +4,10 @@
 //! if its own port is one where the worker listens, whoever has accepted it.
 
 use super::own_listeners::{LISTENS, TcpSocket, family, parse, sockets_of};
+use crate::ordered::ordered;
 use crate::sys::spawn_thread;
 use nix::unistd::Pid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, read_dir};
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -17,14 +18,14 @@ const MAX_SOCKETS: usize = 65_536;
 /// `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT` of the kernel's tcp_states.h.
 const OPEN: [u8; 2] = [1, 8];
 
-/// The sockets of some workers, and the numbers of their connections.
-#[derive(Default)]
-struct Count {
-    /// The inode of each socket with its worker's process, sorted.
-    sockets: Vec<(u64, u32)>,
-    /// The ports where each worker listens.
-    ports: BTreeMap<u32, BTreeSet<u16>>,
-    open: BTreeMap<u32, u64>,
+/// A worker whose connections are counted.
+struct Counted {
+    pid: u32,
+    /// The inodes of its sockets.
+    sockets: BTreeSet<u64>,
+    /// The ports where it listens.
+    ports: Vec<u16>,
+    open: u64,
 }
 
 /// The numbers of connections by the workers' processes, which are given with the addresses that they share. A worker is
@@ -32,61 +33,58 @@ struct Count {
 ///
 /// # Errors
 /// The kernel has no room for a thread.
-pub async fn open_connections(workers: Vec<(u32, Vec<String>)>) -> io::Result<BTreeMap<u32, u64>> {
+pub async fn open_connections(workers: Vec<(u32, Vec<String>)>) -> io::Result<Vec<(u32, u64)>> {
     let (done, answer) = oneshot::channel();
     spawn_thread("connections", move || drop(done.send(count(workers))))?;
     answer.await.map_err(io::Error::other)
 }
 
-fn count(workers: Vec<(u32, Vec<String>)>) -> BTreeMap<u32, u64> {
-    let mut count = Count::default();
+fn count(workers: Vec<(u32, Vec<String>)>) -> Vec<(u32, u64)> {
+    let mut room = MAX_SOCKETS;
+    let mut counted = Vec::new();
     for (pid, addresses) in workers {
         let Ok(number) = i32::try_from(pid) else { continue };
         if read_dir(format!("/proc/{pid}/fd")).is_err() {
             continue;
         }
-        let room = MAX_SOCKETS.saturating_sub(count.sockets.len());
-        let sockets: Vec<u64> = family(Pid::from_raw(number)).into_iter().flat_map(sockets_of).take(room + 1).collect();
-        if sockets.len() <= room {
-            count.add(pid, &addresses, sockets);
+        let sockets: BTreeSet<u64> =
+            ordered(family(Pid::from_raw(number)).into_iter().flat_map(sockets_of).take(room + 1));
+        if let Some(left) = room.checked_sub(sockets.len()) {
+            room = left;
+            counted.push(Counted::new(pid, &addresses, sockets));
         }
     }
-    count.sockets.sort_unstable();
     for name in ["tcp", "tcp6"] {
         // Without IPv6 there is no second table.
         let Ok(table) = File::open(format!("/proc/self/net/{name}")) else { continue };
         let lines = BufReader::new(table).lines().map_while(Result::ok);
-        lines.filter_map(|line| parse(&line)).for_each(|socket| count.see(socket));
+        lines.filter_map(|line| parse(&line)).for_each(|socket| see(&mut counted, socket));
     }
-    count.result()
+    counted.into_iter().filter_map(|one| one.result()).collect()
 }
 
-impl Count {
-    /// Adds a worker with the addresses that it shares and the inodes of its sockets.
-    fn add(&mut self, pid: u32, addresses: &[String], sockets: Vec<u64>) {
-        self.ports.insert(pid, addresses.iter().filter_map(|address| port_of(address)).collect());
-        self.sockets.extend(sockets.into_iter().map(|inode| (inode, pid)));
+/// Counts a socket of the kernel's table, which has those that listen before the connections.
+fn see(counted: &mut [Counted], socket: TcpSocket) {
+    if socket.state != LISTENS && !OPEN.contains(&socket.state) {
+        return;
+    }
+    let Some(one) = counted.iter_mut().find(|one| one.sockets.contains(&socket.inode)) else { return };
+    let port = socket.address.port();
+    if socket.state == LISTENS {
+        one.ports.push(port);
+    } else if one.ports.contains(&port) {
+        one.open += 1;
+    }
+}
+
+impl Counted {
+    fn new(pid: u32, addresses: &[String], sockets: BTreeSet<u64>) -> Counted {
+        Counted { pid, sockets, ports: addresses.iter().filter_map(|address| port_of(address)).collect(), open: 0 }
     }
 
-    /// Counts a socket of the kernel's table, which has those that listen before the connections.
-    fn see(&mut self, socket: TcpSocket) {
-        let at = self.sockets.partition_point(|(inode, _)| *inode < socket.inode);
-        let Some((_, pid)) = self.sockets.get(at).filter(|(inode, _)| *inode == socket.inode) else { return };
-        let port = socket.address.port();
-        let Some(ports) = self.ports.get_mut(pid) else { return };
-        if socket.state == LISTENS {
-            ports.insert(port);
-        } else if OPEN.contains(&socket.state) && ports.contains(&port) {
-            *self.open.entry(*pid).or_default() += 1;
-        }
-    }
-
-    fn result(self) -> BTreeMap<u32, u64> {
-        let Count { ports, open, .. } = self;
-        let listening = ports.into_iter().filter(|(_, ports)| !ports.is_empty());
-        let mut counts = BTreeMap::new();
-        counts.extend(listening.map(|(pid, _)| (pid, open.get(&pid).copied().unwrap_or_default())));
-        counts
+    /// Its process and the number of its connections, if it listens.
+    fn result(&self) -> Option<(u32, u64)> {
+        (!self.ports.is_empty()).then_some((self.pid, self.open))
     }
 }
 
@@ -109,11 +107,12 @@ mod tests {
 
     #[test]
     fn only_connections_to_ports_where_the_worker_listens_are_counted() {
-        let mut count = Count::default();
-        count.add(7, &["port 80".into()], vec![3, 1, 2, 9]);
-        count.add(8, &["/run/app.sock".into()], vec![11, 12]);
-        count.add(9, &[], vec![21, 22, 23]);
-        count.sockets.sort_unstable();
+        let mut counted = [
+            (7, vec!["port 80".to_owned()], [3, 1, 2, 9]),
+            (8, vec!["/run/app.sock".into()], [11, 12, 13, 14]),
+            (9, vec![], [21, 22, 23, 24]),
+        ]
+        .map(|(pid, addresses, sockets)| Counted::new(pid, &addresses, BTreeSet::from(sockets)));
         // Two clients' of the first, its own to a database, one that is over; the last one listens by itself.
         let table = [
             (81, LISTENS, 21),
@@ -125,24 +124,21 @@ mod tests {
             (81, 1, 22),
             (80, 1, 99),
         ];
-        table.into_iter().for_each(|(port, state, inode)| count.see(socket(port, state, inode)));
-        assert_eq!(count.result(), BTreeMap::from([(7, 2), (9, 1)]), "nothing is known of one with a unix socket");
+        table.into_iter().for_each(|(port, state, inode)| see(&mut counted, socket(port, state, inode)));
+        let results = counted.map(|one| one.result());
+        assert_eq!(results, [Some((7, 2)), None, Some((9, 1))], "nothing is known of one with a unix socket");
     }
 
     #[test]
     fn the_connections_of_a_process_are_counted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let counted = || count(vec![(std::process::id(), vec![address.to_string()])])[&std::process::id()];
+        let counted = || count(vec![(std::process::id(), vec![address.to_string()])])[0].1;
         let _client = TcpStream::connect(address).unwrap();
         let _server = listener.accept().unwrap();
         // Other tests of this process have connections too.
         assert!(counted() >= 1);
-        assert_eq!(
-            count(vec![(i32::MAX as u32, vec![address.to_string()])]),
-            BTreeMap::new(),
-            "there is no such process"
-        );
+        assert_eq!(count(vec![(i32::MAX as u32, vec![address.to_string()])]), [], "there is no such process");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! /proc has the sockets of a process (proc_pid_fd(5)) and all that listen in its network namespace (proc_pid_net(5)).
 
+use crate::ordered::ordered;
 use crate::sys::spawn_thread;
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -36,11 +37,9 @@ pub(super) async fn own_addresses(pid: Pid) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn find(pid: Pid) -> Vec<SocketAddr> {
-    // Not by collect(), which would sort first: a larger program.
-    let (mut own, mut shared) = (BTreeSet::new(), BTreeSet::new());
-    own.extend(family(pid).into_iter().flat_map(sockets_of));
+    let own: BTreeSet<u64> = ordered(family(pid).into_iter().flat_map(sockets_of));
     // rinit holds those that it shares among the workers.
-    shared.extend(sockets_of(Pid::this()));
+    let shared: BTreeSet<u64> = ordered(sockets_of(Pid::this()));
     let table = |name: &str| read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     let listening = |line: &str| parse(line).filter(|socket| socket.state == LISTENS);
     let all: Vec<TcpSocket> =

@@ -1,5 +1,6 @@
 //! Places a file that workers load into a directory, and again when somebody has removed it.
 
+use crate::embedded::Embedded;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::geteuid;
@@ -20,7 +21,7 @@ const MAX_ATTEMPTS: u32 = 16;
 /// A file of rinit, which is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct PlacedFile {
-    contents: &'static [u8],
+    contents: Embedded,
     suffix: &'static str,
     fits: fn(&Path) -> bool,
     placed: Mutex<Placed>,
@@ -39,11 +40,7 @@ impl PlacedFile {
     ///
     /// # Errors
     /// No directory fits and can be written to.
-    pub(super) fn place(
-        contents: &'static [u8],
-        suffix: &'static str,
-        fits: fn(&Path) -> bool,
-    ) -> io::Result<PlacedFile> {
+    pub(super) fn place(contents: Embedded, suffix: &'static str, fits: fn(&Path) -> bool) -> io::Result<PlacedFile> {
         let placed = Mutex::new(place(contents, suffix, fits)?);
         Ok(PlacedFile { contents, suffix, fits, placed })
     }
@@ -89,7 +86,7 @@ pub(super) fn is_executable(directory: &Path) -> bool {
     statvfs(directory).is_ok_and(|filesystem| !filesystem.flags().contains(FsFlags::ST_NOEXEC))
 }
 
-fn place(contents: &[u8], suffix: &str, fits: fn(&Path) -> bool) -> io::Result<Placed> {
+fn place(contents: Embedded, suffix: &str, fits: fn(&Path) -> bool) -> io::Result<Placed> {
     let mut last = io::Error::other("no directory for it");
     for directory in DIRECTORIES.map(Path::new).into_iter().filter(|directory| fits(directory)) {
         match place_in(directory, contents, suffix) {
@@ -100,7 +97,7 @@ fn place(contents: &[u8], suffix: &str, fits: fn(&Path) -> bool) -> io::Result<P
     Err(last)
 }
 
-fn place_in(directory: &Path, contents: &[u8], suffix: &str) -> io::Result<Placed> {
+fn place_in(directory: &Path, contents: Embedded, suffix: &str) -> io::Result<Placed> {
     remove_unused(directory, suffix);
     let mut last = io::Error::other("every name is taken");
     for attempt in 0..MAX_ATTEMPTS {
@@ -118,11 +115,11 @@ fn place_in(directory: &Path, contents: &[u8], suffix: &str) -> io::Result<Place
     Err(last)
 }
 
-fn write(path: PathBuf, contents: &[u8]) -> io::Result<Placed> {
+fn write(path: PathBuf, contents: Embedded) -> io::Result<Placed> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path)?;
     let file = Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, errno)| errno)?;
     let mut placed = Placed { path, file };
-    placed.file.write_all(contents)?;
+    placed.file.write_all(&contents.unpack())?;
     // Workers of other users read it too, whatever the umask is.
     set_permissions(&placed.path, Permissions::from_mode(0o444))?;
     Ok(placed)
@@ -148,16 +145,19 @@ fn remove_unused(directory: &Path, suffix: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedded::embedded;
+
+    const CONTENTS: Embedded = embedded!("worker.cjs");
 
     #[test]
     fn files_of_killed_processes_are_removed_and_those_in_use_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = place_in(folder.path(), b"1", ".cjs").unwrap();
+        let kept = place_in(folder.path(), CONTENTS, ".cjs").unwrap();
         let left = folder.path().join("rinit-0123456789abcdef.cjs");
         let other = folder.path().join("rinit-mine.cjs");
         std::fs::write(&left, "").unwrap();
         std::fs::write(&other, "").unwrap();
-        let second = place_in(folder.path(), b"2", ".cjs").unwrap();
+        let second = place_in(folder.path(), CONTENTS, ".cjs").unwrap();
         assert!(kept.path.exists() && second.path.exists() && other.exists() && !left.exists());
         drop(kept);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -165,13 +165,13 @@ mod tests {
 
     #[test]
     fn a_file_that_was_removed_is_written_again() {
-        let file = PlacedFile::place(b"text", ".test", is_protected).unwrap();
+        let file = PlacedFile::place(CONTENTS, ".test", is_protected).unwrap();
         let first = file.path().unwrap();
-        assert_eq!(std::fs::read(&first).unwrap(), b"text");
+        assert_eq!(std::fs::read(&first).unwrap(), CONTENTS.unpack());
         assert_eq!(file.path().unwrap(), first, "as long as it is there");
         std::fs::remove_file(&first).unwrap();
         let second = file.path().unwrap();
-        assert_eq!(std::fs::read(&second).unwrap(), b"text");
+        assert_eq!(std::fs::read(&second).unwrap(), CONTENTS.unpack());
         drop(file);
         assert!(!second.exists());
     }

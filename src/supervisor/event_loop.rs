@@ -233,7 +233,7 @@ impl Supervisor {
             }
             SignalAction::Suspend => return suspend(Pid::this(), signal),
             SignalAction::StopRepeated => {
-                return tracing::debug!("got {signal} again within 10 ms: the same request to stop");
+                return tracing::debug!("got {signal} again within 100 ms: the same request to stop");
             }
             SignalAction::Nothing => return tracing::debug!("got {signal} from the kernel or the terminal: no effect"),
         };

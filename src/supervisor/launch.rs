@@ -3,6 +3,7 @@
 use super::env_files::Variables;
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ProcessConfig, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
+use crate::ordered::ordered;
 use crate::ports::{
     AppPorts, FIRST_SOCKET, Injected, Library, ListenSocket, takes_option, with_inspector_port, with_option,
 };
@@ -201,7 +202,7 @@ impl LaunchSpec {
     pub(super) fn environment(&self, worker_env: &WorkerEnv, handed: &InheritedFds) -> Vec<OsString> {
         let WorkerEnv { worker, index, workers, .. } = worker_env;
         let mut variables: BTreeMap<OsString, OsString> =
-            std::env::vars_os().filter(|(key, _)| is_the_workers(key) && !self.is_filtered(key)).collect();
+            ordered(std::env::vars_os().filter(|(key, _)| is_the_workers(key) && !self.is_filtered(key)));
         let mut set = |key: &str, value: &OsStr| {
             variables.insert(key.into(), value.into());
         };

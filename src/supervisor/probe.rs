@@ -36,7 +36,8 @@ pub(super) struct ProbeSetup {
 impl ProbeSetup {
     /// Asks once. The answer that was no is returned as text, as is none within `patience`.
     pub(super) async fn ask(&self, probe: &Probe, patience: Duration) -> Result<(), String> {
-        let answer = async {
+        // Allocated while a probe lasts: every worker has room for one otherwise.
+        let answer = Box::pin(async {
             match probe {
                 Probe::Tcp(ProbeTarget::Address(address)) => connect(address).await.map(drop),
                 Probe::Tcp(ProbeTarget::Worker(port)) => wait_for_accept(self.connect_to_worker(*port).await?).await,
@@ -48,7 +49,7 @@ impl ProbeSetup {
                 }
                 Probe::Exec(command) => self.helper.start(command, [self.null.as_raw_fd(); 3])?.finish().await,
             }
-        };
+        });
         match timeout(patience, answer).await {
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(_) => Err(format!("none within {patience:?}")),

@@ -7,13 +7,16 @@ use crate::config::{LiveCheck, Liveness, Probe, ReadyCheck};
 use crate::core::{Event, ReadySignal, WorkerId};
 use crate::ports::WorkerPorts;
 use crate::sys::peer::Identity;
+use crate::sys::process::why_not_now;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Once;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -23,6 +26,8 @@ const MIN_READY_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_READY_INTERVAL: Duration = Duration::from_millis(500);
 /// The time that one probe for readiness may take.
 const READY_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The log has said that there is no socket for sd_notify.
+static NO_NOTIFY_SOCKET: Once = Once::new();
 
 /// rinit's ends of the ways by which a worker reports about itself.
 #[derive(Default)]
@@ -49,15 +54,25 @@ pub(super) struct WorkerReport {
     pub(super) status: Rc<RefCell<Option<String>>>,
 }
 
-/// Opens the ways that this check needs; `NOTIFY_SOCKET` is there for every worker that may use it.
+/// Opens the ways that this check needs; `NOTIFY_SOCKET` is there for every worker that may use it. Where it is only one way
+/// of several, a worker goes without it if the kernel refuses such a socket.
 ///
 /// # Errors
-/// No descriptors left.
+/// No descriptors left; the kernel refuses a socket that is needed.
 pub(super) fn open(ready: &ReadyCheck, live: &LiveCheck) -> nix::Result<(Channels, WorkerEnds)> {
     let (mut channels, mut ends) = (Channels::default(), WorkerEnds::default());
-    if matches!(ready, ReadyCheck::Auto | ReadyCheck::Notify) || *live == LiveCheck::Watchdog {
-        let (socket, name) = notify::open()?;
-        (channels.notify, ends.notify) = (Some(socket), Some(name));
+    let is_needed = matches!(ready, ReadyCheck::Notify) || *live == LiveCheck::Watchdog;
+    if is_needed || matches!(ready, ReadyCheck::Auto) {
+        match notify::open() {
+            Ok((socket, name)) => (channels.notify, ends.notify) = (Some(socket), Some(name)),
+            Err(errno) if is_needed || why_not_now(errno).is_some() => return Err(errno),
+            Err(errno) => NO_NOTIFY_SOCKET.call_once(|| {
+                tracing::warn!(
+                    "workers cannot report by sd_notify: the kernel refuses a unix socket: {}; see the container's seccomp profile",
+                    errno.desc()
+                );
+            }),
+        }
     }
     if let ReadyCheck::Fd(number) = ready {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -111,7 +126,7 @@ impl Watched {
     }
 
     async fn send(&self, event: Event) {
-        let _ = self.notices.send(Notice::Event(event)).await;
+        send(&self.notices, event).await;
     }
 
     async fn on_message(&self, message: Message, watchdog: &watch::Sender<()>) {
@@ -172,31 +187,34 @@ pub(super) async fn watch_ports(
     notices: mpsc::Sender<Notice>,
 ) {
     let WorkerPorts { mut bound, mut listens, says_ready, signalled, finished } = ports;
-    let tell = async |what: oneshot::Receiver<()>, counts: bool, event: Event| {
+    let tell = async |what: oneshot::Receiver<()>, counts: bool, event: fn(WorkerId) -> Event| {
         if what.await.is_ok() && counts {
-            let _ = notices.send(Notice::Event(event)).await;
+            send(&notices, event(worker)).await;
         }
     };
     let listening = async {
         while let Some(address) = listens.recv().await {
             if matches!(ready, ReadyCheck::Auto | ReadyCheck::Listen) {
-                let _ = notices.send(Notice::Event(Event::Listens(worker, address))).await;
+                send(&notices, Event::Listens(worker, address)).await;
             }
         }
     };
     let bound = async {
         if bound.wait_for(|is_bound| *is_bound).await.is_ok() && ready == ReadyCheck::Auto {
-            let _ = notices.send(Notice::Event(Event::Bound(worker))).await;
+            send(&notices, Event::Bound(worker)).await;
         }
     };
-    let message = tell(
-        says_ready,
-        matches!(ready, ReadyCheck::Auto | ReadyCheck::Message),
-        Event::Ready(worker, ReadySignal::Message),
-    );
-    let signalled = tell(signalled, true, Event::Signalled(worker));
-    let finished = tell(finished, true, Event::Drained(worker));
+    let message = tell(says_ready, matches!(ready, ReadyCheck::Auto | ReadyCheck::Message), |worker| {
+        Event::Ready(worker, ReadySignal::Message)
+    });
+    let signalled = tell(signalled, true, Event::Signalled);
+    let finished = tell(finished, true, Event::Drained);
     tokio::join!(bound, listening, message, signalled, finished);
+}
+
+/// Sends an event to the loop. Allocated while it waits for room, so that each of a worker's tasks is small.
+fn send(notices: &mpsc::Sender<Notice>, event: Event) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+    Box::pin(async move { drop(notices.send(Notice::Event(event)).await) })
 }
 
 async fn wait_for_newline(pipe: OwnedFd) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::{Notice, within_time};
 use crate::config::{AppChange, AppConfig, Changes, ConfigSource, SupervisorConfig};
 use crate::control::{Accepted, SharedConfig};
 use crate::core::{AppId, Event, Policy, Target};
+use crate::ordered::ordered;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -78,7 +79,7 @@ impl Supervisor {
 
     fn read_configuration(&mut self, source: ConfigSource) {
         let requests = std::mem::take(&mut self.configuration.waiting);
-        let known = self.configuration.in_force.apps.iter().map(|app| app.name.clone()).collect();
+        let known = ordered(self.configuration.in_force.apps.iter().map(|app| app.name.clone()));
         let notices = self.workers.notices.clone();
         tokio::task::spawn_local(async move {
             let read = within_time("the configuration file", move || read(&source, &known)).await;

@@ -6,12 +6,12 @@ use super::hooks::Subject;
 use super::launch::{InheritedFds, LaunchSpec, is_for_helpers};
 use super::probe::{LastAnswer, ProbeSetup};
 use super::ready::{self, Watched, WorkerReport};
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LiveCheck, LogConfig, LogFormat, Probe, ReadyCheck};
 use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
 use crate::logs::{Labels, Logs, Pipes};
 use crate::ports::{DrainRequest, Ports};
 use crate::sys::peer::{Identity, exists};
-use crate::sys::process::{Program, Properties, Session, Setup, exec_result, kill, spawn, why_not_now};
+use crate::sys::process::{Program, Properties, Session, Setup, exec_result, kill, spawn, why_not_started};
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -96,13 +96,13 @@ impl Workers {
     pub(super) fn start(&mut self, worker: WorkerId, subject: Subject) -> Result<(), SpawnError> {
         let Subject { slot, launch, env } = &subject;
         let slot = *slot;
-        let no_room = |errno| SpawnError::NotNow(why_not_now(errno).unwrap_or(errno.desc()).to_owned());
-        let (channels, worker_ends) = ready::open(&launch.app.ready, &launch.app.live.check).map_err(no_room)?;
+        let (channels, worker_ends) =
+            ready::open(&launch.app.ready, &launch.app.live.check).map_err(no_room("open its readiness channel"))?;
         let name = format!("{}-{}", launch.app.name, slot.index);
         let ends = self
             .ports
             .open(worker, slot, name, launch.app.sharing, launch.injected.library.is_some())
-            .map_err(no_room)?;
+            .map_err(no_room("open its connection for shared ports"))?;
         let user = launch.app.user.as_ref().filter(|user| !user.is_current());
         // rinit's own streams could not be opened again by another user, as /dev/stdout.
         let alone = env.is_only_app
@@ -110,7 +110,8 @@ impl Workers {
             && self.log.format == LogFormat::Raw
             && !self.log.time
             && user.is_none();
-        let output = if alone { None } else { Some(Output::open(launch).map_err(no_room)?) };
+        let output =
+            if alone { None } else { Some(Output::open(launch).map_err(no_room("open a pipe for its output"))?) };
 
         let mut pass = launch.sockets();
         pass.extend(worker_ends.descriptor.as_ref().map(|(end, number)| (end.as_raw_fd(), *number)));
@@ -138,7 +139,7 @@ impl Workers {
             parent_death: self.parent_death,
             properties: &launch.properties().map_err(|message| SpawnError::Program { status: 126, message })?,
         };
-        let child = spawn(&mut program, &setup).map_err(no_room)?;
+        let child = spawn(&mut program, &setup).map_err(no_room("fork"))?;
 
         if let Some(output) = output {
             let labels = Labels { app: launch.app.name.clone(), index: slot.index, pid: child.pid.as_raw() };
@@ -148,12 +149,15 @@ impl Workers {
         let uid = launch.app.user.as_ref().map_or(nix::unistd::getuid(), |user| user.uid).as_raw();
         let who = Identity { pid: child.pid, uid };
         let last_answer = LastAnswer::default();
+        let probes_by_command = matches!(launch.app.ready, ReadyCheck::Probe(Probe::Exec(_)))
+            || matches!(launch.app.live.check, LiveCheck::Probe(Probe::Exec(_)));
         let probe = ProbeSetup {
             worker,
             pid: child.pid,
             ports: self.ports.clone(),
             helper: HelperSetup {
-                environment: environment.into_iter().filter(is_for_helpers).collect(),
+                // It may be large, and only a command needs it.
+                environment: environment.into_iter().filter(|pair| probes_by_command && is_for_helpers(pair)).collect(),
                 user: user.cloned(),
                 properties: Properties::default(),
                 signals: self.inherited,
@@ -370,6 +374,11 @@ impl Output {
     fn ends(&self) -> [Option<RawFd>; 2] {
         [Some(self.stdout.as_raw_fd()), Some(self.stderr.as_raw_fd())]
     }
+}
+
+/// Makes the error of a start whose step the kernel refused.
+fn no_room(step: &str) -> impl Fn(Errno) -> SpawnError {
+    move |errno| SpawnError::NotNow(why_not_started(step, errno))
 }
 
 /// /dev/null; or, in an image without it, a pipe whose other end is closed: nothing to be read from there either.

@@ -33,6 +33,15 @@ pub fn why_not_now(errno: Errno) -> Option<&'static str> {
     }
 }
 
+/// The reason why that step of a start failed: a limit, or a refusal of the kernel, for which a seccomp filter is the usual
+/// cause.
+pub fn why_not_started(step: &str, errno: Errno) -> String {
+    match why_not_now(errno) {
+        Some(limit) => limit.into(),
+        None => format!("rinit cannot {step}: {}; the container's seccomp profile may forbid it", errno.desc()),
+    }
+}
+
 impl ExecError {
     /// The limit that was reached, if that is what failed.
     pub fn not_now(&self) -> Option<&'static str> {

@@ -5,7 +5,7 @@
 //! without a report means that the program runs. The parent never waits for that: it reads the pipe when it is readable.
 
 use super::exec_error::Stage;
-pub use super::exec_error::{ExecError, why_not_now};
+pub use super::exec_error::{ExecError, why_not_now, why_not_started};
 use super::signals::{Inherited, block_all, set_mask};
 use super::tty;
 use super::user::Credentials;

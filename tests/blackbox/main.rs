@@ -18,6 +18,7 @@ mod ready;
 mod reaping;
 mod reload;
 mod restart;
+mod restricted;
 mod settings;
 mod signals;
 mod supervise;

@@ -96,6 +96,37 @@ fn the_container_ends_when_one_app_has_failed_for_good_unless_that_is_ignored() 
 }
 
 #[test]
+fn a_removed_app_of_which_nothing_runs_holds_up_no_stop() {
+    let last = Policy { after: after(&[0]), drain_delay: 5000 * MS, ..service() };
+    let mut world = World::new(vec![service(), last]);
+    world.play(&[Says(0), Says(1), Heeds(true), Operates(Operation::Halt, 1), RemovesApp(1), Stop, Pass(6000)]);
+    assert_eq!(world.fleet.finished(), Some(0));
+}
+
+#[test]
+fn an_app_that_has_finished_before_it_was_ready_holds_up_nobody() {
+    let job = Policy { restart: Restart::Never, ..service() };
+    let mut world = World::new(vec![job, Policy { after: after(&[0]), ..service() }]);
+    world.play(&[Exits(0, 0)]);
+    assert_eq!((running(&world), world.fleet.finished()), (vec![1], None));
+}
+
+#[test]
+fn a_status_after_which_an_app_is_to_stay_away_is_no_failure_while_others_run() {
+    let job = Policy { stop_exit_codes: vec![7], ..service() };
+    let mut world = World::new(vec![job.clone(), service()]);
+    world.play(&[Says(1), Exits(0, 7), Pass(60_000)]);
+    assert_eq!((running(&world), world.fleet.finished()), (vec![1], None));
+    // What comes after a task needs its success.
+    let mut world = World::new(vec![Policy { stop_exit_codes: vec![7], ..task() }, service()]);
+    world.play(&[Says(1), Exits(0, 7), Pass(0)]);
+    assert_eq!(world.fleet.finished(), Some(7));
+    let mut world = World::new(vec![Policy { restart: Restart::Never, instances: 2, ..job }, service()]);
+    world.play(&[Says(2), Exits(0, 3), Exits(0, 7), Pass(0)]);
+    assert_eq!(world.fleet.finished(), Some(7), "one of its workers has failed");
+}
+
+#[test]
 fn the_container_ends_with_an_app_whose_end_is_its_own() {
     let job = Policy { restart: Restart::Never, on_exit: OnExit::End, ..service() };
     let mut world = World::new(vec![job, service()]);

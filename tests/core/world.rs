@@ -420,7 +420,11 @@ impl World {
             self.policies.extend(self.fleet.apps().iter().map(|app| (app.id, app.policy().clone())));
             self.fleet.handle(self.now, event.clone(), &mut effects);
             self.policies.extend(self.fleet.apps().iter().map(|app| (app.id, app.policy().clone())));
-            self.been_up.extend(self.fleet.apps().iter().filter(|app| app.is_up()).map(|app| app.id));
+            // What has finished is waited for no longer.
+            let is_over =
+                |app: &App| app.policy().kind == Kind::Service && matches!(app.result(), Some(AppResult::Finished(_)));
+            let been_up = self.fleet.apps().iter().filter(|app| app.is_up() || is_over(app)).map(|app| app.id);
+            self.been_up.extend(been_up);
             effects.into_iter().for_each(|effect| self.perform(effect));
             self.note_take_overs();
             if self.pending.is_empty() {

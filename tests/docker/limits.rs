@@ -73,6 +73,20 @@ fn at_the_limit_of_processes_rinit_lives_and_the_worker_is_back_soon_after_it() 
 }
 
 #[test]
+fn in_as_little_room_as_two_small_workers_need_they_start_reload_and_stop() {
+    let Some(engine) = engine() else { return };
+    let options = ["--memory", "8m", "--memory-swap", "8m", "--pids-limit", "6", "--ulimit", "nofile=32:32"];
+    let settings = ["-i", "2", "--name", "app", "--ready", "uptime", "--min-uptime", "200ms", "--"];
+    let command = [&settings[..], &["sh", "-c", "exec sleep 1000"]].concat();
+    let container = Container::start(&options, &engine.busybox, &command);
+    container.until("both workers are ready", |logs| logs.count("is ready") == 2);
+    container.signal("HUP");
+    container.until("it reloads", |logs| logs.has("reload to generation 2 done"));
+    container.stop();
+    assert_eq!(container.wait(), 0);
+}
+
+#[test]
 fn with_everything_forbidden_at_once_workers_run_serve_reload_and_stop() {
     let Some(engine) = engine() else { return };
     let options = [

@@ -20,7 +20,7 @@
 //! | `exec` | becomes the program that the words behind it name |
 //! | `odd-env` | the same, with the environment `NO_EQUALS_SIGN`, `TWICE=1`, `TWICE=2` |
 //! | `environ` | prints `entry ENTRY` for each entry of its environment |
-//! | `refuse=CALL,CALL` | has the kernel refuse these system calls from now on: waitid, wait4, rt_sigtimedwait |
+//! | `refuse=CALL,CALL` | has the kernel refuse these system calls from now on |
 //! | `cwd` | prints `cwd PATH` |
 //! | `on-term=WORD,WORD` | does these words at SIGTERM |
 //! | `notify`, `notify=TEXT` | says READY=1, or something else, to NOTIFY_SOCKET |
@@ -213,19 +213,51 @@ fn lend(path: &str) {
     unsafe { libc::close(channel) };
 }
 
+/// System calls that every machine has.
+const CALLS: [(&str, libc::c_long); 32] = [
+    ("accept4", libc::SYS_accept4),
+    ("bind", libc::SYS_bind),
+    ("close_range", libc::SYS_close_range),
+    ("copy_file_range", libc::SYS_copy_file_range),
+    ("epoll_create1", libc::SYS_epoll_create1),
+    ("eventfd2", libc::SYS_eventfd2),
+    ("getrandom", libc::SYS_getrandom),
+    ("getsockname", libc::SYS_getsockname),
+    ("getsockopt", libc::SYS_getsockopt),
+    ("inotify_init1", libc::SYS_inotify_init1),
+    ("listen", libc::SYS_listen),
+    ("madvise", libc::SYS_madvise),
+    ("memfd_create", libc::SYS_memfd_create),
+    ("pidfd_open", libc::SYS_pidfd_open),
+    ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
+    ("prctl", libc::SYS_prctl),
+    ("prlimit64", libc::SYS_prlimit64),
+    ("rt_sigtimedwait", libc::SYS_rt_sigtimedwait),
+    ("sched_getaffinity", libc::SYS_sched_getaffinity),
+    ("sendmsg", libc::SYS_sendmsg),
+    ("setpgid", libc::SYS_setpgid),
+    ("setsockopt", libc::SYS_setsockopt),
+    ("signalfd4", libc::SYS_signalfd4),
+    ("socket", libc::SYS_socket),
+    ("socketpair", libc::SYS_socketpair),
+    ("splice", libc::SYS_splice),
+    ("statx", libc::SYS_statx),
+    ("timerfd_create", libc::SYS_timerfd_create),
+    ("umask", libc::SYS_umask),
+    ("unshare", libc::SYS_unshare),
+    ("wait4", libc::SYS_wait4),
+    ("waitid", libc::SYS_waitid),
+];
+
 /// Installs a seccomp filter that answers these system calls with EPERM, as a container engine's profile does.
 fn refuse<'a>(calls: impl Iterator<Item = &'a str>) {
     let step = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
     // The number of the call is the first field of seccomp_data.
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
     for call in calls {
-        let number = match call {
-            "waitid" => libc::SYS_waitid,
-            "wait4" => libc::SYS_wait4,
-            "rt_sigtimedwait" => libc::SYS_rt_sigtimedwait,
-            _ => panic!("{call}: no such call"),
-        };
-        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number as u32));
+        let (_, number) =
+            CALLS.iter().find(|(name, _)| *name == call).unwrap_or_else(|| panic!("{call}: no such call"));
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, *number as u32));
         let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
         program.push(step(libc::BPF_RET | libc::BPF_K, 0, refused));
     }

@@ -258,7 +258,7 @@ impl Running {
 
     /// Sends a further stop signal: not in the same moment as the last, which would be the same request to stop.
     pub fn stop_again(&self, name: &str) {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(120));
         self.signal(name);
     }
 

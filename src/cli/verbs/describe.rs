@@ -14,8 +14,9 @@ pub(super) static VERB: Verb = Verb {
     takes: 0..=MAX_IDS,
     summary: "show all about a worker: settings, last exits, last lines",
     help: "Shows a worker's state, command, settings and limits, its last replacements and exits with their\n\
-           causes, its last lines on stderr, and its environment, where values that may be secrets are ***. Without an ID: the\n\
-           table of all workers, as `rinit list` shows it. ID is as there: web-0, or 0 while there is one app.",
+           causes, its last lines on stderr, and its environment, where values that may be secrets are ***.\n\
+           Without an ID: the table of all workers, as `rinit list` shows it. ID is as there: web-0, or 0\n\
+           while there is one app.",
     options: &[],
     run,
 };

@@ -47,6 +47,24 @@ impl Node {
         }
     }
 
+    /// The value as JSON.
+    pub(super) fn to_json(&self) -> String {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        match &self.value {
+            NodeValue::Text(value) => text(value),
+            NodeValue::Plain(value) => value.clone(),
+            NodeValue::List(list) => {
+                let values: Vec<String> = list.iter().map(Node::to_json).collect();
+                format!("[{}]", values.join(","))
+            }
+            NodeValue::Table(entries) => {
+                let pair = |entry: &Entry| format!("{}:{}", text(&entry.key), entry.node.to_json());
+                let pairs: Vec<String> = entries.iter().map(pair).collect();
+                format!("{{{}}}", pairs.join(","))
+            }
+        }
+    }
+
     /// The kind of the value, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self.value {

@@ -79,6 +79,12 @@ impl Part {
         entries.iter().for_each(|entry| self.take(entry, faults));
     }
 
+    /// True if a setting has that key, or one that is spelled nearly so.
+    pub(super) fn has_setting(&self, key: &str) -> bool {
+        let key = key.replace('_', "-");
+        nearest(&key, settings::in_files().map(|setting| setting.flag)).is_some()
+    }
+
     pub(super) fn take(&mut self, entry: &Entry, faults: &mut Faults) {
         let key = entry.key.replace('_', "-");
         let Some(setting) = settings::in_files().find(|setting| setting.flag == key) else {

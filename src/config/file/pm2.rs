@@ -3,6 +3,7 @@
 //! Source: `lib/Common.js` and `lib/God/` of pm2 7.0. Fields that pm2 has and rinit does not do are
 //! told of with what to do instead. rinit's own keys are read too, where pm2 has none of that name.
 
+use super::super::environment::nearest;
 use super::super::faults::Faults;
 use super::super::given::{Given, Place};
 use super::super::layer::Layer;
@@ -67,8 +68,9 @@ impl<'a> App<'a> {
     fn new(place: &'a Place, entries: &'a [Entry]) -> App<'a> {
         let part = Part::new("an app", |scope| matches!(scope, Scope::App | Scope::Program));
         let mut app = App { entries, part, general: Layer::default(), warnings: vec![] };
-        // The signal that pm2 sends. The app's handler is for that one.
+        // The signal that pm2 sends, and to the whole process tree (treekill). The app's handler is for that one.
         app.put("stop-signal", place, "stop_signal", "SIGINT");
+        app.put("kill-process-group", place, "kill_process_group", "true");
         app
     }
 
@@ -90,11 +92,17 @@ impl<'a> App<'a> {
     fn take(&mut self, entry: &Entry, faults: &mut Faults) {
         let Entry { key, place, node } = entry;
         let Some((_, meaning)) = FIELDS.iter().find(|(names, _)| names.contains(&key.as_str())) else {
-            // An environment that is not the one to be taken; or one of rinit's own keys.
-            if !is_environment(entry) {
-                self.part.take(entry, faults);
+            // An environment that is not the one to be taken; one of rinit's own keys; or a field that pm2 ignores too.
+            if is_environment(entry) {
+                return;
             }
-            return;
+            if self.part.has_setting(key) {
+                return self.part.take(entry, faults);
+            }
+            return match nearest(key, FIELDS.iter().flat_map(|(names, _)| names.iter().copied())) {
+                Some(field) => faults.note_place(place, format!("{key} is no field; did you mean {field}?")),
+                None => self.warnings.push(format!("{place}: {key} has no effect: pm2 has no field of that name")),
+            };
         };
         match meaning {
             Same(flag) => {
@@ -166,6 +174,7 @@ impl<'a> App<'a> {
                 NodeValue::Plain(_) | NodeValue::Table(_) if is_on => self.put("filter-env", &node.place, key, "*"),
                 NodeValue::Plain(_) | NodeValue::Table(_) => {}
             },
+            "treekill" if !is_on => self.put("kill-process-group", &node.place, key, "false"),
             "uid" | "user" | "gid" => self.take_user(key),
             "log_type" if matches!(text, "json" | "raw") => self.put_general("log", node, key, text),
             "time" if is_on => self.put_general("log-time", node, key, "true"),
@@ -229,16 +238,13 @@ impl<'a> App<'a> {
                 continue;
             };
             for pair in pairs {
-                match pair.node.text() {
-                    Some(text) => {
-                        if let Some(setting) = by_key("env") {
-                            let text = format!("{}={text}", pair.key);
-                            self.part.put(setting, Given::by_key(pair.node.place.clone(), name, text), faults);
-                        }
-                        variables.push((pair.key.clone(), text.into()));
-                    }
-                    None => faults.note_place(&pair.node.place, format!("{} is {}", pair.key, pair.node.kind())),
+                // pm2 writes tables and lists as JSON.
+                let text = pair.node.text().map_or_else(|| pair.node.to_json(), str::to_owned);
+                if let Some(setting) = by_key("env") {
+                    let text = format!("{}={text}", pair.key);
+                    self.part.put(setting, Given::by_key(pair.node.place.clone(), name, text), faults);
                 }
+                variables.push((pair.key.clone(), text));
             }
         }
         if let Some(port) = self.get(&["port"]) {
@@ -278,14 +284,20 @@ impl<'a> App<'a> {
         let options = words(&["node_args", "interpreter_args", "interpreterArgs"], faults);
         let arguments = words(&["args"], faults);
         let cwd = self.get(&["cwd"]).and_then(|entry| entry.node.text()).unwrap_or_default();
+        // pm2 looks in the working directory before PATH.
+        let is_in_cwd = !path.contains('/') && Path::new(cwd).join(path).is_file();
+        let in_cwd = format!("./{path}");
         let mut command: Vec<String> = match interpreter {
             Some("none") => vec![],
             Some(interpreter) => std::iter::once(interpreter.to_owned()).chain(options).collect(),
             // A whole command, which pm2 gives to a shell.
             None if path.contains(char::is_whitespace) => vec!["sh".into(), "-c".into()],
-            None => interpreter_of(path, Path::new(cwd)).map(str::to_owned).into_iter().chain(options).collect(),
+            None => {
+                let file = if is_in_cwd { &in_cwd } else { path };
+                interpreter_of(file, Path::new(cwd)).map(str::to_owned).into_iter().chain(options).collect()
+            }
         };
-        command.push(path.to_owned());
+        command.push(if command.is_empty() && is_in_cwd { in_cwd } else { path.to_owned() });
         command.extend(arguments);
         let (place, key) = (script.node.place.clone(), script.key.clone());
         for word in command {
@@ -432,6 +444,33 @@ mod tests {
             (r#""script": "node app.js $PORT""#, "sh|-c|node app.js $PORT"),
         ] {
             assert_eq!(command(fields), words, "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_pm2_reads_and_ignores_is_no_fault() {
+        let (config, faults, warnings) = resolved(
+            r#"{ "apps": [{ "script": "a.js", "description": "x", "env": { "LIST": { "a": [1, "b\"", true] }, "NONE": null } },
+                         { "name": "b", "script": "b.js", "treekill": false }] }"#,
+            None,
+        );
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(warnings, ["f.json:1:32: description has no effect: pm2 has no field of that name"]);
+        let [a, b] = &config.apps[..] else { panic!("{config:?}") };
+        let env: Vec<String> = a.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(env, [r#"LIST={"a":[1,"b\"",true]}"#]);
+        assert!(a.policy.stop.to_group && !b.policy.stop.to_group, "treekill is pm2's default");
+    }
+
+    #[test]
+    fn a_program_in_the_working_directory_goes_before_one_in_path() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy("/proc/self/exe", folder.path().join("server")).unwrap();
+        std::fs::write(folder.path().join("true"), "console.log(1)").unwrap();
+        for (script, words) in [("server", vec!["./server"]), ("true", vec!["node", "true"]), ("false", vec!["false"])]
+        {
+            let text = format!("{{ \"script\": \"{script}\", \"cwd\": {:?} }}", folder.path());
+            assert_eq!(resolved(&text, None).0.apps[0].command, words, "{script}");
         }
     }
 

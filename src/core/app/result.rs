@@ -39,6 +39,16 @@ impl App {
         })
     }
 
+    /// True if every worker of a service has ended with 0 or with a status after which it is to stay away. What waits for a
+    /// task needs its success.
+    pub(in super::super) fn ended_as_expected(&self) -> bool {
+        let Policy { kind, stop_exit_codes, .. } = self.policy();
+        let is_expected = |exit: Exit| exit.status() == 0 || stop_exit_codes.contains(&exit.status());
+        let mut ended = self.slots.iter().filter(|slot| slot.desired == Desired::Up);
+        *kind == Kind::Service
+            && ended.all(|slot| slot.state == SlotState::Stopped && slot.last_exit.is_some_and(is_expected))
+    }
+
     /// Its result, if the container is to end because of it while others go on.
     pub(in super::super) fn decisive_result(&self) -> Option<AppResult> {
         let result = self.result()?;
@@ -48,7 +58,7 @@ impl App {
         let is_decisive = match on_exit {
             OnExit::Ignore => false,
             OnExit::End => true,
-            OnExit::EndOnFailure => !was_done && result.is_failure(),
+            OnExit::EndOnFailure => !was_done && result.is_failure() && !self.ended_as_expected(),
         };
         is_decisive.then_some(result)
     }

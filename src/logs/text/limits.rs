@@ -24,8 +24,9 @@ pub const MAX_ORPHANED_PIPES: usize = 64;
 
 /// The size of the history of all slots together, divided evenly among them…
 pub const HISTORY_TOTAL: usize = 2 * 1024 * 1024;
-/// …within these bounds for each slot.
-pub const HISTORY_MIN_PER_SLOT: usize = 16 * 1024;
+/// …within these bounds for each slot. musl's allocator has a size class of 16 KiB with its own bytes included; the next one
+/// is a seventh larger.
+pub const HISTORY_MIN_PER_SLOT: usize = 16 * 1024 - 64;
 pub const HISTORY_MAX_PER_SLOT: usize = 256 * 1024;
 /// The memory of an entry of the history beside its text: twice its size, since its queue grows by doubling.
 pub const HISTORY_ENTRY_OVERHEAD: usize = 96;

@@ -1,9 +1,10 @@
 //! Places the script that rinit adds to its Node workers (`worker.cjs`): all versions of Node load modules from files only.
 
+use crate::embedded::{Embedded, embedded};
 use crate::ports::placed_file::{PlacedFile, is_protected};
 use std::io;
 
-const TEXT: &str = include_str!("worker.cjs");
+const TEXT: Embedded = embedded!("worker.cjs");
 const SUFFIX: &str = ".cjs";
 
 /// The script's file.
@@ -16,7 +17,7 @@ impl Script {
     /// # Errors
     /// No directory can be written to.
     pub fn write() -> io::Result<Script> {
-        let place = |fits| PlacedFile::place(TEXT.as_bytes(), SUFFIX, fits);
+        let place = |fits| PlacedFile::place(TEXT, SUFFIX, fits);
         place(is_protected).or_else(|_| place(|_| true)).map(Script)
     }
 

@@ -8,6 +8,7 @@ use super::protocol::{MAX_REQUEST_BYTES, Reply};
 use crate::core::WorkerId;
 use crate::ports::ListenerId;
 use crate::sys::peer::Identity;
+use crate::sys::process::why_not_now;
 use crate::sys::socket::{accept, receive, send};
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -51,6 +52,19 @@ impl Broker {
         let mut name = b"@".to_vec();
         name.extend_from_slice(address.as_abstract().unwrap_or_default());
         Ok((Broker { socket, owner: None }, OsString::from_vec(name)))
+    }
+
+    /// Checks that the kernel lets rinit have a broker.
+    ///
+    /// # Errors
+    /// The reason, if that will not change: a seccomp filter refuses such a socket.
+    pub(in crate::ports) fn check() -> Result<(), String> {
+        match Broker::open() {
+            Err(errno) if why_not_now(errno).is_none() => {
+                Err(format!("the kernel refuses a unix socket: {}; see the container's seccomp profile", errno.desc()))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Sets the process that may connect, with its children.

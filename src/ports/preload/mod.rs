@@ -13,6 +13,7 @@ pub(super) use protocol::{PACKET_BYTES, Packet};
 pub(super) use requests::IdleListener;
 
 use super::placed_file::{PlacedFile, is_executable, is_protected};
+use crate::embedded::{Embedded, embedded};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -25,7 +26,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Made by `build.rs` for this machine's kind; empty where it knows none.
-const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/preload.so"));
+const LIBRARY: Embedded = embedded!("preload.so");
 /// The end of its file's name.
 const SUFFIX: &str = ".so";
 /// The maximum number of `#!` lines that are followed.
@@ -62,6 +63,7 @@ impl Library {
         if LIBRARY.is_empty() {
             return Err("rinit has no library for this kind of machine".into());
         }
+        Broker::check()?;
         if let Ok(file) = PlacedFile::place(LIBRARY, SUFFIX, |folder| is_protected(folder) && is_executable(folder)) {
             return Ok(Library::File(Placed(file)));
         }
@@ -84,7 +86,7 @@ impl Library {
             result => result,
         }?;
         let mut file = File::from(file);
-        file.write_all(LIBRARY).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        file.write_all(&LIBRARY.unpack()).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
         Ok(file.into())
@@ -312,8 +314,8 @@ mod tests {
     fn the_library_cannot_be_changed() {
         let Ok(Library::Memory(library)) = Library::in_memory() else { panic!("there is a memory file") };
         let path = format!("/proc/self/fd/{}", library.as_raw_fd());
-        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY);
+        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY.unpack());
         assert!(std::fs::write(&path, "changed").is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY);
+        assert_eq!(std::fs::read(&path).unwrap(), LIBRARY.unpack());
     }
 }

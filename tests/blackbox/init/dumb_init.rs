@@ -161,7 +161,11 @@ fn a_single_childs_end_sends_no_signal_to_its_group() {
 
 #[test]
 fn rules_by_number_and_by_name_rewrite_or_drop() {
-    for rules in [&["-r", "15:3", "--rewrite", "1:0"][..], &["--rewrite=TERM:QUIT", "-r", "SIGHUP:0"]] {
+    for rules in [
+        &["-r", "15:3", "--rewrite", "1:0"][..],
+        &["--rewrite=TERM:QUIT", "-r", "SIGHUP:0"],
+        &["--rew=TERM:QUIT", "--re", "SIGHUP:0"],
+    ] {
         let rig = dumb_init(rules).fixture("signals").start();
         rig.until("it is up", |out| out.has("up "));
         rig.signal("TERM");
