@@ -1,22 +1,21 @@
 //! Counts the TCP connections that workers have open to their clients.
 //!
-//! /proc has the sockets of a process (proc_pid_fd(5)) and the addresses of all (proc_pid_net(5)). A connection is a client's
-//! if its own port is one where the worker listens, whoever has accepted it.
+//! /proc has the sockets of a process (proc_pid_fd(5)), the kernel the ports of all (sock_diag(7)). A connection is a client's if
+//! its own port is one where the worker listens, whoever has accepted it.
 
-use super::own_listeners::{LISTENS, TcpSocket, family, parse, sockets_of};
+use super::own_listeners::{family, sockets_of};
 use crate::ordered::ordered;
+use crate::sys::sock_diag::{TcpSocket, each_tcp_socket};
 use crate::sys::spawn_thread;
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
-use std::fs::{File, read_dir};
-use std::io::{self, BufRead, BufReader};
+use std::fs::read_dir;
+use std::io;
 use std::net::SocketAddr;
 use tokio::sync::oneshot;
 
 /// The maximum number of sockets of all workers that are looked at. Of a worker that has more, nothing is known.
 const MAX_SOCKETS: usize = 65_536;
-/// `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT` of the kernel's tcp_states.h.
-const OPEN: [u8; 2] = [1, 8];
 
 /// A worker whose connections are counted.
 struct Counted {
@@ -54,25 +53,19 @@ fn count(workers: Vec<(u32, Vec<String>)>) -> Vec<(u32, u64)> {
             counted.push(Counted::new(pid, &addresses, sockets));
         }
     }
-    for name in ["tcp", "tcp6"] {
-        // Without IPv6 there is no second table.
-        let Ok(table) = File::open(format!("/proc/self/net/{name}")) else { continue };
-        let lines = BufReader::new(table).lines().map_while(Result::ok);
-        lines.filter_map(|line| parse(&line)).for_each(|socket| see(&mut counted, socket));
+    match each_tcp_socket(&mut |socket| see(&mut counted, socket)) {
+        Ok(()) => counted.into_iter().filter_map(|one| one.result()).collect(),
+        // The kernel refuses to tell.
+        Err(_) => Vec::new(),
     }
-    counted.into_iter().filter_map(|one| one.result()).collect()
 }
 
-/// Counts a socket of the kernel's table, which has those that listen before the connections.
+/// Counts a socket; those that listen come before the connections.
 fn see(counted: &mut [Counted], socket: TcpSocket) {
-    if socket.state != LISTENS && !OPEN.contains(&socket.state) {
-        return;
-    }
     let Some(one) = counted.iter_mut().find(|one| one.sockets.contains(&socket.inode)) else { return };
-    let port = socket.address.port();
-    if socket.state == LISTENS {
-        one.ports.push(port);
-    } else if one.ports.contains(&port) {
+    if socket.is_listening {
+        one.ports.push(socket.port);
+    } else if one.ports.contains(&socket.port) {
         one.open += 1;
     }
 }
@@ -101,10 +94,6 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
 
-    fn socket(port: u16, state: u8, inode: u64) -> TcpSocket {
-        TcpSocket { address: SocketAddr::from(([127, 0, 0, 1], port)), state, inode }
-    }
-
     #[test]
     fn only_connections_to_ports_where_the_worker_listens_are_counted() {
         let mut counted = [
@@ -113,18 +102,19 @@ mod tests {
             (9, vec![], [21, 22, 23, 24]),
         ]
         .map(|(pid, addresses, sockets)| Counted::new(pid, &addresses, BTreeSet::from(sockets)));
-        // Two clients' of the first, its own to a database, one that is over; the last one listens by itself.
+        // Two clients' of the first, and its own to a database; the last one listens by itself.
         let table = [
-            (81, LISTENS, 21),
-            (80, 1, 1),
-            (80, 8, 2),
-            (5432, 1, 3),
-            (80, 6, 9),
-            (80, 1, 12),
-            (81, 1, 22),
-            (80, 1, 99),
+            (81, true, 21),
+            (80, false, 1),
+            (80, false, 2),
+            (5432, false, 3),
+            (80, false, 12),
+            (81, false, 22),
+            (80, false, 99),
         ];
-        table.into_iter().for_each(|(port, state, inode)| see(&mut counted, socket(port, state, inode)));
+        for (port, is_listening, inode) in table {
+            see(&mut counted, TcpSocket { port, is_listening, inode });
+        }
         let results = counted.map(|one| one.result());
         assert_eq!(results, [Some((7, 2)), None, Some((9, 1))], "nothing is known of one with a unix socket");
     }

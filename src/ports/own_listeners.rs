@@ -14,16 +14,13 @@ use tokio::sync::oneshot;
 /// The maximum number of processes of a worker that are looked at.
 const MAX_PROCESSES: usize = 64;
 /// The state of a socket that listens (`TCP_LISTEN` of the kernel's tcp_states.h).
-pub(super) const LISTENS: u8 = 10;
+const LISTENS: &str = "0A";
 
-/// A TCP socket of the kernel's table.
+/// A socket that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TcpSocket {
-    /// Its own address.
-    pub(super) address: SocketAddr,
-    /// Its state, as in the kernel's tcp_states.h.
-    pub(super) state: u8,
-    pub(super) inode: u64,
+struct Listening {
+    address: SocketAddr,
+    inode: u64,
 }
 
 /// The addresses where that process or one of its descendants listens alone. They are found on a thread of its own.
@@ -41,12 +38,11 @@ fn find(pid: Pid) -> Vec<SocketAddr> {
     // rinit holds those that it shares among the workers.
     let shared: BTreeSet<u64> = ordered(sockets_of(Pid::this()));
     let table = |name: &str| read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let listening = |line: &str| parse(line).filter(|socket| socket.state == LISTENS);
-    let all: Vec<TcpSocket> =
-        ["tcp", "tcp6"].iter().flat_map(|name| table(name).lines().filter_map(listening).collect::<Vec<_>>()).collect();
-    let is_own = |one: &&TcpSocket| own.contains(&one.inode) && !shared.contains(&one.inode);
+    let all: Vec<Listening> =
+        ["tcp", "tcp6"].iter().flat_map(|name| table(name).lines().filter_map(parse).collect::<Vec<_>>()).collect();
+    let is_own = |one: &&Listening| own.contains(&one.inode) && !shared.contains(&one.inode);
     // Of several sockets on one port (SO_REUSEPORT) the kernel chooses.
-    let is_alone = |one: &&TcpSocket| {
+    let is_alone = |one: &&Listening| {
         !all.iter().any(|other| other.address.port() == one.address.port() && !own.contains(&other.inode))
     };
     all.iter().filter(is_own).filter(is_alone).map(|one| reachable(one.address)).collect()
@@ -73,12 +69,11 @@ pub(super) fn sockets_of(pid: Pid) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Reads a line of /proc/net/tcp or tcp6; `None`: it is the heading.
-pub(super) fn parse(line: &str) -> Option<TcpSocket> {
+/// Reads a line of /proc/net/tcp or tcp6, if it is a socket that listens.
+fn parse(line: &str) -> Option<Listening> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
-    let (ip, port) = local.split_once(':')?;
-    let state = u8::from_str_radix(state, 16).ok()?;
+    let (ip, port) = local.split_once(':').filter(|_| state == LISTENS)?;
     // Each group of four bytes is a number in the order of the machine's bytes.
     let group = |at: usize| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
     let ip: IpAddr = match ip.len() {
@@ -89,7 +84,7 @@ pub(super) fn parse(line: &str) -> Option<TcpSocket> {
         }
     };
     let address = SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?);
-    Some(TcpSocket { address, state, inode: inode.parse().ok()? })
+    Some(Listening { address, inode: inode.parse().ok()? })
 }
 
 /// The address by which a client reaches a socket of this machine.
@@ -111,11 +106,11 @@ mod tests {
     fn a_line_of_the_kernels_table_is_read() {
         let line =
             "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0";
-        let listening = TcpSocket { address: "127.0.0.1:8080".parse().unwrap(), state: LISTENS, inode: 4242 };
+        let listening = Listening { address: "127.0.0.1:8080".parse().unwrap(), inode: 4242 };
         assert_eq!(parse(line), Some(listening));
-        assert_eq!(parse(&line.replace(" 0A ", " 01 ")).unwrap().state, 1, "a connection");
+        assert_eq!(parse(&line.replace(" 0A ", " 01 ")), None, "a connection");
         let v6 = line.replace("0100007F", "00000000000000000000000001000000");
-        assert_eq!(parse(&v6), Some(TcpSocket { state: LISTENS, address: "[::1]:8080".parse().unwrap(), inode: 4242 }));
+        assert_eq!(parse(&v6), Some(Listening { address: "[::1]:8080".parse().unwrap(), inode: 4242 }));
         assert_eq!(parse("  sl  local_address rem_address   st tx_queue"), None);
     }
 

@@ -1,4 +1,4 @@
-//! Asks the kernel for the TCP connections of a port (sock_diag(7)).
+//! Asks the kernel for TCP sockets and connections (sock_diag(7)).
 
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
@@ -23,6 +23,17 @@ pub struct Connection {
     pub sent_ago: Duration,
 }
 
+/// A TCP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpSocket {
+    /// Its own port.
+    pub port: u16,
+    /// It listens; otherwise it is connected.
+    pub is_listening: bool,
+    /// Its inode.
+    pub inode: u64,
+}
+
 // Of linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h and net/tcp_states.h.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
@@ -30,6 +41,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const INET_DIAG_INFO: u16 = 2;
 const ESTABLISHED_OR_CLOSE_WAIT: u32 = 1 << 1 | 1 << 8;
+const LISTEN: u32 = 1 << 10;
 /// The length of `struct nlmsghdr`, `struct inet_diag_req_v2` and `struct inet_diag_msg`.
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
@@ -40,11 +52,31 @@ const MESSAGE: usize = 72;
 /// # Errors
 /// The kernel or a seccomp filter has no sock_diag; no descriptors left.
 pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
+    let mut found = Vec::new();
+    dump(port, ESTABLISHED_OR_CLOSE_WAIT, true, &mut |message| found.extend(read(message)))?;
+    Ok(found)
+}
+
+/// Visits the TCP sockets of this network namespace that listen or are connected: of IPv4, then of IPv6, in both those that
+/// listen first.
+///
+/// # Errors
+/// As for [`connections`].
+pub fn each_tcp_socket(visit: &mut dyn FnMut(TcpSocket)) -> io::Result<()> {
+    dump(0, LISTEN | ESTABLISHED_OR_CLOSE_WAIT, false, &mut |message| {
+        let port = message.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
+        if let (Some(port), Some(state), Some(inode)) = (port, message.get(1), number(message, 68)) {
+            visit(TcpSocket { port, is_listening: 1 << state == LISTEN, inode: inode.into() });
+        }
+    })
+}
+
+/// Visits the messages about the sockets in these states, of one local port or, if it is 0, of all.
+fn dump(port: u16, states: u32, with_info: bool, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag)?;
-    let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        send(socket.as_raw_fd(), &request(family as u8, port), MsgFlags::empty())?;
+        send(socket.as_raw_fd(), &request(family as u8, port, states, with_info), MsgFlags::empty())?;
         let mut buffer = vec![0; 32 * 1024];
         // Answers to a dump are there when they are asked for: this does not wait for anybody.
         'dump: loop {
@@ -58,23 +90,23 @@ pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
                 match kind {
                     NLMSG_DONE => break 'dump,
                     NLMSG_ERROR => return Err(io::Error::other("the kernel has no sock_diag")),
-                    _ => found.extend(rest.get(HEADER..size).and_then(read)),
+                    _ => rest.get(HEADER..size).into_iter().for_each(&mut *visit),
                 }
                 rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
-fn request(family: u8, port: u16) -> Vec<u8> {
+fn request(family: u8, port: u16, states: u32, with_info: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + REQUEST);
     bytes.extend(((HEADER + REQUEST) as u32).to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
     bytes.extend([0; 8]);
-    bytes.extend([family, IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0]);
-    bytes.extend(ESTABLISHED_OR_CLOSE_WAIT.to_ne_bytes());
+    bytes.extend([family, IPPROTO_TCP as u8, u8::from(with_info) << (INET_DIAG_INFO - 1), 0]);
+    bytes.extend(states.to_ne_bytes());
     bytes.extend(port.to_be_bytes());
     bytes.resize(HEADER + REQUEST, 0);
     bytes
@@ -134,5 +166,21 @@ mod tests {
         server.write_all(b"response").unwrap();
         client.read_exact(&mut [0; 8]).unwrap();
         assert!(find().has_sent && find().sent_ago <= find().received_ago);
+    }
+
+    #[test]
+    fn sockets_that_listen_and_those_that_are_connected_are_visited() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let mut all = Vec::new();
+        each_tcp_socket(&mut |socket| all.push(socket)).unwrap();
+        let expected = |socket: &dyn AsFd, is_listening| {
+            let inode = inode(socket.as_fd()).unwrap();
+            assert!(all.contains(&TcpSocket { port, is_listening, inode }), "{is_listening}");
+        };
+        expected(&listener, true);
+        expected(&server, false);
     }
 }

@@ -213,6 +213,7 @@ async function severalApps() {
     await app("mail").getByText("Degraded", { exact: true }).waitFor();
     assert.equal(await app("web").getByRole("listitem").filter({ hasText: "web-2: ready, replacement starting" }).count(), 1);
     assert.equal(await row(page, "queue-1").getByText(/^crash-looping 3\.4s$/).count(), 1);
+    assert.equal(await row(page, "web-0").getByText("41", { exact: true }).count(), 1, "open connections");
     // A long command is one line until it is opened.
     const command = app("web").locator("summary"), line = (await command.boundingBox()).height;
     assert.ok(line < 40, `${line}`);

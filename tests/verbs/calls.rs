@@ -110,6 +110,23 @@ fn a_reload_that_fails_says_which_worker_why_and_its_last_lines() {
 }
 
 #[test]
+fn no_field_of_an_answer_reaches_the_terminal_with_its_control_characters() {
+    let error = Error { error: "no\u{1b}[2J".into(), worker: Some("\u{1b}[1mweb-0".into()), last_lines: vec![] };
+    let refused = Fake::always(409, serde_json::to_string(&error).unwrap());
+    for line in ["list", "reload", "logs", "describe 0", "health", "events", "config"] {
+        let ran = refused.run(line);
+        assert!(ran.code == 1 && !ran.stderr.contains('\u{1b}'), "{line}: {ran:?}");
+    }
+    let events = Fake::new(|_, stream| {
+        begin_stream(stream);
+        let hostile = Event { level: "\u{1b}[2J".into(), time: "\u{7}".into(), ..happened(7, "started", "\u{1b}]0;x") };
+        event(stream, "started", &hostile);
+    });
+    let ran = events.run("events");
+    assert!(ran.stdout.contains("]0;x") && !ran.stdout.contains(['\u{1b}', '\u{7}']), "{ran:?}");
+}
+
+#[test]
 fn a_refusal_is_printed_as_rinit_words_it() {
     let refused = r#"{"error":"the container is stopping"}"#;
     let ran = Fake::always(409, refused).run("restart all");

@@ -258,7 +258,7 @@ fn health_is_one_line_and_an_exit_code_that_docker_knows() {
 fn health_asks_for_as_many_ready_workers_as_wanted() {
     let fake = Fake::of(&[
         ("GET /readyz?min=3", 200, "ready".into()),
-        ("GET /readyz?min=50%25", 503, "not ready".into()),
+        ("GET /readyz?min=50%25", 503, "not ready\nweb: 1 of 2 workers ready, 1 missing".into()),
         ("GET /v1/status", 200, json(&status(vec![WorkerStatus { state: "stopped".into(), ..worker("web-1") }], 1))),
     ]);
     assert_eq!(fake.run("health --min 3").code, 0);

@@ -2,7 +2,7 @@
 
 use super::client::read_json;
 use super::log_filter::Since;
-use super::output::{DIM, colour_of_level, harmless_lines, is_unread};
+use super::output::{DIM, colour_of_level, harmless, harmless_lines, is_unread};
 use super::{Call, Failure, Opt, Outcome, Verb};
 use crate::client::Part;
 use crate::control::types::{Event, Missed};
@@ -62,7 +62,7 @@ fn print(call: &Call, json: &str, event: &Event) -> Outcome {
     if call.out.json {
         return call.out.print_json(json);
     }
-    let time = call.out.paint(DIM, &event.time);
-    let level = call.out.paint(colour_of_level(&event.level), &format!("{:5}", event.level));
+    let time = call.out.paint(DIM, &harmless(&event.time));
+    let level = call.out.paint(colour_of_level(&event.level), &format!("{:5}", harmless(&event.level)));
     call.out.print(&format!("{time} {level} {}\n", harmless_lines(&event.message).replace('\n', "\n    ")))
 }

@@ -60,9 +60,8 @@ pub(super) fn print_ready(call: &Call) -> Outcome {
 
 /// Returns which workers are missing, in one line; `text` is what the probe answered.
 pub(super) fn missing(client: &Client, text: &str) -> String {
-    let Ok(status) = client.get::<Status>("/v1/status") else {
-        return format!("not ready: {}", harmless(text.trim()));
-    };
+    let text = text.trim().trim_start_matches("not ready").trim();
+    let Ok(status) = client.get::<Status>("/v1/status") else { return format!("not ready: {}", harmless(text)) };
     if status.state != "running" {
         return format!("not ready: the container is {}", status.state);
     }
@@ -70,7 +69,7 @@ pub(super) fn missing(client: &Client, text: &str) -> String {
     // A replacement beside them is one more, and not missed.
     let not_ready = status.workers.iter().filter(|worker| is_missing(worker));
     let parts: Vec<String> = counts.chain(not_ready.take(4).map(state)).collect();
-    let text = if parts.is_empty() { text.trim().to_owned() } else { parts.join("; ") };
+    let text = if parts.is_empty() { text.to_owned() } else { parts.join("; ") };
     format!("not ready: {}", harmless(&text))
 }
 

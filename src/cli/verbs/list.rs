@@ -16,7 +16,8 @@ pub(super) static VERB: Verb = Verb {
     takes: 0..=0,
     summary: "list the workers: state, uptime, restarts, CPU, memory",
     help: "Shows every worker on a line. During a reload a slot has two: the old worker and its replacement.\n\
-           CPU is of one CPU, memory is resident; both are those of the worker and of its child processes.\n\
+           CPU is of one CPU, memory is resident, CONNS are the clients' TCP connections that are open; all are\n\
+           those of the worker and of its child processes.\n\
            Piped, nothing is cut, there are no colours, and every column holds one word, - for none; only\n\
            the last one, NOTE, may hold several. On a terminal RESTARTS says how long ago the last one was.",
     options: &[

@@ -78,7 +78,7 @@ impl Output {
             let _ = self.print_json(&text);
         }
         let about = error.worker.as_deref().filter(|worker| !error.error.contains(*worker));
-        let about = about.map_or(String::new(), |worker| format!("{worker}: "));
+        let about = about.map_or(String::new(), |worker| format!("{}: ", harmless(worker)));
         let mut text = format!("rinit: {about}{}\n", harmless_lines(&error.error));
         // The sentence may quote them already, as the one in the log does.
         if error.last_lines.iter().any(|line| !error.error.contains(line.as_str())) {

@@ -2,6 +2,7 @@
 
 use super::{Call, Failure, Outcome, Verb};
 use crate::control::types::Config;
+use crate::units::harmless;
 
 pub(super) static VERB: Verb = Verb {
     names: &["web"],
@@ -26,7 +27,7 @@ fn run(call: &Call) -> Outcome {
     if call.out.json {
         call.out.print_json(&serde_json::json!({ "url": url }).to_string())
     } else {
-        call.out.print(&format!("{url}\n"))
+        call.out.print(&format!("{}\n", harmless(&url)))
     }
 }
 
