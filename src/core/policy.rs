@@ -53,7 +53,7 @@ pub enum DrainKind {
     Cluster,
     /// By the message `'shutdown'` (`--stop-message`).
     Message,
-    /// Not at all: a command that comes before the signal is waited for.
+    /// A command that comes before the signal is waited for, and then its connections, as with `Connections`.
     Hook,
     /// It is asked nothing, gets no more connections, and is left alone while those that it has are in use.
     Connections,

@@ -51,9 +51,10 @@ impl StopPlan {
         let half = timeout / 2;
         let signal_after = match request {
             None => Duration::ZERO,
-            Some(DrainKind::Message | DrainKind::Hook) => half,
+            Some(DrainKind::Message) => half,
+            Some(DrainKind::Hook) if !listens => half,
             // The signal that ends an app without a handler comes late, but before SIGKILL.
-            Some(DrainKind::Cluster | DrainKind::Connections) => timeout - timeout / 8,
+            Some(DrainKind::Hook | DrainKind::Cluster | DrainKind::Connections) => timeout - timeout / 8,
         };
         let idle = match context {
             StopContext::Running => IDLE_WHILE_RUNNING,

@@ -199,7 +199,10 @@ impl Worker {
 
     /// It has finished what it was asked to finish. What is left of it, such as timers, is ended by the stop signal.
     pub(super) fn on_drained(&mut self, now: Time) {
-        let exits_by_itself = self.policy.stop.request != Some(DrainKind::Connections);
+        let exits_by_itself = match self.policy.stop.request {
+            Some(DrainKind::Cluster | DrainKind::Message) => true,
+            Some(DrainKind::Hook | DrainKind::Connections) | None => false,
+        };
         if let Phase::Draining { signal_at: Some(due), .. } = &mut self.phase {
             *due = if exits_by_itself { (now + EXIT_AFTER_DRAINED).min(*due) } else { now };
         }

@@ -252,7 +252,7 @@ impl Supervisor {
                 };
                 self.handle(event);
             }
-            Notice::Event(event) => self.handle(event),
+            Notice::Event(event) => self.on_told(event),
             Notice::ListSubjects(reply) => drop(reply.send(self.subjects())),
             Notice::Call(call) => {
                 if let Some(event) = self.answer(call) {
@@ -262,6 +262,7 @@ impl Supervisor {
             }
             Notice::Trigger(app, why) => self.on_trigger(app, &why),
             Notice::PreStartDone(worker, result) => self.on_pre_start_done(worker, result),
+            Notice::PreStopDone(worker) => self.on_pre_stop_done(worker),
             Notice::Configuration(read, requests) => self.on_configuration(read, requests),
             Notice::Prepared(app, generation, read) => {
                 let event = self.on_prepared(app, generation, read.map(|read| *read));

@@ -33,6 +33,8 @@ pub(super) struct Hooks {
     last_stream: u64,
     /// Workers that are started when their `pre_start` hook has succeeded.
     starting: BTreeMap<WorkerId, Starting>,
+    /// Workers whose stop signal waits for their `pre_stop` hook.
+    stopping: BTreeMap<WorkerId, Stopping>,
 }
 
 /// The worker that a hook is about.
@@ -47,6 +49,12 @@ pub(super) struct Subject {
 struct Starting {
     subject: Subject,
     hook: JoinHandle<()>,
+}
+
+/// A worker that is stopped when its `pre_stop` hook has ended.
+struct Stopping {
+    /// It has finished what was under way.
+    is_drained: bool,
 }
 
 /// A hook that is ready to run.
@@ -81,7 +89,16 @@ impl Drop for Running {
 
 impl Hooks {
     pub(super) fn new(logs: Logs, null: Rc<OwnedFd>, signals: Inherited, helpers: Helpers) -> Hooks {
-        Hooks { logs, null, signals, helpers, running: Rc::default(), last_stream: u64::MAX, starting: BTreeMap::new() }
+        Hooks {
+            logs,
+            null,
+            signals,
+            helpers,
+            running: Rc::default(),
+            last_stream: u64::MAX,
+            starting: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+        }
     }
 
     /// True while a hook runs.
@@ -202,14 +219,44 @@ impl Supervisor {
         let Some(subject) = self.workers.subject(worker).filter(|_| plan.request.is_some()) else { return };
         let facts = self.pid_facts(worker);
         let Some(hook) = self.hooks.prepare(Moment::PreStop, &subject, facts) else { return };
-        let is_waited_for = plan.request == Some(DrainKind::Hook);
+        let StopPlan { request, handler_after, signal_after, signal, .. } = *plan;
+        if request != Some(DrainKind::Hook) {
+            tokio::task::spawn_local(hook.run_and_tell());
+            return;
+        }
+        // The connections of a worker behind the library are waited for too, from now on: its ports may be closed meanwhile.
+        let is_preloaded = subject.launch.app.sharing.library;
+        if is_preloaded {
+            self.workers.ports.drain_connections(worker, signal, handler_after, signal_after);
+        }
+        self.hooks.stopping.insert(worker, Stopping { is_drained: !is_preloaded });
         let notices = self.workers.notices.clone();
         tokio::task::spawn_local(async move {
-            hook.run_and_tell().await;
-            if is_waited_for {
-                let _ = notices.send(Notice::Event(Event::Drained(worker))).await;
+            let hook = hook.run_and_tell();
+            tokio::pin!(hook);
+            let has_ended = timeout(handler_after, &mut hook).await.is_ok();
+            let _ = notices.send(Notice::PreStopDone(worker)).await;
+            if !has_ended {
+                hook.await;
             }
         });
+    }
+
+    /// Handles what a worker or a task has told. That a worker has finished waits for its `pre_stop` hook.
+    pub(super) fn on_told(&mut self, event: Event) {
+        match event {
+            Event::Drained(worker) if self.hooks.stopping.contains_key(&worker) => {
+                self.hooks.stopping.insert(worker, Stopping { is_drained: true });
+            }
+            event => self.handle(event),
+        }
+    }
+
+    /// Goes on with the stop of a worker whose `pre_stop` hook has ended, or has had its time.
+    pub(super) fn on_pre_stop_done(&mut self, worker: WorkerId) {
+        if self.hooks.stopping.remove(&worker).is_some_and(|stopping| stopping.is_drained) {
+            self.handle(Event::Drained(worker));
+        }
     }
 
     /// Runs the hooks for what a report says.

@@ -67,6 +67,8 @@ enum Notice {
     Trigger(AppId, String),
     /// A worker's `pre_start` hook has ended.
     PreStartDone(WorkerId, Result<(), String>),
+    /// A worker's `pre_stop` hook has ended, or has had its time.
+    PreStopDone(WorkerId),
     /// A new generation's variables are read, or could not be.
     Prepared(AppId, u32, Result<Box<(AppConfig, Variables)>, String>),
     /// The configuration file is read again for these requests, or has faults.

@@ -1,6 +1,9 @@
 //! Hooks: commands at moments of a worker's life.
 
 use crate::config_file::File;
+use crate::harness::free_port;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 fn app(words: &str, more: &str) -> File {
     File::new(
@@ -75,6 +78,33 @@ fn the_stop_signal_waits_for_the_pre_stop_hook_and_no_longer_than_it_may_take() 
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     assert!(rig.output().has("web-0: the pre_stop hook did not end within 100ms: killed"), "{:?}", rig.output());
+}
+
+#[test]
+fn a_program_without_a_handler_answers_its_requests_after_the_pre_stop_hook() {
+    let port = free_port();
+    let script = format!(
+        "import socket, time\n\
+         server = socket.create_server(('127.0.0.1', {port}))\n\
+         while True:\n\
+         \x20   client = server.accept()[0]; client.recv(999); print('asked', flush=True); time.sleep(1.5)\n\
+         \x20   client.sendall(b'answer'); client.close()"
+    );
+    let text = format!(
+        "[[app]]\nname = \"web\"\ncommand = [\"python3\", \"-c\", \"\"\"{script}\"\"\"]\n[app.hooks]\npre_stop = \"true\"\n"
+    );
+    let file = File::new("f.toml", &text);
+    let rig = file.rig().start();
+    rig.until("it is ready", |out| out.told("web-0", "is ready"));
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.write_all(b"question").unwrap();
+    rig.until("the worker has the question", |out| out.has("| asked"));
+    rig.signal("HUP");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "answer", "{:?}", rig.output());
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn the_plan_says_when_each_step_of_a_stop_comes() {
     assert_eq!(ms(plan_of(Some(DrainKind::Cluster), restart.clone()).unwrap()), [5500, 4000, 7000, 8000]);
     assert_eq!(ms(plan_of(Some(DrainKind::Message), restart.clone()).unwrap()), [3200, 4000, 4000, 8000]);
     // A worker that does not listen has no connections.
+    assert_eq!(ms(plan_of(Some(DrainKind::Hook), restart.clone()).unwrap()), [3200, 4000, 4000, 8000]);
     assert_eq!(ms(plan_of(Some(DrainKind::Connections), restart).unwrap()), [0, 0, 0, 8000]);
     assert_eq!(ms(plan_of(Some(DrainKind::Cluster), Event::Shutdown).unwrap()), [1000, 4000, 7000, 8000]);
 }
@@ -74,6 +75,14 @@ fn a_worker_that_has_finished_gets_a_moment_to_exit_and_then_the_signal() {
     assert_eq!(core.0.next_deadline(), Some(8000 * MS), "the signal, if it does not finish");
     core.give(2000, Event::Drained(WORKER));
     assert_eq!(core.give(2200, Event::Tick), [signal(false)]);
+}
+
+#[test]
+fn a_worker_whose_pre_stop_hook_has_ended_gets_the_signal_at_once() {
+    let mut core = Core::ready(Policy { stop: stop_policy(Some(DrainKind::Hook)), ..policy() });
+    core.give(1000, Event::Shutdown);
+    core.give(1500, Event::Drained(WORKER));
+    assert_eq!(core.give(1500, Event::Tick), [signal(false)]);
 }
 
 #[test]
