@@ -51,7 +51,8 @@ impl Hub {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(pid) = worker.broker.as_ref().and_then(Broker::owner) else { return worker.notifiers.on_finished() };
         let listeners = worker.servers.iter().filter_map(|server| self.listeners.get(&server.listener));
-        let ports = ordered(listeners.filter_map(|listener| Some(listener.sockname()?.port())));
+        let open = listeners.filter_map(|listener| Some(listener.sockname()?.port()));
+        let ports = ordered(open.chain(worker.closed_ports.iter().copied()));
         let queues = worker.queues().map(|(_, queue)| queue.worker_end()).collect();
         let mut finished = std::mem::take(&mut worker.notifiers.finished);
         let leaving = Leaving { pid, ports, queues, signal, handled_after, ended_after };

@@ -10,7 +10,7 @@ use super::{ListenerId, Peer};
 use crate::core::{SlotId, WorkerId};
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -45,6 +45,8 @@ pub struct PortWorker {
     pub(super) has_library: bool,
     /// Its open servers.
     pub(super) servers: Vec<Server>,
+    /// The ports of its servers that were closed, for the connections that it still has there.
+    pub(super) closed_ports: BTreeSet<u16>,
     /// Connections that it was sent by message and has not answered for, oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
     /// Descriptors that it was sent and has not confirmed, oldest first.
@@ -171,6 +173,7 @@ impl PortWorker {
             is_online: false,
             has_library: false,
             servers: Vec::new(),
+            closed_ports: BTreeSet::new(),
             in_flight: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             is_full: false,

@@ -82,6 +82,18 @@ fn the_stop_signal_waits_for_the_pre_stop_hook_and_no_longer_than_it_may_take() 
 
 #[test]
 fn a_program_without_a_handler_answers_its_requests_after_the_pre_stop_hook() {
+    for signal in ["HUP", "TERM"] {
+        assert_answers("[app.hooks]\npre_stop = \"true\"\n", signal);
+    }
+}
+
+#[test]
+fn a_program_without_a_handler_answers_its_requests_when_the_container_stops() {
+    assert_answers("", "TERM");
+}
+
+/// A request that is under way when rinit gets the signal is answered.
+fn assert_answers(hooks: &str, signal: &str) {
     let port = free_port();
     let script = format!(
         "import socket, time\n\
@@ -90,20 +102,20 @@ fn a_program_without_a_handler_answers_its_requests_after_the_pre_stop_hook() {
          \x20   client = server.accept()[0]; client.recv(999); print('asked', flush=True); time.sleep(1.5)\n\
          \x20   client.sendall(b'answer'); client.close()"
     );
-    let text = format!(
-        "[[app]]\nname = \"web\"\ncommand = [\"python3\", \"-c\", \"\"\"{script}\"\"\"]\n[app.hooks]\npre_stop = \"true\"\n"
-    );
+    let text = format!("[[app]]\nname = \"web\"\ncommand = [\"python3\", \"-c\", \"\"\"{script}\"\"\"]\n{hooks}");
     let file = File::new("f.toml", &text);
     let rig = file.rig().start();
     rig.until("it is ready", |out| out.told("web-0", "is ready"));
     let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     client.write_all(b"question").unwrap();
     rig.until("the worker has the question", |out| out.has("| asked"));
-    rig.signal("HUP");
+    rig.signal(signal);
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "answer", "{:?}", rig.output());
-    rig.signal("TERM");
+    assert_eq!(answer, "answer", "{signal}: {:?}", rig.output());
+    if signal == "HUP" {
+        rig.signal("TERM");
+    }
     assert_eq!(rig.wait(), 0);
 }
 
