@@ -1,5 +1,7 @@
-//! Formats times, sizes and shares as short words without spaces, the same in logs, verbs and `rinit monit`.
+//! Formats times, sizes and shares as short words without spaces, and text of others as one line: the same in logs, verbs and
+//! `rinit monit`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Formats a time: `312ms`, `2.1s`, `12s`, `3m12s`, `2h05m`, `3d04h`. What is below the second unit is cut off.
@@ -53,6 +55,15 @@ pub fn count(number: impl Into<u64>, noun: &str) -> String {
     match number.into() {
         1 => format!("1 {noun}"),
         number => format!("{number} {noun}s"),
+    }
+}
+
+/// Returns the text as one line without control characters: names and values may come from anywhere.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into()
+    } else {
+        text.into()
     }
 }
 

@@ -58,8 +58,40 @@ const OPTIONS: &[Pm2Option] = &[
     flag("no-auto-exit", "the container ends when no worker is left"),
     flag("update-env", "write --env-file PATH: it is read again at every reload"),
     value("only", "rinit runs every app of --config FILE"),
-    value("web", "write --web ADDR"),
+    flag("no-autostart", "rinit starts every app: leave the app out of the file"),
+    flag("no-treekill", "leave it out: the stop signal goes to the whole group with --kill-process-group alone"),
+    value("delay", "an app of --config FILE waits for others by its key after"),
+    flag("format", "write --log json"),
+    flag("formatted", "write --log prefix"),
+    value("log-type", "write --log json"),
+    flag("disable-logs", "send the lines away in the command: sh -c 'exec … > /dev/null'"),
+    value("pid", "rinit list shows the process numbers"),
+    value("namespace", "rinit has no namespaces: put the word into --name"),
+    value("filter-env", "write filter_env in a file: --config FILE"),
+    flag("source-map-support", "write the option of Node before the script: rinit -i N -- node OPTION app.js"),
+    flag("attach", "rinit stays in the foreground: leave it out"),
+    flag("force", "leave it out"),
+    flag("no-vizion", "leave it out"),
+    flag("no-pmx", "leave it out"),
+    flag("no-automation", "leave it out"),
+    value("secret", PM2_IO),
+    value("public", PM2_IO),
+    value("machine-name", PM2_IO),
+    flag("trace", PM2_IO),
+    flag("v8", PM2_IO),
+    flag("event-loop-inspector", PM2_IO),
+    flag("deep-monitoring", PM2_IO),
 ];
+
+const PM2_IO: &str = "it is for pm2.io: rinit has metrics and a dashboard at --web ADDR";
+
+/// Options that are switches of pm2's and have a value here, with the value that means the same.
+const SWITCHES: &[(&str, &str)] = &[("watch", "."), ("web", "9615")];
+
+/// Returns the value to write for a switch of pm2's that has a value here.
+pub(super) fn value_of_switch(name: &str) -> Option<&'static str> {
+    SWITCHES.iter().find(|(switch, _)| *switch == name).map(|(_, value)| *value)
+}
 
 /// Returns the option of that long name, if pm2 has it.
 pub(super) fn by_name(name: &str) -> Option<&'static Pm2Option> {
@@ -75,6 +107,18 @@ pub(super) fn by_letter(letter: char) -> Option<&'static Pm2Option> {
 mod tests {
     use super::OPTIONS;
     use crate::config;
+
+    /// The options of `pm2-runtime --help` (pm2 7.0.4).
+    const RUNTIME: &str = "instances secret no-autostart no-autorestart stop-exit-codes node-args name max-memory-restart cron \
+        interpreter public machine-name trace v8 format raw formatted json delay web only no-auto-exit env watch error \
+        output deep-monitoring";
+
+    #[test]
+    fn every_option_of_pm2_runtime_is_one_of_rinit_or_answered() {
+        for name in RUNTIME.split_whitespace() {
+            assert!(config::by_flag(name).is_some() || super::by_name(name).is_some(), "{name}");
+        }
+    }
 
     #[test]
     fn every_answer_names_options_that_rinit_has() {

@@ -131,6 +131,12 @@ impl Line {
         let text = match setting.form {
             // A switch may still be given a value: --log-time=false.
             "" => parser.optional_value().map_or(Ok("true".into()), |value| value.string()),
+            form if parser.try_raw_args().is_some_and(|rest| rest.peek().is_some_and(is_option)) => {
+                let switch = pm2::value_of_switch(setting.flag);
+                let advice =
+                    switch.map_or(String::new(), |value| format!("; for pm2's {written} write {written} {value}"));
+                return self.faults.note(written, format!("{form} is missing{advice}"));
+            }
             _ => parser.value().and_then(|value| value.string()),
         };
         match text {
@@ -198,6 +204,16 @@ impl Line {
                 self.skip_value(has_value, parser);
             }
         }
+    }
+}
+
+/// True for a word that is an option, and so no other option's value.
+fn is_option(word: &OsStr) -> bool {
+    let text = word.to_str().unwrap_or_default();
+    let long = text.strip_prefix("--").map(|name| name.split_once('=').map_or(name, |(name, _)| name));
+    match long {
+        Some(name) => name.is_empty() || config::by_flag(name).is_some(),
+        None => config::all().any(|setting| setting.letter.is_some_and(|letter| text == format!("-{letter}"))),
     }
 }
 
@@ -282,7 +298,7 @@ mod tests {
             "--wait-ready: no such option; it is pm2's: write --ready message",
             "--kill-timeout: no such option; it is pm2's: write --stop-timeout D",
             "--listen-timeout: no such option; it is pm2's: write --ready-timeout D",
-            "--watch=\"--\": allowed: a path; `.` is the working directory",
+            "--watch: PATH is missing; for pm2's --watch write --watch .",
             "--max-memory-restart: no such option; it is pm2's: write --max-memory SIZE",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");

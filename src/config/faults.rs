@@ -2,8 +2,11 @@
 
 use super::given::{Given, Place, Source};
 use super::settings::Setting;
+use crate::units::harmless;
 use std::fmt;
 
+/// A value is shown up to this length, in characters.
+const MAX_SHOWN: usize = 200;
 /// Exit code for settings that cannot be used: `EX_USAGE` of sysexits.h.
 pub const BAD_SETTINGS: u8 = 64;
 
@@ -61,15 +64,19 @@ impl Faults {
             Source::Variable => (setting.variable(), None),
             Source::File(place, key) => (key.clone(), Some(place.clone())),
         };
-        let what = format!("{name}={:?}", (setting.shown)(&given.text));
+        let value = (setting.shown)(&given.text);
+        let cut = value.char_indices().nth(MAX_SHOWN).map_or(value, |(end, _)| value.get(..end).unwrap_or_default());
+        let more = if cut.len() < value.len() { "…" } else { "" };
+        let what = format!("{name}={cut:?}{more}");
         self.0.push(Fault { place, what, why: why.into() });
     }
 
-    /// All faults, a line each: those of a file in the order of its lines.
+    /// All faults, a line each without control characters: those of a file in the order of its lines.
     pub fn lines(&self) -> Vec<String> {
         let mut faults: Vec<(usize, &Fault)> = self.0.iter().enumerate().collect();
         faults.sort_unstable_by_key(|(at, fault)| (&fault.place, *at));
-        let mut lines: Vec<String> = faults.into_iter().map(|(_, fault)| fault.to_string()).collect();
+        let mut lines: Vec<String> =
+            faults.into_iter().map(|(_, fault)| harmless(&fault.to_string()).into_owned()).collect();
         // A value of `[defaults]` is wrong once, and not once for each app.
         lines.dedup();
         lines
@@ -89,5 +96,26 @@ impl Faults {
         };
         lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         Refusal { text, code: BAD_SETTINGS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_one_line_whatever_a_value_holds() {
+        let mut faults = Faults::default();
+        faults.note("--env-file=/x\nrinit | ready", "cannot read /x\nrinit | ready\u{1b}[2J");
+        assert_eq!(faults.lines(), ["--env-file=/x rinit | ready: cannot read /x rinit | ready [2J"]);
+    }
+
+    #[test]
+    fn a_long_value_is_cut() {
+        let mut faults = Faults::default();
+        let given = Given { text: "é".repeat(100_000), source: Source::Variable };
+        faults.note_value(&super::super::settings::APP_SETTINGS[0], &given, "allowed: less");
+        let line = faults.lines().remove(0);
+        assert!(line.chars().count() < 260 && line.ends_with("é\"…: allowed: less"), "{line}");
     }
 }

@@ -6,6 +6,7 @@ use super::endpoints::Endpoints;
 use super::handle::{Call, SupervisorHandle};
 use super::limits::Seat;
 use super::open_connections::OpenConnections;
+use super::refusals::Refusals;
 use super::response::{Answer, ClientGone, Failure, event_batch, json, stream, whole};
 use super::routes::query;
 use super::types::{Access, Config, Description, Status, WorkerStatus, Workers};
@@ -45,7 +46,8 @@ pub(super) struct Api {
     /// Metrics of the workers' own. Whoever asks for them waits for one that does so already.
     pub(super) app_metrics: Mutex<AppMetrics>,
     /// Requests over the web that were refused for their token.
-    pub(super) refusals: Cell<u64>,
+    pub(super) refusal_count: Cell<u64>,
+    pub(super) refusals: Refusals,
 }
 
 /// A request that is allowed, and has its seat.
@@ -103,14 +105,15 @@ impl Api {
             samples: RefCell::default(),
             open_connections: OpenConnections::default(),
             app_metrics: Mutex::default(),
-            refusals: Cell::new(0),
+            refusal_count: Cell::new(0),
+            refusals: Refusals::default(),
         }
     }
 
     /// Counts a token that was refused, and logs the first of every hundred.
     pub(super) fn on_refusal(&self, client: SocketAddr) {
-        let refusals = self.refusals.get();
-        self.refusals.set(refusals + 1);
+        let refusals = self.refusal_count.get();
+        self.refusal_count.set(refusals + 1);
         if refusals.is_multiple_of(LOGGED_REFUSALS) {
             tracing::warn!(
                 "a request over the web from {client} was refused: its token is wrong ({refusals} before it)"

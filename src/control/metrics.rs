@@ -37,7 +37,7 @@ pub(super) async fn metrics(api: Rc<Api>, request: Request) -> Result<Answer, Fa
     let holders = api.rinit.ask(Call::Holders).await?;
     let connections = api.rinit.ports.connections().await.unwrap_or_default();
     let workers = workers_of(&status, &slots, &holders, &connections);
-    let mut families = of_rinit(&status, &counters, api.refusals.get());
+    let mut families = of_rinit(&status, &counters, api.refusal_count.get());
     families.extend(of_apps(&status, &counters, &connections));
     families.extend(of_workers(&workers));
     let mut totals = api.rinit.log_history.totals();

@@ -24,6 +24,7 @@ mod open_connections;
 mod operations;
 mod progress;
 mod redact;
+mod refusals;
 mod response;
 mod routes;
 mod server;

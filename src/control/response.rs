@@ -78,7 +78,9 @@ impl Failure {
     pub(super) fn answer(&self) -> Answer {
         let mut answer = json(self.status, &self.error);
         match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => drop(answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1))),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+            }
             StatusCode::UNAUTHORIZED => {
                 answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }

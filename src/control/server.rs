@@ -3,10 +3,11 @@
 //! Each connection is a task and carries one request. A panic in it ends it, and nothing else.
 
 use super::access::{Origin, Permission};
-use super::api::{Api, Request as ApiRequest};
+use super::api::{Api, Request as ApiRequest, now};
 use super::endpoints::Endpoints;
 use super::handle::SupervisorHandle;
 use super::limits::{Class, Limits, Seat};
+use super::refusals::REFUSAL_DELAY;
 use super::response::{Answer, AnswerBody, Failure};
 use super::routes::{Found, find};
 use super::socket::ControlSocket;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::select;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 /// A request's head must have come within this time, and be no longer than that, in bytes.
@@ -44,8 +45,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// One in this many failures to start is logged: every ten seconds.
 const LOGGED_FAILURES: u32 = 50;
-/// The delay of the answer to a wrong token.
-const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 /// The thread's stack, in bytes: the futures of an unoptimised build are large.
 const STACK: usize = 1024 * 1024;
 
@@ -189,7 +188,7 @@ async fn serve_socket(listener: &UnixListener, api: &Rc<Api>, owners: &Rc<Limits
                 Ok(peer) if is_owner(peer.uid()) || serves_others => {
                     let pid = peer.pid().filter(|pid| *pid > 0).map(Pid::from_raw);
                     let (uid, limits) = (peer.uid(), if is_owner(peer.uid()) { owners } else { others });
-                    start_connection(Box::new(stream), Origin::Socket { uid, pid }, api, limits);
+                    start_connection(Box::new(stream), Origin::Socket { uid, pid }, api, limits).await;
                 }
                 Ok(peer) => tracing::warn!("user {} may not use the control socket", peer.uid()),
                 Err(error) => tracing::debug!("a client of the control socket has no credentials: {error}"),
@@ -207,7 +206,7 @@ fn is_owner(uid: u32) -> bool {
 async fn serve_web(listener: TcpListener, api: Rc<Api>, limits: Rc<Limits>) -> io::Result<()> {
     loop {
         match listener.accept().await {
-            Ok((stream, address)) => start_connection(Box::new(stream), Origin::Web(address), &api, &limits),
+            Ok((stream, address)) => start_connection(Box::new(stream), Origin::Web(address), &api, &limits).await,
             Err(error) => on_accept_error(&error, &limits).await,
         }
     }
@@ -219,7 +218,7 @@ async fn on_accept_error(error: &io::Error, limits: &Rc<Limits>) {
     if !limits.drop_oldest_waiting() {
         sleep(RETRY_INTERVAL).await;
     }
-    tokio::task::yield_now().await;
+    yield_now().await;
 }
 
 /// A fault, for the test that shows what it does; not in a release.
@@ -236,8 +235,9 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-/// Serves one connection in a task of its own.
-fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>, limits: &Rc<Limits>) {
+/// Serves one connection in a task of its own, which has its first turn before the next connection is accepted: a request that
+/// is there already does not wait beside those that are not.
+async fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>, limits: &Rc<Limits>) {
     let (seat, api) = (limits.seat(), api.clone());
     let connection_seat = seat.clone();
     let task = spawn_local(async move {
@@ -266,6 +266,7 @@ fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>, limi
             tracing::error!("the control plane failed on a request (above), please report it; it goes on");
         }
     });
+    yield_now().await;
 }
 
 /// Counts a connection while it lives.
@@ -333,12 +334,20 @@ async fn handle(api: &Rc<Api>, origin: Origin, request: Request<Incoming>, seat:
         Origin::Web(address) => {
             // The request's target may name the host too, and then counts (RFC 9112, 3.2.2).
             let host = head.uri.authority().map(Authority::as_str).or_else(|| header(HOST));
+            if head.headers.get_all(HOST).iter().nth(1).is_some() {
+                return Err(Failure::new(StatusCode::FORBIDDEN, "the request has more than one Host (RFC 9112, 3.2)"));
+            }
             api.endpoints.access.check_host(host)?;
+            let has_token = head.headers.contains_key(AUTHORIZATION);
             match api.endpoints.access.authorize(route.permission, header(AUTHORIZATION)) {
                 Ok(permission) => permission,
                 Err(failure) => {
-                    if head.headers.contains_key(AUTHORIZATION) {
+                    if has_token {
                         api.on_refusal(address);
+                        if !api.refusals.can_wait(address.ip(), now()) {
+                            let error = "too many wrong tokens at once from this address";
+                            return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, error));
+                        }
                         sleep(REFUSAL_DELAY).await;
                     }
                     return Err(failure);

@@ -2,6 +2,7 @@
 
 use super::format::Format;
 use super::handle::Logs;
+use crate::units::harmless;
 use std::fmt::{self, Write};
 use std::io;
 use std::time::SystemTime;
@@ -33,7 +34,10 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut text = EventText::default();
         event.record(&mut text);
-        let line = self.0.diagnostic(*event.metadata().level(), &(text.message + &text.fields), SystemTime::now());
+        // Names of programs and files may hold anything. A new line is the message's own.
+        let lines: Vec<_> = text.message.split('\n').map(harmless).collect();
+        let text = lines.join("\n") + &text.fields;
+        let line = self.0.diagnostic(*event.metadata().level(), &text, SystemTime::now());
         writer.write_str(&String::from_utf8_lossy(&line))
     }
 }

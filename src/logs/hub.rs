@@ -23,13 +23,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
-/// Starts the hub's thread.
+/// Starts the hub's thread. Without `keeps_history` the lines are written and not kept: nobody could ask for them.
 ///
 /// # Errors
 /// When the kernel has no descriptor or no thread left.
-pub fn start(format: Format) -> io::Result<Logs> {
+pub fn start(format: Format, keeps_history: bool) -> io::Result<Logs> {
     let shared = Arc::new(Shared::new()?);
-    let mut hub = Hub::new(format, shared.clone());
+    let mut hub = Hub::new(format, keeps_history, shared.clone());
     spawn_thread("logs", move || {
         // A fault in here loses the bytes that were being written, not the log.
         while catch_unwind(AssertUnwindSafe(|| hub.run())).is_err() {
@@ -41,6 +41,7 @@ pub fn start(format: Format) -> io::Result<Logs> {
 
 struct Hub {
     format: Format,
+    keeps_history: bool,
     shared: Arc<Shared>,
     sources: Vec<Source>,
     outputs: Outputs,
@@ -68,9 +69,10 @@ struct FinishRequest {
 }
 
 impl Hub {
-    fn new(format: Format, shared: Arc<Shared>) -> Hub {
+    fn new(format: Format, keeps_history: bool, shared: Arc<Shared>) -> Hub {
         Hub {
             format,
+            keeps_history,
             shared,
             sources: Vec::new(),
             outputs: Outputs::new(),
@@ -160,8 +162,10 @@ impl Hub {
                     for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
                         let start = self.format.line_start(&labels, stream);
                         let slot = (labels.app.clone(), labels.index);
-                        let history =
-                            HistoryWriter::new(self.shared.history.clone(), slot, stream, labels.pid.unsigned_abs());
+                        let pid = labels.pid.unsigned_abs();
+                        let history = self
+                            .keeps_history
+                            .then(|| HistoryWriter::new(self.shared.history.clone(), slot, stream, pid));
                         let id = StreamId { worker, stream };
                         self.sources.push(Source::new(id, &self.format, start, history, pipe));
                     }
@@ -193,10 +197,12 @@ impl Hub {
             if !output.sink.has_room() {
                 has_moved |= output.sink.flush();
             }
-            // A read that fills the buffer may have left more.
-            while output.accepts(source.id) {
+            // A read that fills the buffer may have left more, but no more than a pipe holds (pipe(7)).
+            let mut total = 0;
+            while output.accepts(source.id) && total < READ_SIZE {
                 let count = source.read(read_buffer, format, output, time);
                 has_moved |= count > 0;
+                total += count;
                 if count < read_buffer.len() {
                     break;
                 }

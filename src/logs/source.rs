@@ -22,7 +22,7 @@ pub(super) struct Source {
     start: LineStart,
     lines: LineSplitter,
     last_lines: LastLines,
-    history: HistoryWriter,
+    history: Option<HistoryWriter>,
 }
 
 /// The state of the worker. Its descendants may write for longer.
@@ -43,7 +43,7 @@ impl Source {
         id: StreamId,
         format: &Format,
         start: LineStart,
-        history: HistoryWriter,
+        history: Option<HistoryWriter>,
         pipe: OwnedFd,
     ) -> Source {
         Source {
@@ -141,8 +141,10 @@ impl Source {
     /// Passes bytes on; with `is_last` the line that they begin ends with them.
     fn pass_on(&mut self, bytes: &[u8], is_last: bool, format: &Format, output: &mut Output, time: &Timestamp) {
         let newlines = self.write_lines(output, format, time, |lines, emit| lines.feed(bytes, emit));
-        if !bytes.is_empty() || is_last {
-            self.history.push(bytes, newlines, is_last, time.at);
+        if let Some(history) = &mut self.history
+            && (!bytes.is_empty() || is_last)
+        {
+            history.push(bytes, newlines, is_last, time.at);
         }
         if is_last {
             self.write_lines(output, format, time, |lines, emit| lines.end(emit));

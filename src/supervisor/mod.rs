@@ -94,7 +94,7 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
         code: INTERNAL_ERROR,
     };
     let format = format_of(&config);
-    let logs = logs::start(format).map_err(|error| cannot("no thread for the log", error))?;
+    let logs = logs::start(format, gate.is_open()).map_err(|error| cannot("no thread for the log", error))?;
     logs::install(&logs, format, config.container.log.level);
     let signals = Signals::catch_all().map_err(|error| cannot("no handler for signals", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

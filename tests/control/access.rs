@@ -102,6 +102,31 @@ fn a_wrong_token_is_refused_counted_and_logged_and_the_right_one_allows_changes(
 }
 
 #[test]
+fn clients_that_guess_tokens_hold_up_neither_probes_nor_those_with_the_right_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = token_file(folder.path(), TOKEN);
+    let (rinit, address) = web(&["--web-token-file", &file], "up wait");
+    let guess = |number: u32| {
+        let head = format!("GET /v1/config HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer guess-{number:016}");
+        call(&address, &head)
+    };
+    let answers: Vec<String> = std::thread::scope(|scope| {
+        let guessers: Vec<_> = (0..40).map(|number| scope.spawn(move || guess(number))).collect();
+        for _ in 0..20 {
+            let right = format!("GET /v1/config HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}");
+            assert_eq!(status(&call(&address, &right)), 200);
+            assert_eq!(status(&call(&address, "GET /readyz HTTP/1.1\r\nhost: localhost")), 200);
+        }
+        guessers.into_iter().map(|guesser| guesser.join().unwrap()).collect()
+    });
+    let of = |wanted: u16| answers.iter().filter(|answer| status(answer) == wanted).count();
+    assert!(of(401) >= 4 && of(401) < 40 && of(401) + of(429) == 40, "{} and {}", of(401), of(429));
+    assert!(answers.iter().any(|answer| answer.contains("retry-after: 1")), "{answers:?}");
+    let metrics = ask(&rinit.socket, "GET", "/metrics", "").text();
+    assert!(metrics.contains("rinit_refused_tokens_total 40\n"), "{metrics}");
+}
+
+#[test]
 fn a_reload_reads_the_tokens_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = token_file(folder.path(), TOKEN);
@@ -123,6 +148,7 @@ fn a_foreign_host_name_is_refused_but_for_probes() {
         ("GET /v1/status HTTP/1.1\r\nhost: localhost", 200),
         ("GET /v1/status HTTP/1.1\r\nhost: rebound.example", 403),
         ("GET /v1/status HTTP/1.1\r\nhost: [::1].evil.example", 403),
+        ("GET /v1/status HTTP/1.1\r\nhost: localhost\r\nhost: rebound.example", 403),
         ("GET http://rebound.example/v1/status HTTP/1.1\r\nhost: localhost", 403),
         ("GET /metrics HTTP/1.1\r\nhost: scraped.example", 200),
         ("GET /readyz HTTP/1.1\r\nhost: probed.example", 200),

@@ -4,6 +4,7 @@ use super::{Failure, Outcome};
 use crate::cli::{Environment, variable};
 use crate::control::types::Error;
 use crate::sys;
+pub use crate::units::harmless;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -133,15 +134,6 @@ pub fn is_unread() -> bool {
     let answered = poll(&mut stdout, PollTimeout::ZERO).is_ok();
     let [stdout] = stdout;
     answered && stdout.revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
-}
-
-/// Returns the text as one line without control characters: names and values may come from anywhere.
-pub fn harmless(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into()
-    } else {
-        text.into()
-    }
 }
 
 /// The same for text of several lines.

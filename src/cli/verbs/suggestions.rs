@@ -11,7 +11,21 @@ use std::path::Path;
 const NOT_FOUND: u8 = 127;
 
 /// pm2's commands that have no counterpart, and what to do instead.
-const PM2_COMMANDS: [(&str, &str); 5] = [
+const PM2_COMMANDS: &[(&str, &str)] = &[
+    ("sendSignal", "write rinit signal SIG ID"),
+    ("desc", "write rinit describe ID"),
+    ("pid", "write rinit list"),
+    ("gracefulReload", "write rinit reload"),
+    ("startOrReload", "write rinit reload: the file is read again"),
+    ("startOrRestart", "write rinit reload: the file is read again"),
+    ("startOrGracefulReload", "write rinit reload: the file is read again"),
+    ("deploy", "an image is deployed in its place"),
+    ("update", "a new image has the new rinit"),
+    ("ping", "write rinit health"),
+    ("report", "write rinit list, rinit describe and rinit config"),
+    ("attach", "a worker's standard input is /dev/null; rinit logs -f shows its lines"),
+    ("dump", "the container's command line says what runs; nothing is to be saved"),
+    ("unstartup", "rinit starts with its container"),
     ("flush", "rinit keeps no log files: the container engine has the log (docker logs)"),
     ("reloadLogs", "rinit keeps no log files: the container engine has the log (docker logs)"),
     ("save", "the container's command line says what runs; nothing is to be saved"),
@@ -54,6 +68,7 @@ mod tests {
         let (code, text) = refused("lst").unwrap();
         assert!(code == 127 && text.contains("did you mean rinit list?"), "{text}");
         assert!(refused("flush").unwrap().1.contains("docker logs"));
+        assert!(refused("sendSignal").unwrap().1.contains("rinit signal SIG ID"));
         for other in ["node", "app", "-x", "./lst", ""] {
             assert_eq!(refused(other), None, "{other}");
         }

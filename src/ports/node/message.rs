@@ -201,8 +201,8 @@ impl Line {
     /// Asks a worker to close its servers, to answer its requests, and to exit. `signal`, `idle` and `after`, in milliseconds,
     /// are for the script that rinit adds to a worker; Node itself ignores them.
     pub fn disconnect(seq: u64, idle: u128, signal: impl Display, after: u128) -> String {
-        let rinit = format_args!(r#""rinit":{{"idle":{idle},"signal":"{signal}","after":{after}}}"#);
-        cluster(seq, format_args!(r#""act":"disconnect",{rinit}"#))
+        let terms = format!(r#"{{"idle":{idle},"signal":"{signal}","after":{after}}}"#);
+        cluster(seq, format_args!(r#""act":"disconnect","rinit":{terms}"#))
     }
 
     /// Asks the script to tell clients to go, for an app that closes its servers itself. `idle` in milliseconds.

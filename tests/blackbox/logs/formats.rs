@@ -224,3 +224,15 @@ fn values(lines: &[String]) -> Vec<Value> {
     assert!(values.iter().all(Value::is_object));
     values
 }
+
+#[test]
+fn rinits_own_lines_hold_no_control_characters_of_names() {
+    for format in ["prefix", "json"] {
+        let program = "/no/such\u{1b}[2J\r\u{7}program";
+        let rig = Rig::new(&["-i", "2", "--log", format, "--restart", "never", "--", program]).start();
+        assert_eq!(rig.wait(), 127);
+        let said = rig.output();
+        assert!(said.has("/no/such [2J  program"), "{said:?}");
+        assert!(!said.stderr.iter().any(|line| line.contains(['\u{1b}', '\r', '\u{7}'])), "{said:?}");
+    }
+}
