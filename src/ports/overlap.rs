@@ -6,6 +6,8 @@
 use super::accept_queue::Delivery;
 use super::hub::Hub;
 use super::listener::{Listener, Origin};
+use super::own_listeners::family;
+use super::preload::Broker;
 use super::worker::PortWorker;
 use super::{Address, ListenerId};
 use crate::core::AppId;
@@ -81,8 +83,8 @@ impl Hub {
     }
 }
 
-/// Returns true if one of the processes that were given a listener's socket, or a worker's queue for it, still has it open.
-/// `None`: rinit may not look.
+/// Returns true if a process of the worker has a listener's socket open, or the worker's queue for it: one that was given it, or
+/// one of the worker's descendants, to which it may have passed it on. `None`: rinit may not look.
 pub(super) fn is_held(worker: &PortWorker, id: ListenerId, socket: &OwnedFd) -> Option<bool> {
     let Some(server) = worker.server(id) else { return Some(false) };
     let queue = match &server.delivery {
@@ -90,7 +92,8 @@ pub(super) fn is_held(worker: &PortWorker, id: ListenerId, socket: &OwnedFd) -> 
         Delivery::Messages | Delivery::Socket => None,
     };
     let sockets: Vec<u64> = inode(socket.as_fd()).ok().into_iter().chain(queue).collect();
-    let mut answers = server.holders().map(|pid| holds(pid, &sockets));
+    let descendants = worker.broker.as_ref().and_then(Broker::owner).map(family).unwrap_or_default();
+    let mut answers = server.holders().chain(descendants).map(|pid| holds(pid, &sockets));
     let mut is_hidden = false;
     let is_held = answers.any(|answer| {
         is_hidden |= answer.is_none();

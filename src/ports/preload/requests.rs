@@ -293,3 +293,38 @@ impl Hub {
         self.update_candidates(app);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{AppId, SlotId};
+    use crate::ports::AppPorts;
+    use crate::ports::handle::Shared;
+    use crate::ports::node::Query;
+    use crate::ports::worker::PortWorker;
+
+    #[test]
+    fn a_siblings_port_is_free_until_a_worker_has_bound_one_or_for_a_while() {
+        let app = AppId(0);
+        let ports =
+            AppPorts { id: app, name: "web".into(), balance: Balance::Shared, command: vec![], inherited: vec![] };
+        let mut hub = Hub::new(vec![ports], Arc::new(Shared::default())).unwrap();
+        let slot = SlotId { app, index: 0 };
+        let query = Query { address: Some("127.0.0.1".into()), port: Some(0), ..Query::default() };
+        let listener = Listener::open(slot, Balance::Shared, &query, &[], false).unwrap();
+        let address = listener.bound_address().unwrap();
+        let listener = hub.add_listener(listener);
+        hub.workers.insert(WorkerId(1), PortWorker::new(WorkerId(1), slot, "web-0".into(), None, None));
+        let refused = Reply::Failed(Errno::ECONNREFUSED as i32);
+        assert_eq!(hub.connect_reply(WorkerId(1), address.bytes()), refused);
+        let other = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], address.port() ^ 1)));
+        assert_eq!(hub.connect_reply(WorkerId(1), other.bytes()), Reply::NotShared);
+        hub.now = hub.workers[&WorkerId(1)].added_at + MAX_UNBOUND + Duration::from_secs(1);
+        assert_eq!(hub.connect_reply(WorkerId(1), address.bytes()), Reply::Done, "it has no port");
+        hub.now = hub.workers[&WorkerId(1)].added_at;
+        assert_eq!(hub.connect_reply(WorkerId(1), address.bytes()), refused);
+        hub.workers.get_mut(&WorkerId(1)).unwrap().server_or_add(listener).unwrap();
+        assert_eq!(hub.connect_reply(WorkerId(1), address.bytes()), Reply::Done, "it has bound one");
+        assert_eq!(hub.connect_reply(WorkerId(2), address.bytes()), Reply::Done, "nobody knows it");
+    }
+}
