@@ -16,6 +16,9 @@ const SECRET_FOLDERS: [&str; 2] = ["/run/secrets/", "/var/run/secrets/"];
 /// The mark that some editors put at the beginning of UTF-8 text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
+/// The maximum number of faults of a file that are told after the first one.
+const MAX_MORE_FAULTS: usize = 9;
+
 /// A file of variables that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvFileError {
@@ -47,11 +50,22 @@ pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, EnvFileError>
     let fail = |line, why: String| EnvFileError { path: path.to_owned(), line, why };
     let text = read_text(path, MAX_ENV_FILE).map_err(|why| fail(None, why))?;
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
-    let mut variables = Vec::new();
+    let (mut variables, mut faults) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
-        read_line(line.trim_start(), &mut variables).map_err(|why| fail(Some(number), why))?;
+        if let Err(why) = read_line(line.trim_start(), &mut variables) {
+            faults.push((number, why));
+        }
     }
-    Ok(variables)
+    let mut faults = faults.into_iter();
+    let Some((line, mut why)) = faults.next() else { return Ok(variables) };
+    for (line, more) in faults.by_ref().take(MAX_MORE_FAULTS) {
+        why.push_str(&format!("; line {line}: {more}"));
+    }
+    match faults.count() {
+        0 => {}
+        more => why.push_str(&format!("; and {more} lines more")),
+    }
+    Err(fail(Some(line), why))
 }
 
 fn read_line(line: &str, variables: &mut Vec<(String, String)>) -> Result<(), String> {
@@ -88,7 +102,8 @@ fn check_key(key: &str) -> Result<(), String> {
         return Err(format!("not KEY=VALUE: leave out \"export\" before {name:?}"));
     }
     if key.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("not KEY=VALUE: the name {key:?} has a space or a control character"));
+        // Not shown: the line may be a part of a secret that has several.
+        return Err("not KEY=VALUE: the name has a space or a control character".into());
     }
     match is_reserved(key) {
         true => Err(format!("{key} is not for this file: rinit sets it itself, or it is a setting of rinit's own")),
@@ -186,6 +201,14 @@ mod tests {
             let why = read(text).unwrap_err();
             assert!(why.contains(part), "{text:?}: {part} is not in {why}");
         }
+        let faults = read("A B=secret\nC=1\n=x\n\nRINIT_WORKER=1\n").unwrap_err();
+        assert!(
+            faults.contains("line 1: not KEY=VALUE")
+                && faults.contains("; line 3: no name before =; line 5: RINIT_WORKER"),
+            "{faults}"
+        );
+        assert!(!faults.contains("secret") && !faults.contains("A B"), "{faults}");
+        assert!(read("=x\n".repeat(13)).unwrap_err().ends_with("; and 3 lines more"));
         assert!(read(b"A=1\nB=\xff\n").unwrap_err().ends_with("line 2 is not UTF-8"));
         assert_eq!(read("RINIT_PORT=tcp://10.0.0.1:80\n"), pairs(&[("RINIT_PORT", "tcp://10.0.0.1:80")]));
     }

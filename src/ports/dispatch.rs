@@ -194,6 +194,9 @@ impl Hub {
     /// Closes a listener, and stops watching its sockets: a worker may have copies of them.
     pub(super) fn close_listener(&mut self, id: ListenerId) {
         if let Some(listener) = self.listeners.remove(&id) {
+            if let Some(address) = listener.sockname() {
+                self.workers.values_mut().for_each(|worker| worker.note_closed(id, address.port()));
+            }
             for socket in listener.sockets.iter().filter(|socket| socket.is_watched) {
                 let _ = self.epoll.delete(&socket.socket);
             }

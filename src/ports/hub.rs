@@ -303,11 +303,6 @@ impl Hub {
             for _ in 0..FINAL_DISPATCHES {
                 self.dispatch(id);
             }
-            if let Some(address) = self.listeners.get(&id).and_then(Listener::sockname) {
-                for worker in self.workers.values_mut().filter(|worker| worker.server(id).is_some()) {
-                    worker.closed_ports.insert(address.port());
-                }
-            }
             self.close_listener(id);
         }
     }

@@ -230,6 +230,13 @@ impl PortWorker {
         self.servers.iter().find(|server| server.listener == id)
     }
 
+    /// Remembers the port of a listener that is closed, if it has a server there.
+    pub(super) fn note_closed(&mut self, id: ListenerId, port: u16) {
+        if self.server(id).is_some() && self.closed_ports.len() < MAX_SERVERS {
+            self.closed_ports.insert(port);
+        }
+    }
+
     /// Its server at a listener.
     pub(super) fn server_mut(&mut self, id: ListenerId) -> Option<&mut Server> {
         self.servers.iter_mut().find(|server| server.listener == id)

@@ -264,7 +264,7 @@ impl Message {
                     ScaleReason::High { waiting, .. } => format!("{} wait", count(*waiting, "connection")),
                     ScaleReason::Low { busy } => format!("the workers are busy for {} of their time", percent(busy)),
                 };
-                Message::new(Level::INFO, format!("{}: {why}: {from} workers become {to}", app(id)))
+                Message::new(Level::INFO, format!("{}: {why}: {} instead of {from}", app(id), count(*to, "worker")))
             }
             Report::Scaled { app: id, from, to } => {
                 Message::new(Level::INFO, format!("{}: scaled from {from} to {to}", app(id)))

@@ -193,7 +193,9 @@ fn an_app_gets_another_worker_when_connections_wait_for_ten_seconds() {
     let rig = rig.env("PORT", &port.to_string()).env("PYTHONUNBUFFERED", "1").start();
     all_listen(&rig, 1);
     let (load, ()) = under_load(port, &MIX[6..], |_| {
-        rig.until("there is another one", |out| out.has(" wait: 1 workers become 2") && out.told("web-1", "is ready"));
+        rig.until("there is another one", |out| {
+            out.has(" wait: 2 workers instead of 1") && out.told("web-1", "is ready")
+        });
         served_by(port, 2);
     });
     load.assert_lossless(&rig);
