@@ -183,17 +183,18 @@ impl Fleet {
         }
         match stage {
             Stage::New => {}
-            Stage::Running | Stage::Ending | Stage::Stopping => order::reconcile(apps, context),
-            Stage::Killing => apps.iter_mut().for_each(|app| app.kill(context)),
-        }
-        apps.retain(|app| {
-            let is_gone = app.is_removed() && app.is_empty();
-            if is_gone {
-                context.report(Report::Removed { app: app.id });
-                context.effects.push(Effect::ForgetApp(app.id));
+            Stage::Running | Stage::Ending | Stage::Stopping => loop {
+                order::reconcile(apps, context);
+                // Others may have waited for the end of an app that is gone.
+                if !forget_removed(apps, context) {
+                    break;
+                }
+            },
+            Stage::Killing => {
+                apps.iter_mut().for_each(|app| app.kill(context));
+                forget_removed(apps, context);
             }
-            !is_gone
-        });
+        }
         let decisive = apps.iter().find_map(|app| Some((app.id, app.decisive_result()?)));
         if *stage == Stage::Running
             && let Some((app, result)) = decisive.filter(|_| apps.iter().any(|app| app.result().is_none()))
@@ -234,6 +235,20 @@ impl Fleet {
 
 fn longest_drain_delay(apps: &[App]) -> Time {
     apps.iter().map(|app| app.policy().drain_delay).max().unwrap_or_default()
+}
+
+/// Forgets the apps that the configuration has no more, and of which nothing runs. Returns true if there are any.
+fn forget_removed(apps: &mut Vec<App>, context: &mut Context) -> bool {
+    let before = apps.len();
+    apps.retain(|app| {
+        let is_gone = app.is_removed() && app.is_empty();
+        if is_gone {
+            context.report(Report::Removed { app: app.id });
+            context.effects.push(Effect::ForgetApp(app.id));
+        }
+        !is_gone
+    });
+    apps.len() < before
 }
 
 /// Asks every app to stop.

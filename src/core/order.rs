@@ -70,8 +70,7 @@ impl Facts {
             id: app.id,
             after: after.clone(),
             is_up: app.has_been_up() || is_over,
-            // One that is being removed starts nothing, and is forgotten as soon as nothing of it runs.
-            runs: !app.is_empty() || app.is_wanted() && !app.is_removed(),
+            runs: app.is_wanted() || !app.is_empty(),
             reload: app.reload_state(),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::world::*;
 use rinit::core::*;
+use std::time::Duration;
 
 fn after(apps: &[u32]) -> Vec<AppId> {
     apps.iter().copied().map(AppId).collect()
@@ -189,4 +190,28 @@ fn a_reload_that_brings_fewer_workers_stops_the_others() {
     world.give(Event::ConfigureApp(AppId(0), Policy { instances: 3, ..policy() }.into()));
     world.play(&[Pass(20_000)]);
     assert_eq!((world.generations(), world.fleet.apps()[0].slots.len()), (vec![2, 2, 2], 3));
+}
+
+/// Ready at once, stable at once, and without a further try.
+fn quick() -> Policy {
+    let (min_uptime, stable_after) = (Duration::ZERO, Duration::ZERO);
+    Policy { min_uptime, stable_after, max_restarts: 0, readiness: Readiness::Spawn, ..service() }
+}
+
+#[test]
+fn a_task_that_runs_again_is_stopped_with_the_container_that_ends_in_the_same_moment() {
+    let first = Policy { restart: Restart::Never, ..quick() };
+    let second = Policy { kind: Kind::Task, after: after(&[0]), instances: 2, ..first.clone() };
+    let mut world = World::new(vec![first, second]);
+    world.play(&[Hup, Exits(5, 0), Exits(1, 0), Killed(5), Pass(0)]);
+    assert!(world.fleet.is_stopping());
+}
+
+#[test]
+fn a_removed_app_that_another_needs_and_that_starts_again_keeps_what_it_needs() {
+    let first = Policy { instances: 2, ..quick() };
+    let second = Policy { after: after(&[0]), readiness: Readiness::Auto { sees_listening: false }, ..quick() };
+    let mut world = World::new(vec![first, second]);
+    world.play(&[Says(0), Pass(110), Forks(false), AddsAfter(1), RemovesApp(1), RemovesApp(0), Exits(2, 0)]);
+    assert_eq!(running(&world)[0], 0);
 }

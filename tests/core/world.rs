@@ -581,8 +581,6 @@ impl World {
             self.replacements.insert(worker);
             self.overrule(slot);
         } else {
-            let app = self.fleet.app(slot.app).expect("an app");
-            let is_run_again = app.policy().kind == Kind::Task && app.rollout.is_some();
             assert!(
                 is_run_again || !self.ended.contains(&slot),
                 "{slot:?} is started again, and nobody has asked for it"
