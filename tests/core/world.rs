@@ -128,6 +128,7 @@ pub struct World {
     pub waiting: u32,
     /// The CPUs that the container may use.
     pub cpus: u32,
+    was_autoscaled: bool,
     stop_asked: Option<Time>,
     stops: u32,
     closed: BTreeSet<AppId>,
@@ -202,6 +203,7 @@ impl World {
             busy: 0,
             waiting: 0,
             cpus: 2,
+            was_autoscaled: false,
             stop_asked: None,
             stops: 0,
             closed: BTreeSet::new(),
@@ -433,9 +435,8 @@ impl World {
                 let apps = self.fleet.apps();
                 self.had_gap |= apps.iter().any(is_order);
                 let cannot_overlap = self.had_gap || apps.iter().any(|app| app.policy().reload == Reload::Restart);
-                let is_scaled = self.saw(|report| matches!(report, Report::Autoscaled { .. })) > 0;
                 let has_lowered =
-                    is_scaled || self.fleet.is_stopping() || !self.removals.is_empty() || self.is_configured;
+                    self.was_autoscaled || self.fleet.is_stopping() || !self.removals.is_empty() || self.is_configured;
                 if !may_lower && !cannot_overlap && !has_lowered {
                     assert!(self.ready() >= before, "{before} ready workers before, {} after {event:?}", self.ready());
                 }
@@ -661,6 +662,7 @@ impl World {
                 slots.into_iter().for_each(|slot| self.overrule(slot));
             }
             Report::Removing { app, .. } => drop(self.removals.insert(*app, self.now)),
+            Report::Autoscaled { .. } => self.was_autoscaled = true,
             Report::NotReady { slot, after, .. } => {
                 let patience = self.policy_of(*slot).ready_timeout;
                 assert!(*after >= patience, "judged not ready after {after:?}, before the timeout of {patience:?}");
