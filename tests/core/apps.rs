@@ -215,3 +215,12 @@ fn a_removed_app_that_another_needs_and_that_starts_again_keeps_what_it_needs() 
     world.play(&[Says(0), Pass(110), Forks(false), AddsAfter(1), RemovesApp(1), RemovesApp(0), Exits(2, 0)]);
     assert_eq!(running(&world)[0], 0);
 }
+
+#[test]
+fn an_app_for_which_a_reload_waits_has_not_ended() {
+    let first = Policy { readiness: Readiness::Uptime, stop_exit_codes: vec![3], ..quick() };
+    let second = Policy { after: after(&[0]), ..quick() };
+    let mut world = World::new(vec![first, second]);
+    world.play(&[Hup, Exits(2, 3), ReloadApp(0), Exits(0, 0)]);
+    assert!(!world.fleet.is_stopping(), "its workers start again, and only then what comes after it");
+}

@@ -25,7 +25,8 @@ impl App {
     /// Its result, once nothing will happen in it by itself any more. An app of which every slot was stopped by an operator
     /// has none: it waits for the operator.
     pub fn result(&self) -> Option<AppResult> {
-        let is_at_rest = !self.is_removed && self.rollout.is_none() && self.slots.iter().all(Slot::is_at_rest);
+        let is_reloading = self.rollout.is_some() || self.is_reload_queued;
+        let is_at_rest = !self.is_removed && !is_reloading && self.slots.iter().all(Slot::is_at_rest);
         let ended = || self.slots.iter().filter(|slot| slot.desired == Desired::Up);
         if !is_at_rest || ended().next().is_none() {
             return None;
