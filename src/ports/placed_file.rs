@@ -45,7 +45,7 @@ impl PlacedFile {
         Ok(PlacedFile { contents, suffix, fits, placed })
     }
 
-    /// Where it is. It is written again if it was removed.
+    /// The file's path. The file is written again if it was removed.
     ///
     /// # Errors
     /// As for [`PlacedFile::place`].

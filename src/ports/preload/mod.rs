@@ -94,7 +94,7 @@ impl Library {
 }
 
 impl Placed {
-    /// Where it is. It is written again if it was removed.
+    /// The file's path. The file is written again if it was removed.
     ///
     /// # Errors
     /// It cannot be written any more.
