@@ -150,17 +150,20 @@ fn a_program_that_polls_once_and_then_blocks_never_sees_an_error() {
 fn a_program_that_was_told_of_a_connection_does_not_wait_for_another() {
     let (Some(program), port) = (c_program(), free_port()) else { return };
     let slow = "sleep:1500 tryaccept nonblock pollserve";
-    for tells in ["poll:-1", "select:9000", "epoll wait"] {
-        let script =
-            format!("[ $RINIT_WORKER = 0 ] && exec {program} {OWN} serve; exec {program} {OWN} {tells} {slow}");
-        let rig = workers(2, &[]).args(&["sh", "-c", &script]).env("PORT", &port.to_string()).start();
-        all_listen(&rig, 2);
-        // The slow one is told of one of these, and rinit takes it back.
-        for _ in 0..4 {
-            get(port, "/").unwrap();
+    // One of two workers takes what the other is told of too, or rinit takes it back.
+    for (balance, takes) in [("round-robin", "serve"), ("shared", "poll:-1 sleep:300 serve")] {
+        for tells in ["poll:-1", "select:9000", "epoll wait"] {
+            let script =
+                format!("[ $RINIT_WORKER = 0 ] && exec {program} {OWN} {takes}; exec {program} {OWN} {tells} {slow}");
+            let rig = workers(2, &["--balance", balance]).args(&["sh", "-c", &script]);
+            let rig = rig.env("PORT", &port.to_string()).start();
+            all_listen(&rig, 2);
+            for _ in 0..4 {
+                get(port, "/").unwrap();
+            }
+            rig.until("accept has ended", |out| out.has("Software caused connection abort"));
+            served_by(port, 2);
         }
-        rig.until("accept has ended", |out| out.has("Software caused connection abort"));
-        served_by(port, 2);
     }
 }
 

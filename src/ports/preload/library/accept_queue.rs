@@ -75,6 +75,7 @@ pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_ui
             known.on_accept(false);
             return Some(error_of_accept(fd, peeked, dont_wait != 0));
         }
+        known.on_more();
     }
     // A descriptor for which there is no free number would be lost with its packet, and after EMFILE libuv closes waiting
     // connections. So the connection stays in the queue until a number is free or rinit takes it back. A program that polls
@@ -132,7 +133,7 @@ fn error_of_accept(fd: c_int, error: isize, has_not_waited: bool) -> isize {
     if has_not_waited && error == -(EAGAIN as isize) && is_blocking(fd) { -(ECONNABORTED as isize) } else { error }
 }
 
-fn is_blocking(fd: c_int) -> bool {
+pub fn is_blocking(fd: c_int) -> bool {
     control(fd, F_GETFL, 0) as c_int & O_NONBLOCK == 0
 }
 

@@ -56,6 +56,8 @@ struct Record {
     is_readable: AtomicBool,
     /// It is in an epoll instance, which says so.
     is_in_epoll: AtomicBool,
+    /// A listening socket that was seen not to block.
+    is_nonblocking: AtomicBool,
 }
 
 /// The highest number of a descriptor that can be shared, and one more.
@@ -87,10 +89,11 @@ impl Record {
             took_one: AtomicBool::new(false),
             is_readable: AtomicBool::new(false),
             is_in_epoll: AtomicBool::new(false),
+            is_nonblocking: AtomicBool::new(false),
         }
     }
 
-    fn flags(&self) -> [&AtomicBool; 7] {
+    fn flags(&self) -> [&AtomicBool; 8] {
         [
             &self.is_listening,
             &self.is_reported,
@@ -99,6 +102,7 @@ impl Record {
             &self.took_one,
             &self.is_readable,
             &self.is_in_epoll,
+            &self.is_nonblocking,
         ]
     }
 }
@@ -264,6 +268,14 @@ impl Known {
         is_readable || self.record.is_in_epoll.load(SeqCst)
     }
 
+    pub fn is_nonblocking(&self) -> bool {
+        self.record.is_nonblocking.load(SeqCst)
+    }
+
+    pub fn set_nonblocking(&self) {
+        self.record.is_nonblocking.store(true, SeqCst);
+    }
+
     /// Records that the program wants non-blocking connections. Returns true the first time.
     pub fn learns_nonblocking(&self) -> bool {
         let is_new = !self.record.wants_nonblocking.load(SeqCst);
@@ -282,6 +294,11 @@ impl Known {
             self.record.accepts_until_empty.store(true, SeqCst);
         }
         self.record.took_one.store(took_one, SeqCst);
+    }
+
+    /// Records that `accept` found a connection where none was expected.
+    pub fn on_more(&self) {
+        self.record.accepts_until_empty.store(false, SeqCst);
     }
 
     /// The address of the listening socket.

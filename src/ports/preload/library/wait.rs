@@ -3,9 +3,9 @@
 //! The first of them takes the worker's accept queue for a listening socket that blocks, and tells rinit that the worker
 //! serves: a master that listens before any of its children has loaded the app does not serve yet.
 
-use crate::accept_queue::{take, take_place};
+use crate::accept_queue::{is_blocking, take, take_place};
 use crate::client::ask;
-use crate::descriptors::{Kind, find, glance, identify};
+use crate::descriptors::{Kind, Known, find, glance, identify};
 use crate::next;
 use crate::protocol::Request;
 use crate::syscalls::*;
@@ -44,6 +44,9 @@ unsafe fn accept_with(
         {
             return returned(taken);
         }
+        if glance(fd).is_some_and(|known| known.kind == Kind::Own && known.takes_readable() && would_wait(&known, fd)) {
+            return returned(-(ECONNABORTED as isize));
+        }
         let before = errno();
         let result = plain();
         // An accept queue that this library has not seen coming does not listen.
@@ -53,6 +56,24 @@ unsafe fn accept_with(
         }
         set_errno(before);
     }
+}
+
+/// Returns true if `accept` would wait at a listening socket for which the program was told that there is a connection: another
+/// worker has taken that. The kernel has no `accept` that does not wait at a socket that blocks, and the socket's mode is
+/// everybody's, so one that goes between these two calls is waited for.
+fn would_wait(known: &Known, fd: c_int) -> bool {
+    if known.is_nonblocking() {
+        return false;
+    }
+    let (mut polled, no_time): (_, Time) = (Poll { fd, events: POLLIN, returned: 0 }, [0, 0]);
+    let arguments = [&raw mut polled as usize, 1, &raw const no_time as usize, 0, SIGNAL_SET];
+    // SAFETY: one descriptor is polled, and the time is valid.
+    let has_none = unsafe { call(SYS_PPOLL, arguments) } == 0;
+    if has_none && !is_blocking(fd) {
+        known.set_nonblocking();
+        return false;
+    }
+    has_none
 }
 
 /// The program waits for connections at that descriptor, if it is one for that.
