@@ -119,12 +119,13 @@ impl Client {
         }
     }
 
-    /// Asks for server-sent events. There may be none for any time.
+    /// Asks for server-sent events. There may be none for any time, but rinit answers within [`ANSWER_TIMEOUT`].
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn stream(&self, method: Method, path: &str, body: Option<String>) -> Result<Stream, ClientError> {
-        let response = self.send(method, path, body, "text/event-stream").await?;
+        let answer = self.send(method, path, body, "text/event-stream");
+        let response = timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| timed_out())??;
         let status = response.status().as_u16();
         let content_type = response.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
         let is_stream = content_type.is_none_or(|value| value.starts_with(b"text/event-stream"));

@@ -156,7 +156,7 @@ fn forward(signal: Signal, child: Pid, options: &Options) {
             Ok(()) => options.debug(&format!("forwarded {sent} to {target}")),
             Err(Errno::EPERM) => options.warn(&format!(
                 "cannot forward {sent} to process {child}: not permitted: it runs as another user, and rinit lacks CAP_KILL \
-                 (docker run --cap-add KILL)"
+                 (docker run --cap-add KILL), or a security profile (AppArmor, seccomp) forbids it"
             )),
             Err(errno) => options.debug(&format!("cannot forward {sent} to {target}: {}", errno.desc())),
         }

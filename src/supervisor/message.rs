@@ -195,8 +195,8 @@ impl Message {
             Report::SignalRefused { slot: at, worker, signal, reason } => Message::new(
                 Level::ERROR,
                 format!(
-                    "{}: {signal} could not be sent: {reason}; it belongs to another user, and rinit lacks CAP_KILL \
-                     (docker run --cap-add KILL)",
+                    "{}: {signal} could not be sent: {reason}; it runs as another user, and rinit lacks CAP_KILL \
+                     (docker run --cap-add KILL), or a security profile (AppArmor, seccomp) forbids it",
                     name(at, worker)
                 ),
             ),

@@ -192,3 +192,19 @@ fn ctrl_c_ends_the_verb_alone() {
     }
     assert_eq!(fake.requests().len(), 3, "nothing else was asked for");
 }
+
+#[test]
+fn a_rinit_that_never_answers_is_not_waited_for_without_end() {
+    let fake = Fake::new(|_, _| {
+        loop {
+            std::thread::park();
+        }
+    });
+    // All at once: each waits for 10 s.
+    let verbs = ["list", "describe 0", "reload", "scale 3", "signal HUP 0", "events", "logs -f"];
+    for (verb, child) in verbs.map(|verb| (verb, fake.command(verb).spawn().unwrap())) {
+        let ran = crate::fake::end(child);
+        assert_ne!(ran.code, 0, "{verb}");
+        assert!(ran.stderr.contains("accepted the connection and does not answer"), "{verb}: {}", ran.stderr);
+    }
+}
