@@ -69,6 +69,12 @@ impl Fleet {
         let is_stopping = self.is_stopping();
         let Fleet { apps, stage, has_been_ready, last_worker, jitter, cause } = self;
         let context = &mut Context { now, last_worker, jitter, effects };
+        // A worker that shows something runs, also if that is heard of later.
+        if let Event::Bound(id) | Event::Listens(id, _) | Event::Ready(id, _) = &event
+            && let Some((app, at)) = find(apps, *id)
+        {
+            app.on_spawned(at, *id, context);
+        }
         match event {
             Event::Boot => {
                 *stage = Stage::Running;

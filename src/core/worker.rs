@@ -16,6 +16,8 @@ pub struct Worker {
     pub phase: Phase,
     /// The signals of readiness that it has given in time.
     pub evidence: Evidence,
+    /// Its program has been heard to run.
+    pub(super) has_run: bool,
     /// Liveness probes in a row that have failed.
     pub(super) failed_probes: u32,
     /// The time at which it has lived long enough (`max_uptime`).
@@ -100,6 +102,7 @@ impl Worker {
             started: now,
             phase,
             evidence: Evidence::default(),
+            has_run: false,
             failed_probes: 0,
             retire_at: None,
             first_memory: None,

@@ -32,7 +32,7 @@ struct Item {
 /// The number of messages that wait behind one about an exit; more are counted and left out.
 const MAX_QUEUED_MESSAGES: usize = 8192;
 /// The time for which a worker's last lines are waited for when stdout is not read.
-const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(250);
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time that the last messages may take.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -158,7 +158,8 @@ fn a_liveness_probe_without_a_host_finds_the_worker_that_hangs() {
     let options = ["--ready", "listen", "--live", "http:/healthz", "--live-interval", "100ms", "--live-timeout", "1s"];
     let Some(web) = Web::start(&options, "") else { return };
     web.until_ready(2);
-    assert_eq!(web.ask("1", "hang").status, 504, "it takes the whole time limit");
+    // Its time limit is over, or the worker has been replaced.
+    assert!([502, 504].contains(&web.ask("1", "hang").status), "it has no answer");
     web.rig.until("web-1 is replaced", |out| out.has("web-1 (pid") && out.has("does not answer its liveness probes"));
     assert_eq!(web.rig.output().count("does not answer its liveness probes"), 1, "web-0 answers");
     eventually("the new one answers", || (web.ask("1", "x").status == 200).then_some(()));

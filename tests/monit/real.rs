@@ -70,7 +70,8 @@ fn monit_shows_and_controls_a_real_rinit() {
     window.press("s");
     window.until_shown("Stop web-1?");
     window.press("y");
-    window.until_shown("stopped");
+    let is_stopped = |line: &str| line.contains("▸ web-1") && line.contains("stopped");
+    window.until("stopped", |screen| screen.lines().any(is_stopped) && !screen.contains("Stop web-1?"));
     window.press("s");
     window.until("started again", |screen| screen.contains("2/2 ready"));
     window.press("+");

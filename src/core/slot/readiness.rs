@@ -7,8 +7,9 @@ impl Slot {
     pub(in super::super) fn on_spawned(&mut self, id: WorkerId, context: &mut Context) {
         self.budget.on_forked();
         let (slot, role) = (self.id, self.role(id));
+        let Some(worker) = self.find(id).filter(|worker| !worker.has_run) else { return };
+        worker.has_run = true;
         context.report(Report::Started { slot, worker: id, role });
-        let Some(worker) = self.find(id) else { return };
         worker.on_spawned(context.now);
         if worker.policy.readiness == Readiness::Spawn {
             self.become_ready(id, ReadySignal::Spawned, context);

@@ -74,14 +74,22 @@ fn the_two_streams_of_a_container_with_one_terminal_never_share_a_line() {
 fn a_line_of_a_megabyte_is_not_cut_while_another_worker_shouts() {
     for format in ["prefix", "raw", "json"] {
         let (read, write) = std::io::pipe().unwrap();
-        // Worker 1 floods until worker 0 has come through.
-        let script = r#"if [ "$RINIT_WORKER" = 0 ]; then exec "$0" long=1000000 say=through; else exec "$0" flood; fi"#;
+        // Worker 1 floods from before worker 0 begins until it has come through.
+        let (floods, script) = (
+            Flag::new(),
+            r#"if [ "$RINIT_WORKER" = 1 ]; then exec "$0" flood; fi
+            while [ ! -e "$FLOODS" ]; do sleep 0.02; done
+            exec "$0" long=1000000 say=through"#,
+        );
         let rig = Rig::new(&["-i", "2", "--restart", "never", "--name", "web", "--log", format, "--", "sh", "-c"])
             .arg(script)
             .fixture("")
+            .env("FLOODS", &floods.path())
             .stdout(write)
             .start();
         let reader = Reader::of(read);
+        eventually("worker 1 floods", || (reader.len() > 0).then_some(()));
+        floods.set();
         rig.until("worker 0 is through", |out| {
             out.stderr.iter().any(|line| line.contains("web-0") && line.contains("finished"))
         });
