@@ -180,7 +180,7 @@ fn the_signal_comes_at_half_the_stop_timeout_while_a_connection_is_open() {
 #[test]
 fn a_handler_that_takes_long_gets_no_second_signal() {
     let Some(node) = node() else { return };
-    let (port, settings) = (free_port(), ["--stop-timeout", "6s"]);
+    let (port, settings) = (free_port(), ["--stop-timeout", "8s"]);
     let rig = node_app(1, &settings, &node, "handles.js", port).env("KIND", "slowly").start();
     all_listen(&rig, 1);
     stop(&rig);
