@@ -476,7 +476,7 @@ impl Bench {
         self.columns.push((column.into(), cells));
     }
 
-    /// One table of everything, for docs/shared-ports.md.
+    /// One table of everything, for docs/figures.md.
     fn summary(&self) {
         let has_cell = |variant: &Variant| self.columns.iter().any(|(_, cells)| cells.contains_key(variant.name));
         let variants: Vec<Variant> = VARIANTS.into_iter().filter(has_cell).collect();

@@ -279,6 +279,9 @@ impl Ports {
         let own = own_addresses(pid).await?;
         match own.iter().find(|address| port.is_none_or(|port| port == address.port())) {
             Some(address) => tokio::net::TcpStream::connect(address).await,
+            None if refused.kind() == ErrorKind::NotConnected => {
+                Err(io::Error::new(refused.kind(), format!("{refused}, or not alone (SO_REUSEPORT)")))
+            }
             None => Err(refused),
         }
     }

@@ -86,6 +86,17 @@ fn in_as_little_room_as_two_small_workers_need_they_start_reload_and_stop() {
     assert_eq!(container.wait(), 0);
 }
 
+/// The loader writes a line on stderr for each library that it does not find.
+#[test]
+fn programs_of_another_user_find_the_library_in_a_read_only_container() {
+    let Some(engine) = engine() else { return };
+    let options = ["--read-only", "--user", "0", "--entrypoint", "rinit"];
+    let script = "su nobody -s /bin/sh -c 'exec id -un'";
+    let ran = engine.run(&options, &engine.python, &["-i", "1", "--restart", "never", "--", "sh", "-c", script]);
+    assert!(ran.stdout.contains("sh-0 | nobody"), "{ran:#?}");
+    assert!(!ran.stderr.contains("cannot be preloaded") && !ran.stdout.contains("cannot be preloaded"), "{ran:#?}");
+}
+
 #[test]
 fn with_everything_forbidden_at_once_workers_run_serve_reload_and_stop() {
     let Some(engine) = engine() else { return };

@@ -221,8 +221,18 @@ fn is_ready_when_it_waits(settings: &[&str], socket: &str, wait: &str) {
 /// Code that binds a socket of its own.
 const OWN: &str = "s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))";
 
-/// Code that opens an io_uring: how a program waits for connections by one of these cannot be seen.
-const IO_URING: &str = "import ctypes; ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120))";
+/// Code that opens an io_uring: `u`.
+const IO_URING: &str = "import ctypes, mmap, struct\n\
+     call = ctypes.CDLL(None).syscall\n\
+     p = ctypes.create_string_buffer(120)\n\
+     u = call(425, 4, p)";
+
+/// Code that accepts by that io_uring: one request (`struct io_uring_sqe`), and one call of `io_uring_enter`.
+const IO_URING_ACCEPTS: &str = "offsets = struct.unpack_from('8I', p, 40)\n\
+     ring, requests = mmap.mmap(u, 4096), mmap.mmap(u, 4096, offset=0x10000000)\n\
+     requests[:32] = struct.pack('BBHiQQII', 13, 0, 0, s.fileno(), 0, 0, 0, 0)\n\
+     struct.pack_into('I', ring, offsets[1], 1)\n\
+     assert call(426, u, 1, 0, 0, 0, 0) == 1";
 
 /// Code that takes the one of `--listen`.
 const HANDED: &str = "s = socket.socket(fileno=3)";
@@ -257,17 +267,38 @@ fn a_worker_serves_when_it_accepts_or_polls_in_any_way() {
     }
 }
 
-#[test]
-fn a_worker_with_an_io_uring_serves_when_it_listens() {
-    // -1: the kernel or a container's filter allows none.
-    let is_allowed =
-        format!("{IO_URING}; assert ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120)) >= 0");
-    let Some(python) = program("python3") else { return };
-    if !std::process::Command::new(python).args(["-c", &is_allowed]).status().unwrap().success() {
-        return lacking("there is no io_uring");
+/// True if the kernel, or a container's filter, allows an io_uring.
+fn has_io_uring() -> bool {
+    let Some(python) = program("python3") else { return false };
+    let script = format!("{IO_URING}; assert u >= 0");
+    let is_allowed = std::process::Command::new(python).args(["-c", &script]).status().unwrap().success();
+    if !is_allowed {
+        lacking("there is no io_uring");
     }
-    is_ready_when_it_waits(&[], &format!("{IO_URING}; {OWN}"), "pass");
-    is_ready_when_it_waits(&[], OWN, IO_URING);
+    is_allowed
+}
+
+#[test]
+fn a_worker_serves_when_it_accepts_by_an_io_uring() {
+    if !has_io_uring() {
+        return;
+    }
+    is_ready_when_it_waits(&[], &format!("{IO_URING}\n{OWN}"), IO_URING_ACCEPTS);
+    is_ready_when_it_waits(&[], OWN, &format!("{IO_URING}\n{IO_URING_ACCEPTS}"));
+}
+
+/// Such as libuv's, by which nothing waits for connections: sanic's master has one, and listens before its workers have
+/// loaded the app.
+#[test]
+fn a_worker_with_an_io_uring_for_other_uses_is_ready_when_it_waits() {
+    if !has_io_uring() {
+        return;
+    }
+    let own = format!("{IO_URING}\n{OWN}");
+    let Some(rig) = listens_and_says_so(&["--ready-timeout", "3s"], &own, "pass") else { return };
+    rig.until("it is not ready in time", |out| out.has("was not ready within"));
+    assert_eq!(times_ready(&rig.output()), 0, "{:#?}", rig.output().stderr);
+    is_ready_when_it_waits(&[], &own, "s.setblocking(False); select.select([s], [], [], 1000)");
 }
 
 #[test]

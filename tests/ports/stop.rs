@@ -143,13 +143,16 @@ fn a_request_in_flight_is_answered_before_the_handler_runs() {
     let rig = node_app(1, &[], &node, "handles.js", port).env("KIND", "exit").start();
     all_listen(&rig, 1);
     let mut busy = connect(port).unwrap();
-    busy.get_mut().write_all(request("/slow", "keep-alive").as_bytes()).unwrap();
-    eventually("the request has arrived", || rig.output().has("is ready").then_some(()));
-    std::thread::scope(|scope| {
-        let client = scope.spawn(|| answer(&mut busy).unwrap());
-        rig.signal("TERM");
-        assert!(!client.join().unwrap().1, "the client is told to go");
-    });
+    busy.get_mut()
+        .write_all(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        .unwrap();
+    let mut arrived = [0; 25];
+    busy.read_exact(&mut arrived).unwrap();
+    assert_eq!(&arrived, b"HTTP/1.1 100 Continue\r\n\r\n");
+    rig.signal("TERM");
+    eventually("the port is closed", || connect(port).is_err().then_some(()));
+    busy.get_mut().write_all(b"body").unwrap();
+    assert!(!answer(&mut busy).unwrap().1, "the client is told to go");
     assert_eq!(rig.wait(), 0, "{:#?}", rig.output().stderr);
     assert!(rig.output().has("cleanup"));
 }
@@ -177,7 +180,7 @@ fn the_signal_comes_at_half_the_stop_timeout_while_a_connection_is_open() {
 #[test]
 fn a_handler_that_takes_long_gets_no_second_signal() {
     let Some(node) = node() else { return };
-    let (port, settings) = (free_port(), ["--stop-timeout", "6s"]);
+    let (port, settings) = (free_port(), ["--stop-timeout", "8s"]);
     let rig = node_app(1, &settings, &node, "handles.js", port).env("KIND", "slowly").start();
     all_listen(&rig, 1);
     stop(&rig);

@@ -89,8 +89,7 @@ pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     if is_cluster_worker() && known.kind == Kind::Shared {
         take_place(fd, true);
     }
-    let has_io_uring = open_files::has_io_uring();
-    match ask(&Request::Listen { backlog, has_io_uring }, fd) {
+    match ask(&Request::Listen { backlog }, fd) {
         Some((Reply::Done | Reply::DoneWithoutQueue, _)) => {
             known.set_listening();
             0

@@ -21,8 +21,6 @@ pub enum Request<'a> {
     Listen {
         /// The maximum number of waiting connections.
         backlog: i32,
-        /// The process has an io_uring, by which it may wait for connections unseen.
-        has_io_uring: bool,
     },
     /// The program waits for connections.
     Wait {
@@ -60,9 +58,9 @@ impl<'a> Request<'a> {
         let (kind, flag, rest): (u8, bool, &[u8]) = match self {
             Request::Bind { v6_only, address } => (BIND, *v6_only, address),
             Request::Queue => (QUEUE, false, &[]),
-            Request::Listen { backlog, has_io_uring } => {
+            Request::Listen { backlog } => {
                 numbers = backlog.to_ne_bytes();
-                (LISTEN, *has_io_uring, &numbers)
+                (LISTEN, false, &numbers)
             }
             Request::Wait { nonblocking } => (WAIT, *nonblocking, &[]),
             Request::Find => (FIND, false, &[]),
@@ -80,9 +78,7 @@ impl<'a> Request<'a> {
         match *kind {
             BIND => Some(Request::Bind { v6_only: is_set, address: rest }),
             QUEUE => Some(Request::Queue),
-            LISTEN => {
-                Some(Request::Listen { backlog: i32::from_ne_bytes(rest.try_into().ok()?), has_io_uring: is_set })
-            }
+            LISTEN => Some(Request::Listen { backlog: i32::from_ne_bytes(rest.try_into().ok()?) }),
             WAIT => Some(Request::Wait { nonblocking: is_set }),
             FIND => Some(Request::Find),
             FORGET => Some(Request::Forget),
@@ -207,7 +203,7 @@ mod tests {
         for request in [
             Request::Bind { v6_only: true, address: &[2; 28] },
             Request::Queue,
-            Request::Listen { backlog: -1, has_io_uring: true },
+            Request::Listen { backlog: -1 },
             Request::Wait { nonblocking: true },
             Request::Find,
             Request::Forget,

@@ -10,7 +10,7 @@ use crate::ports::listener::{Kind, Listener, Origin, Socket};
 use crate::ports::poller::Token;
 use crate::ports::sockets::shown_address;
 use crate::ports::{Address, Balance, ListenerId};
-use crate::sys::peer::has_io_uring;
+use crate::sys::peer::may_accept_by_io_uring;
 use crate::sys::socket::{cookie, listen};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -112,7 +112,7 @@ impl Hub {
                 Some(queue) => (Reply::Done, Some(queue)),
                 None => (Reply::NotShared, None),
             },
-            Request::Listen { backlog, has_io_uring } => {
+            Request::Listen { backlog } => {
                 let own = self.socket_for(worker, listener);
                 if let Some(Err(errno)) = own.map(|socket| listen(socket.as_fd(), backlog)) {
                     return (Reply::Failed(errno as i32), None);
@@ -121,11 +121,7 @@ impl Hub {
                 if let (Some(slot), Some(kept)) = (slot, self.listeners.get_mut(&listener)) {
                     kept.on_joined(slot);
                 }
-                if has_io_uring {
-                    self.on_library_serving(worker, listener);
-                } else {
-                    self.on_library_listening(IdleListener { worker, pid, listener });
-                }
+                self.on_library_listening(IdleListener { worker, pid, listener });
                 (Reply::Done, None)
             }
             Request::Wait { nonblocking } => {
@@ -258,7 +254,7 @@ impl Hub {
         }
     }
 
-    /// Lets those serve that have opened an io_uring since they listen: how they wait for connections cannot be seen.
+    /// Lets those serve that wait for connections by an io_uring, which the library does not see.
     pub(in crate::ports) fn check_idle_listeners(&mut self) {
         for process in std::mem::take(&mut self.idle_listeners) {
             let worker = self.workers.get(&process.worker);
@@ -266,7 +262,7 @@ impl Hub {
             if server.is_serving {
                 continue;
             }
-            if has_io_uring(process.pid) == Some(true) {
+            if may_accept_by_io_uring(process.pid) == Some(true) {
                 self.on_library_serving(process.worker, process.listener);
             } else {
                 self.idle_listeners.push(process);

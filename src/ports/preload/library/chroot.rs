@@ -46,7 +46,8 @@ fn own_word() -> Option<*mut u8> {
 
 const LD_PRELOAD: &[u8] = b"LD_PRELOAD=";
 /// The beginnings of the paths that rinit gives this library (`preload/mod.rs`).
-const PLACES: [&[u8]; 5] = [b"/proc/", b"/dev/shm/rinit-", b"/run/rinit-", b"/tmp/rinit-", b"/var/tmp/rinit-"];
+const PLACES: [&[u8]; 6] =
+    [b"/proc/", b"/dev/shm/rinit-", b"/run/rinit-", b"/tmp/rinit-", b"/var/tmp/rinit-", b"/dev/rinit-"];
 
 fn is_there(path: *const u8) -> bool {
     // SAFETY: the path ends with a NUL.

@@ -81,7 +81,6 @@ pub const SYS_EPOLL_CTL: usize = number(233, 21);
 pub const SYS_CHROOT: usize = number(161, 51);
 pub const SYS_GETDENTS64: usize = number(217, 61);
 pub const SYS_OPENAT: usize = number(257, 56);
-pub const SYS_READLINKAT: usize = number(267, 78);
 pub const SYS_PSELECT6: usize = number(270, 72);
 pub const SYS_PPOLL: usize = number(271, 73);
 pub const SYS_ACCEPT4: usize = number(288, 242);

@@ -18,7 +18,7 @@ module.exports = {
       const until = Date.now() + 500;
       while (Date.now() < until);
       end();
-    } else if (request.url === '/slow') setTimeout(end, 300);
+    } else if (request.url === '/slow') request.resume().on('end', () => setTimeout(end, 300));
     else end();
   },
 };
