@@ -11,13 +11,11 @@ pub enum MemoryLimit {
     Percent(u8),
 }
 
-/// The life after which a worker may be replaced because the container's memory is short: a new one that is as big at once
-/// is what the app needs.
-const MIN_LIFE_AT_SHORTAGE: Time = Time::from_secs(300);
+/// The life after which a worker that is too big has grown. A younger one needs that much from its start, and a new one would
+/// be no smaller.
+const GROWN_AFTER: Time = Time::from_secs(300);
 /// The time after a replacement for its memory before a worker is replaced for that again.
 const RETRY_AFTER: Time = Time::from_secs(30);
-/// The life after which a worker that uses more than its limit has grown; a younger one needs that much from the start.
-const GROWN_AFTER: Time = Time::from_secs(300);
 /// The longest wait before a worker that needs more than its limit from the start is replaced.
 const MAX_WAIT: Time = Time::from_secs(900);
 
@@ -37,9 +35,11 @@ impl MemoryBackoff {
         }
         let before = self.oversized;
         self.oversized = before.saturating_add(1);
-        let doublings = before.saturating_sub(1);
-        let wait = RETRY_AFTER.saturating_mul(2u32.saturating_pow(doublings)).min(MAX_WAIT);
-        (if before == 0 { Time::ZERO } else { wait }, before)
+        let wait = match before.checked_sub(1) {
+            None => Time::ZERO,
+            Some(doublings) => RETRY_AFTER.saturating_mul(2u32.saturating_pow(doublings)).min(MAX_WAIT),
+        };
+        (wait, before)
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) fn on_sample(apps: &mut [App], sample: &UsageSample, context: &mut Co
     let now = context.now;
     let biggest = apps.iter().enumerate().flat_map(|(at, app)| {
         let holders = app.slots.iter().filter_map(Slot::holder).filter(|worker| worker.is_ready());
-        let may_go = move |worker: &Worker| worker.may_be_replaced(now) && now >= worker.started + MIN_LIFE_AT_SHORTAGE;
+        let may_go = move |worker: &Worker| worker.may_be_replaced(now) && now >= worker.started + GROWN_AFTER;
         holders.filter_map(move |worker| Some((sample.workers.get(&worker.id)?.memory, worker.id, at, may_go(worker))))
     });
     // If the biggest has just been replaced, or could not be, no smaller one helps.

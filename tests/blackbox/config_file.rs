@@ -1,7 +1,7 @@
 //! Tests the file of `--config`: several apps side by side, the properties of their processes, and the refusal of faults.
 
 use crate::harness::{Rig, fixture, rinit};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A folder with a file of settings, in which FIXTURE stands for the fixture's path.
@@ -17,6 +17,10 @@ impl File {
         let file = File { folder, path };
         file.write(text);
         file
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Gives the file another text.
