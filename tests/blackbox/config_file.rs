@@ -121,6 +121,21 @@ env = {{ BOTH = "key" }}
 }
 
 #[test]
+fn a_probe_by_command_has_the_directory_and_mask_of_its_worker() {
+    let file = File::new("f.toml", "");
+    let folder = file.folder.path().to_str().unwrap();
+    std::fs::write(file.folder.path().join("check"), "[ $(umask) = 0027 ]").unwrap();
+    let text = format!(
+        "[[app]]\nname = \"a\"\ncommand = \"FIXTURE wait\"\ncwd = \"{folder}\"\numask = \"027\"\nready = \"exec:sh ./check\"\n"
+    );
+    file.write(&text);
+    let rig = file.rig().start();
+    rig.until("its probe has passed", |out| out.told("a-0", "is ready"));
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+}
+
+#[test]
 fn a_missing_working_directory_is_named_and_the_command_counts_as_not_executable() {
     let file = File::new("f.toml", "[[app]]\nname = \"a\"\ncommand = \"FIXTURE up\"\ncwd = \"/none/such\"\n");
     let rig = file.rig().start();
