@@ -154,12 +154,16 @@ fn every_file_of_settings_in_the_documents_can_be_used() {
     let files = files_of_settings();
     assert!(files.len() > 6, "{files:?}");
     for (name, text) in files {
-        let mut faults = Faults::default();
-        let file = parse_file(Path::new(&name), &text, &Layer::default(), &mut faults);
-        for_supervisor(&Layer::default(), &file, &[], Path::new("/"), &mut faults);
-        assert_eq!(faults.lines(), [""; 0], "{text}");
-        assert_eq!(file.warnings, [""; 0], "{text}");
+        assert_eq!(faults(&name, &text), [""; 0], "{text}");
     }
+}
+
+/// The faults and warnings of a file of settings.
+fn faults(name: &str, text: &str) -> Vec<String> {
+    let mut faults = Faults::default();
+    let file = parse_file(Path::new(name), text, &Layer::default(), &mut faults);
+    for_supervisor(&Layer::default(), &file, &[], Path::new("/"), &mut faults);
+    faults.lines().into_iter().chain(file.warnings).collect()
 }
 
 /// The settings in the first and second column of the pages for those who come from another supervisor.
@@ -171,6 +175,7 @@ fn the_migration_pages_name_settings_that_there_are() {
         .map(Setting::key)
         .collect();
     let flags: Vec<&str> = rinit::config::all().map(|setting| setting.flag).collect();
+    let hooks = ["pre_start", "post_ready", "pre_stop", "post_exit", "on_failed"];
     for page in ["pm2", "supervisord", "s6", "gunicorn", "tini"] {
         let text = fs::read_to_string(root().join(format!("docs/from-{page}.md"))).unwrap();
         for row in text.lines().filter(|line| line.starts_with("| ") && !line.contains("|---")) {
@@ -183,7 +188,12 @@ fn the_migration_pages_name_settings_that_there_are() {
                 } else if code.contains(" = ")
                     || word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
                 {
-                    assert!(keys.iter().any(|key| key == word) || word.starts_with("post_"), "{page}: {code}");
+                    assert!(keys.iter().any(|key| key == word) || hooks.contains(&word), "{page}: {code}");
+                    if code.contains(" = ") && word != "user" {
+                        let text =
+                            format!("[[app]]\nname = \"db\"\ncommand = \"db\"\n[[app]]\ncommand = \"app\"\n{code}\n");
+                        assert_eq!(faults(&format!("{page}.toml"), &text), [""; 0], "{page}: {code}");
+                    }
                 }
             }
         }

@@ -43,6 +43,11 @@ pub(crate) struct ConfigSource {
 }
 
 impl ConfigSource {
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads the file again and resolves it with the same flags and variables. Returns the remarks to be logged too. It may
     /// take as long as the file system takes, so it is not for the event loop.
     ///

@@ -240,6 +240,7 @@ impl JournalState {
             }
             Report::Started { .. }
             | Report::Silent { .. }
+            | Report::OversizedAgain { .. }
             | Report::NotReady { .. }
             | Report::Stopping { .. }
             | Report::Killed { .. }
@@ -310,6 +311,7 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
         Report::NotReady { slot, .. } => ("not_ready", Some(*slot)),
         Report::Unhealthy { slot, .. } => ("unhealthy", Some(*slot)),
         Report::Oversized { slot, .. } => ("oversized", Some(*slot)),
+        Report::OversizedAgain { slot, .. } => ("oversized_again", Some(*slot)),
         Report::MemoryShort { slot, .. } => ("memory_short", Some(*slot)),
         Report::Stopping { slot, .. } => ("stopping", Some(*slot)),
         Report::Killed { slot, .. } => ("killed", Some(*slot)),

@@ -11,11 +11,38 @@ pub enum MemoryLimit {
     Percent(u8),
 }
 
-/// The life after which a worker may be replaced because the container's memory is short: a new one that is as big at once
-/// is what the app needs.
-const MIN_LIFE_AT_SHORTAGE: Time = Time::from_secs(300);
+/// The life after which a worker that is too big has grown. A younger one needs that much from its start, and a new one would
+/// be no smaller.
+const GROWN_AFTER: Time = Time::from_secs(300);
 /// The time after a replacement for its memory before a worker is replaced for that again.
 const RETRY_AFTER: Time = Time::from_secs(30);
+/// The longest wait before a worker that needs more than its limit from the start is replaced.
+const MAX_WAIT: Time = Time::from_secs(900);
+
+/// The number of a slot's workers in a row that used more than their limit soon after their start.
+///
+/// A new worker does not help an app that needs more than its limit: each is left alone for twice as long as the one before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemoryBackoff {
+    oversized: u32,
+}
+
+impl MemoryBackoff {
+    /// Returns the wait before the replacement of a worker that uses too much at that age, and the number of those before it.
+    fn next(&mut self, age: Time) -> (Time, u32) {
+        if age >= GROWN_AFTER {
+            self.oversized = 0;
+        }
+        let before = self.oversized;
+        self.oversized = before.saturating_add(1);
+        let wait = match before.checked_sub(1) {
+            None => Time::ZERO,
+            Some(doublings) => RETRY_AFTER.saturating_mul(2u32.saturating_pow(doublings)).min(MAX_WAIT),
+        };
+        (wait, before)
+    }
+}
+
 impl MemoryLimit {
     /// The limit in bytes, in a container that may use that many. A share of what is not known is no limit.
     pub fn bytes(self, container: Option<u64>) -> Option<u64> {
@@ -40,7 +67,7 @@ pub(super) fn on_sample(apps: &mut [App], sample: &UsageSample, context: &mut Co
     let now = context.now;
     let biggest = apps.iter().enumerate().flat_map(|(at, app)| {
         let holders = app.slots.iter().filter_map(Slot::holder).filter(|worker| worker.is_ready());
-        let may_go = move |worker: &Worker| worker.may_be_replaced(now) && now >= worker.started + MIN_LIFE_AT_SHORTAGE;
+        let may_go = move |worker: &Worker| worker.may_be_replaced(now) && now >= worker.started + GROWN_AFTER;
         holders.filter_map(move |worker| Some((sample.workers.get(&worker.id)?.memory, worker.id, at, may_go(worker))))
     });
     // If the biggest has just been replaced, or could not be, no smaller one helps.
@@ -59,13 +86,24 @@ impl App {
         let now = context.now;
         let mut oversized = Vec::new();
         for slot in &mut self.slots {
-            let Some(limit) = slot.policy.max_memory.and_then(|limit| limit.bytes(sample.memory_limit)) else {
-                continue;
-            };
-            let Some(worker) = slot.holder_mut().filter(|worker| worker.is_ready()) else { continue };
+            let Slot { id, policy, state: SlotState::Held(worker), memory_backoff, .. } = slot else { continue };
+            let Some(limit) = policy.max_memory.and_then(|limit| limit.bytes(sample.memory_limit)) else { continue };
             let Some(used) = sample.workers.get(&worker.id).map(|usage| usage.memory) else { continue };
+            if !worker.is_ready() {
+                continue;
+            }
             let first = *worker.first_memory.get_or_insert(used);
-            if used > limit && worker.may_be_replaced(now) {
+            if used <= limit {
+                continue;
+            }
+            let due = *worker.oversized_until.get_or_insert_with(|| {
+                let (wait, before) = memory_backoff.next(now - worker.started);
+                if !wait.is_zero() {
+                    context.report(Report::OversizedAgain { slot: *id, worker: worker.id, used, limit, before, wait });
+                }
+                now + wait
+            });
+            if due <= now && worker.may_be_replaced(now) {
                 let drain_first = sample.free_memory().is_some_and(|free| free < first);
                 oversized.push((worker.id, used, limit, drain_first));
             }

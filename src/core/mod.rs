@@ -49,6 +49,7 @@ pub use container_end::{ContainerEnd, EndReason};
 use crash_budget::CrashBudget;
 pub use exit::{Exit, ExitKind};
 pub use fleet::Fleet;
+use memory::MemoryBackoff;
 pub use memory::MemoryLimit;
 pub use policy::{DrainKind, Kind, OnExit, Policy, Readiness, Reload, Restart, StopPolicy};
 use readiness::UptimeRule;

@@ -22,6 +22,9 @@ pub enum Report {
     Unhealthy { slot: SlotId, worker: WorkerId, answer: String },
     /// It uses more memory than it may, in bytes, and is replaced; `drain_first`: both together have no room.
     Oversized { slot: SlotId, worker: WorkerId, used: u64, limit: u64, drain_first: bool },
+    /// It uses more memory than it may, in bytes, as `before` others in its slot did soon after their start: it is replaced
+    /// after that wait.
+    OversizedAgain { slot: SlotId, worker: WorkerId, used: u64, limit: u64, before: u32, wait: Time },
     /// The container is nearly out of memory, in bytes, and this worker is the biggest: it is replaced.
     MemoryShort { slot: SlotId, worker: WorkerId, used: u64, container: u64, limit: Option<u64> },
     /// It was sent its stop signal, or else is asked to finish first, and has this long.
@@ -77,6 +80,7 @@ impl Report {
             | Report::NotReady { slot, .. }
             | Report::Unhealthy { slot, .. }
             | Report::Oversized { slot, .. }
+            | Report::OversizedAgain { slot, .. }
             | Report::MemoryShort { slot, .. }
             | Report::Stopping { slot, .. }
             | Report::Killed { slot, .. }
@@ -111,6 +115,7 @@ impl Report {
             | Report::NotReady { worker, .. }
             | Report::Unhealthy { worker, .. }
             | Report::Oversized { worker, .. }
+            | Report::OversizedAgain { worker, .. }
             | Report::MemoryShort { worker, .. }
             | Report::Stopping { worker, .. }
             | Report::Killed { worker, .. }

@@ -38,6 +38,7 @@ pub struct Slot {
     /// The last exit of a holder.
     pub last_exit: Option<Exit>,
     budget: CrashBudget,
+    pub(super) memory_backoff: MemoryBackoff,
     /// The signals that the next worker here must give (`--ready auto`), known from the holders before it.
     expectation: Option<Expectation>,
 }
@@ -117,6 +118,7 @@ impl Slot {
             outgoing: None,
             last_exit: None,
             budget: CrashBudget::default(),
+            memory_backoff: MemoryBackoff::default(),
             expectation,
         }
     }
@@ -208,9 +210,10 @@ impl Slot {
         }
     }
 
-    /// Forgets the crashes of its workers, and what it waits for.
+    /// Forgets the crashes and the size of its workers, and what it waits for.
     pub(super) fn start_afresh(&mut self) {
         self.budget = CrashBudget::default();
+        self.memory_backoff = MemoryBackoff::default();
         if self.holder().is_none() {
             self.state = SlotState::Vacant;
         }
@@ -322,6 +325,9 @@ impl Slot {
             return Outcome::Nothing;
         }
         let Some(worker) = self.incoming.take_if(stays) else { return Outcome::Nothing };
+        if worker.generation != self.generation {
+            self.memory_backoff = MemoryBackoff::default();
+        }
         (self.generation, self.policy) = (worker.generation, worker.policy.clone());
         self.budget.on_stable();
         match std::mem::replace(&mut self.state, SlotState::Held(worker)) {

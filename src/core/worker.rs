@@ -24,6 +24,8 @@ pub struct Worker {
     pub(super) retire_at: Option<Time>,
     /// The memory that it used when it had become ready.
     pub(super) first_memory: Option<u64>,
+    /// The time until which it may use more than its limit, once it has.
+    pub(super) oversized_until: Option<Time>,
     /// It is not replaced for its memory before this.
     pub(super) replace_again_at: Time,
     /// The settings of its generation.
@@ -106,6 +108,7 @@ impl Worker {
             failed_probes: 0,
             retire_at: None,
             first_memory: None,
+            oversized_until: None,
             replace_again_at: Time::ZERO,
             policy,
         }

@@ -175,6 +175,14 @@ impl Message {
                 let text = format!("{} uses {used} of memory, its limit is {limit} (--max-memory)", name(at, worker));
                 Message::new(Level::WARN, format!("{text}: it is replaced{order}"))
             }
+            Report::OversizedAgain { slot: at, worker, used, limit, before, wait } => {
+                let (used, limit, wait) = (bytes(*used), bytes(*limit), short(*wait));
+                let text = format!("{} uses {used} of memory, its limit is {limit} (--max-memory)", name(at, worker));
+                let others = if *before == 1 { "the one".to_owned() } else { format!("the {before}") };
+                let why =
+                    format!("as {others} before it soon after the start: it is replaced in {wait}, if it still does");
+                Message::new(Level::WARN, format!("{text}, {why}; the app may need a higher limit"))
+            }
             Report::MemoryShort { slot: at, worker, used, container, limit } => {
                 let limit = limit.map_or(String::new(), |limit| format!(" of {}", bytes(limit)));
                 let text = format!("the container is nearly out of memory ({}{limit} in use)", bytes(*container));

@@ -121,7 +121,11 @@ impl Supervisor {
                 let names: Vec<String> = all().map(|slot| self.name(slot)).collect();
                 let some = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
                 let more = if names.len() > 8 { "…" } else { "" };
-                Err(format!("there is no worker {name}; there is {some}{more} and all"))
+                let in_the_file = self.configuration.in_force.source.as_ref().map_or_else(String::new, |source| {
+                    let file = source.path().display();
+                    format!("; an app that is new in {file} starts at SIGHUP, or at `rinit reload` without a name")
+                });
+                Err(format!("there is no worker {name}; there is {some}{more} and all{in_the_file}"))
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
 use crate::logs::{Labels, Logs, Pipes};
 use crate::ports::{DrainRequest, Ports};
 use crate::sys::peer::{Identity, exists};
-use crate::sys::process::{Program, Properties, Session, Setup, exec_result, kill, spawn, why_not_started};
+use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_started};
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -127,6 +127,7 @@ impl Workers {
         let environment = launch.environment(env, &handed);
         let mut program = Program::new(&launch.command(slot.index), &environment)
             .map_err(|message| SpawnError::Program { status: 126, message })?;
+        let properties = launch.properties().map_err(|message| SpawnError::Program { status: 126, message })?;
         let [stdout, stderr] = output.as_ref().map_or([None; 2], Output::ends);
         let setup = Setup {
             stdio: [Some(self.null.as_raw_fd()), stdout, stderr],
@@ -137,7 +138,7 @@ impl Workers {
             foreground: false,
             oom_score_adj: self.oom_score_adj,
             parent_death: self.parent_death,
-            properties: &launch.properties().map_err(|message| SpawnError::Program { status: 126, message })?,
+            properties: &properties,
         };
         let child = spawn(&mut program, &setup).map_err(no_room("fork"))?;
 
@@ -159,7 +160,7 @@ impl Workers {
                 // It may be large, and only a command needs it.
                 environment: environment.into_iter().filter(|pair| probes_by_command && is_for_helpers(pair)).collect(),
                 user: user.cloned(),
-                properties: Properties::default(),
+                properties,
                 signals: self.inherited,
                 helpers: self.helpers.clone(),
             },

@@ -1,7 +1,8 @@
 //! Several apps of one file: their order, tasks, the end of the container, and a file that changes.
 
 use crate::config_file::File;
-use crate::harness::Flag;
+use crate::harness::{Flag, rinit};
+use std::process::Command;
 
 /// The position of a line of rinit's own.
 fn at(lines: &[String], text: &str) -> usize {
@@ -109,6 +110,22 @@ fn a_file_that_has_changed_is_read_at_sighup_and_only_what_has_changed_is_reload
     });
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
+}
+
+#[test]
+fn the_answer_to_a_name_that_only_the_changed_file_has_says_when_it_is_read() {
+    let app = |name: &str| format!("[[app]]\nname = \"{name}\"\ncommand = \"FIXTURE notify wait\"\n");
+    let file = File::new("rinit.toml", &app("old"));
+    let socket = file.path().with_file_name("socket").display().to_string();
+    let rig = file.rig().args(&["--socket", &socket]).start();
+    rig.until("it is ready", |out| out.told("old-0", "is ready"));
+    file.write(&[app("old"), app("new")].concat());
+    let reload = |name: &str| Command::new(rinit()).args(["reload", name, "--socket", &socket]).output().unwrap();
+    let answer = String::from_utf8(reload("new").stderr).unwrap();
+    let parts = ["there is no worker new", "rinit.toml starts at SIGHUP, or at `rinit reload` without a name"];
+    assert!(parts.iter().all(|part| answer.contains(part)), "{answer}");
+    assert!(reload("all").status.success());
+    rig.until("it is there", |out| out.told("new-0", "is ready"));
 }
 
 #[test]

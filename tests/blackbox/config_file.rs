@@ -1,7 +1,7 @@
 //! Tests the file of `--config`: several apps side by side, the properties of their processes, and the refusal of faults.
 
 use crate::harness::{Rig, fixture, rinit};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A folder with a file of settings, in which FIXTURE stands for the fixture's path.
@@ -17,6 +17,10 @@ impl File {
         let file = File { folder, path };
         file.write(text);
         file
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Gives the file another text.
@@ -114,6 +118,21 @@ env = {{ BOTH = "key" }}
     let rig = file.rig().start();
     assert_eq!(rig.wait(), 0);
     assert_eq!(rig.output().stdout, ["a-0   | file key".to_owned(), format!("a-0   | {folder} 0027 7 100 200 0")]);
+}
+
+#[test]
+fn a_probe_by_command_has_the_directory_and_mask_of_its_worker() {
+    let file = File::new("f.toml", "");
+    let folder = file.folder.path().to_str().unwrap();
+    std::fs::write(file.folder.path().join("check"), "[ $(umask) = 0027 ]").unwrap();
+    let text = format!(
+        "[[app]]\nname = \"a\"\ncommand = \"FIXTURE wait\"\ncwd = \"{folder}\"\numask = \"027\"\nready = \"exec:sh ./check\"\n"
+    );
+    file.write(&text);
+    let rig = file.rig().start();
+    rig.until("its probe has passed", |out| out.told("a-0", "is ready"));
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
 }
 
 #[test]

@@ -79,6 +79,17 @@ fn a_worker_that_uses_too_much_memory_is_replaced_before_it_is_stopped() {
 }
 
 #[test]
+fn an_app_that_always_needs_more_than_its_limit_is_not_replaced_without_end() {
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--min-uptime", "50ms", "--max-memory", "50M"])
+        .fixture("grow=60 notify wait")
+        .start();
+    rig.until("the second one is left alone for a while", |out| {
+        out.has("as the one before it soon after the start: it is replaced in 30s, if it still does")
+    });
+    assert_eq!(rig.output().count("started as a replacement"), 1, "{:?}", rig.output());
+}
+
+#[test]
 fn a_worker_that_has_lived_long_enough_is_replaced() {
     let rig = Rig::new(&["-i", "2", "--ready", "notify", "--min-uptime", "50ms", "--max-uptime", "2s"])
         .fixture("notify wait")

@@ -43,6 +43,54 @@ fn a_replacement_that_fails_is_tried_again_after_a_while_and_not_with_each_sampl
     assert_eq!((world.saw(is_oversized), world.ready()), (2, 1));
 }
 
+/// Lets the only worker use more than its limit, and returns the seconds at which it was replaced for that.
+fn use_too_much(world: &mut World, seconds: u64) -> Vec<u64> {
+    let is_replaced = |_: &u64| {
+        let before = world.saw(is_oversized);
+        world.play(&[Pass(1000), Uses(0, 300)]);
+        world.saw(is_oversized) > before
+    };
+    (1..=seconds).filter(is_replaced).collect()
+}
+
+#[test]
+fn an_app_that_needs_more_than_its_limit_is_replaced_ever_more_seldom() {
+    let mut world = World::healthy(vec![limited(1)]);
+    let seconds = use_too_much(&mut world, 7200);
+    let pauses: Vec<u64> = seconds.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let bounds = [30, 60, 120, 240, 480, 900, 900, 900, 900, 900];
+    assert_eq!(seconds.first(), Some(&1), "the first one is replaced at once");
+    assert!(pauses.len() >= 8, "{pauses:?}");
+    // The new worker has to become ready, and to stay so.
+    assert!(pauses.iter().zip(bounds).all(|(pause, bound)| (bound..bound + 5).contains(pause)), "{pauses:?}");
+    assert_eq!(world.ready(), 1);
+    let again = world.reports.iter().filter_map(|report| match report {
+        Report::OversizedAgain { before, wait, .. } => Some((*before, wait.as_secs())),
+        _ => None,
+    });
+    assert_eq!(again.take(3).collect::<Vec<_>>(), [(1, 30), (2, 60), (3, 120)], "it is told once for each worker");
+}
+
+#[test]
+fn a_worker_that_has_grown_for_five_minutes_is_replaced_at_once() {
+    let mut world = World::healthy(vec![limited(1)]);
+    for _ in 0..3 {
+        assert_eq!(use_too_much(&mut world, 1), [1]);
+        world.play(&[Sampled(310)]);
+    }
+    assert_eq!(world.saw(|report| matches!(report, Report::OversizedAgain { .. })), 0);
+}
+
+#[test]
+fn a_reload_or_a_restart_begins_to_count_anew() {
+    for step in [Hup, Operates(Operation::Restart, 0)] {
+        let mut world = World::healthy(vec![limited(1)]);
+        assert_eq!(use_too_much(&mut world, 10), [1]);
+        world.play(&[step, Pass(3000)]);
+        assert_eq!(use_too_much(&mut world, 10), [1], "{step:?}: the new version may need less");
+    }
+}
+
 #[test]
 fn when_the_container_is_nearly_out_of_memory_the_biggest_worker_is_replaced_and_one_at_a_time() {
     let mut world = World::healthy(vec![Policy { instances: 3, ..policy() }]);

@@ -144,6 +144,8 @@ pub struct World {
     replacements: BTreeSet<WorkerId>,
     /// The last start of each slot's holder, unless somebody has asked for another since.
     last_start: BTreeMap<SlotId, Time>,
+    /// The last replacement of a worker of that generation for its memory, unless somebody has asked for another since.
+    last_oversized: BTreeMap<(SlotId, u32), Time>,
     /// The service manager was told that all apps are ready.
     is_announced: bool,
     is_stop_announced: bool,
@@ -216,6 +218,7 @@ impl World {
             ended: BTreeSet::new(),
             replacements: BTreeSet::new(),
             last_start: BTreeMap::new(),
+            last_oversized: BTreeMap::new(),
             is_announced: false,
             is_stop_announced: false,
             had_gap: false,
@@ -468,6 +471,7 @@ impl World {
         let slots: Vec<SlotId> = self.all_slots().map(|slot| slot.id).filter(|slot| target.has_app(slot.app)).collect();
         for slot in slots {
             self.overrule(slot);
+            self.last_oversized.retain(|(other, _), _| *other != slot);
         }
     }
 
@@ -672,7 +676,17 @@ impl World {
                 slots.into_iter().for_each(|slot| self.overrule(slot));
             }
             Report::Removing { app, .. } => drop(self.removals.insert(*app, self.now)),
-            Report::Autoscaled { .. } => self.was_autoscaled = true,
+            Report::Autoscaled { .. } => {
+                self.was_autoscaled = true;
+                // Slots go, and come again as new ones.
+                self.last_oversized.clear();
+            }
+            Report::Oversized { slot, worker, .. } => {
+                let generation = self.process(*worker).generation;
+                let last = self.last_oversized.insert((*slot, generation), self.now);
+                let pause = last.map_or(Duration::MAX, |last| self.now - last);
+                assert!(pause >= 30_000 * MS, "{slot:?} is replaced for its memory again after {pause:?}");
+            }
             Report::NotReady { slot, after, .. } => {
                 let patience = self.policy_of(*slot).ready_timeout;
                 assert!(*after >= patience, "judged not ready after {after:?}, before the timeout of {patience:?}");
