@@ -13,7 +13,7 @@ pub enum MemoryLimit {
 
 /// The life after which a worker that is too big has grown. A younger one needs that much from its start, and a new one would
 /// be no smaller.
-const GROWN_AFTER: Time = Time::from_secs(300);
+const GROWN_AFTER: Time = Time::from_secs(60);
 /// The time after a replacement for its memory before a worker is replaced for that again.
 const RETRY_AFTER: Time = Time::from_secs(30);
 /// The longest wait before a worker that needs more than its limit from the start is replaced.
