@@ -60,7 +60,7 @@ pub use reader::Value;
 pub use ready::ReadyCheck;
 pub(crate) use resolve::{ConfigSource, LogConfig};
 pub use resolve::{InitConfig, SupervisorConfig, for_init, for_supervisor};
-pub(crate) use schedule::Schedule;
+pub(crate) use schedule::{Schedule, local_text, missing_zone};
 pub use schema::schema;
 pub use settings::{
     APP_SETTINGS, COMMON_SETTINGS, CONTAINER_SETTINGS, INIT_SETTINGS, NO_DEFAULT, PREFIX, PROGRAM_SETTINGS, Scope,

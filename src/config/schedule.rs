@@ -4,6 +4,7 @@ use super::reader::{Show, Value};
 use chrono::{DateTime, FixedOffset, Local, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// The times of a timetable in the form of cron: minute, hour, day of the month, month, day of the week; with seconds in
@@ -30,6 +31,25 @@ impl Schedule {
         let time = DateTime::<Utc>::from(time).with_timezone(&LocalZone);
         self.cron.find_next_occurrence(&time, false).ok().map(SystemTime::from)
     }
+}
+
+/// Returns that local time, for people.
+pub(crate) fn local_text(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).with_timezone(&LocalZone).to_rfc3339()
+}
+
+/// The folders in which the C library and chrono look for time zones.
+const ZONE_FOLDERS: [&str; 3] = ["/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo"];
+
+/// Returns the name of a time zone, the value of `TZ`, if this image has no such zone: times are in UTC then.
+pub(crate) fn missing_zone(tz: &str) -> Option<&str> {
+    let name = tz.strip_prefix(':').unwrap_or(tz);
+    // A rule in the form of POSIX, such as CET-1CEST,M3.5.0,M10.5.0/3, needs no file.
+    let offset = name.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let is_rule = name.starts_with('<') || offset.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c));
+    let is_known = is_rule || ["", "UTC", "localtime"].contains(&name);
+    let has_file = || ZONE_FOLDERS.iter().any(|folder| Path::new(folder).join(name).is_file());
+    (!is_known && !has_file()).then_some(name)
 }
 
 /// The local time zone. `Local` of chrono 0.4.45 gives the two moments of a time that comes twice in the wrong order: the
@@ -142,6 +162,17 @@ mod tests {
             following("*/30 * * * *", "2026-10-25T02:00:00+02:00"),
             ["2026-10-25T02:30:00+02:00", "2026-10-25T02:00:00+01:00", "2026-10-25T02:30:00+01:00"]
         );
+    }
+
+    #[test]
+    fn a_zone_that_the_image_has_not_is_told_from_a_rule() {
+        for known in ["", "UTC", "CET-1CEST,M3.5.0,M10.5.0/3", "EST5EDT", "<+03>-3", ":localtime"] {
+            assert_eq!(missing_zone(known), None, "{known}");
+        }
+        for missing in ["Nowhere/Land", "Etc/Nowhere+5", "NOWHERE"] {
+            assert_eq!(missing_zone(missing), Some(missing));
+        }
+        assert_eq!(missing_zone(":Nowhere/Land"), Some("Nowhere/Land"));
     }
 
     #[test]

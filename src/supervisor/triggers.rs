@@ -3,7 +3,7 @@
 use super::Notice;
 use super::event_loop::Supervisor;
 use super::watching::Watched;
-use crate::config::{ReloadTriggers, Schedule};
+use crate::config::{ReloadTriggers, Schedule, local_text, missing_zone};
 use crate::core::{AppId, Event, Target};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -23,19 +23,19 @@ pub(super) struct Triggers {
 impl Supervisor {
     /// Waits for the triggers that the apps have now.
     pub(super) fn refresh_triggers(&mut self) {
-        let apps = self.launches.iter().map(|(id, launch)| (id, launch.app.reloads.clone()));
-        let wanted: Vec<(AppId, ReloadTriggers)> = apps.collect();
+        let apps = self.launches.iter().map(|(id, launch)| (id, launch.app.name.clone(), launch.app.reloads.clone()));
+        let wanted: Vec<(AppId, String, ReloadTriggers)> = apps.collect();
         self.triggers.apps.retain(|id, (triggers, tasks)| {
-            let stays = wanted.iter().any(|(other, wanted)| other == id && wanted == triggers);
+            let stays = wanted.iter().any(|(other, _, wanted)| other == id && wanted == triggers);
             if !stays {
                 tasks.iter().for_each(JoinHandle::abort);
             }
             stays
         });
-        for (id, triggers) in wanted {
+        for (id, name, triggers) in wanted {
             let notices = &self.workers.notices;
             self.triggers.apps.entry(id).or_insert_with(|| {
-                let tasks = start(id, &triggers, notices);
+                let tasks = start(id, name, &triggers, notices);
                 (triggers, tasks)
             });
         }
@@ -50,11 +50,12 @@ impl Supervisor {
     }
 }
 
-fn start(id: AppId, triggers: &ReloadTriggers, notices: &mpsc::Sender<Notice>) -> Vec<JoinHandle<()>> {
+fn start(id: AppId, app: String, triggers: &ReloadTriggers, notices: &mpsc::Sender<Notice>) -> Vec<JoinHandle<()>> {
     let ReloadTriggers { cron, watch, ignore_watch } = triggers.clone();
     let mut tasks = Vec::new();
     if let Some(schedule) = cron {
-        tasks.push(tokio::task::spawn_local(follow(id, schedule, notices.clone())));
+        warn_of_missing_zone(&app);
+        tasks.push(tokio::task::spawn_local(follow(id, app, schedule, notices.clone())));
     }
     if !watch.is_empty() {
         let notices = notices.clone();
@@ -82,8 +83,11 @@ fn start(id: AppId, triggers: &ReloadTriggers, notices: &mpsc::Sender<Notice>) -
 }
 
 /// Asks for a reload at each time of the schedule.
-async fn follow(id: AppId, schedule: Schedule, notices: mpsc::Sender<Notice>) {
+async fn follow(id: AppId, app: String, schedule: Schedule, notices: mpsc::Sender<Notice>) {
     let mut last = SystemTime::now();
+    if let Some(next) = schedule.next_after(last) {
+        tracing::info!("{app}: the first reload by --cron is at {}", local_text(next));
+    }
     while let Some(next) = schedule.next_after(last) {
         while let Ok(wait) = next.duration_since(SystemTime::now())
             && !wait.is_zero()
@@ -95,5 +99,16 @@ async fn follow(id: AppId, schedule: Schedule, notices: mpsc::Sender<Notice>) {
         if notices.send(Notice::Trigger(id, "it is time (--cron)".into())).await.is_err() {
             return;
         }
+    }
+}
+
+/// Warns where the times of `--cron` are in another time zone than `TZ` says.
+fn warn_of_missing_zone(app: &str) {
+    let tz = std::env::var("TZ").unwrap_or_default();
+    if let Some(zone) = missing_zone(&tz) {
+        tracing::warn!(
+            "{app}: TZ={zone}: this image has no such time zone, and the times of --cron are in UTC; install tzdata, or write a \
+             rule such as TZ=CET-1CEST,M3.5.0,M10.5.0/3"
+        );
     }
 }

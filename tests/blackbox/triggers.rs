@@ -64,6 +64,25 @@ fn a_timetable_reloads_the_app() {
 }
 
 #[test]
+fn a_time_zone_that_the_image_has_not_is_a_warning() {
+    let start = |zone: &str| {
+        let rig =
+            Rig::new(&["-i", "1", "--ready", "notify", "--cron", "0 3 1 1 *"]).env("TZ", zone).fixture("notify wait");
+        let rig = rig.start();
+        rig.until("it is ready", |out| out.told("fixture-0", "is ready"));
+        rig.output()
+    };
+    let out = start("Nowhere/Land");
+    assert!(
+        out.has("TZ=Nowhere/Land: this image has no such time zone, and the times of --cron are in UTC"),
+        "{out:?}"
+    );
+    assert!(out.has("the first reload by --cron is at") && out.has("-01-01T03:00:00+00:00"), "{out:?}");
+    let out = start("CET-1CEST,M3.5.0,M10.5.0/3");
+    assert!(!out.has("no such time zone") && out.has("-01-01T03:00:00+01:00"), "{out:?}");
+}
+
+#[test]
 fn a_worker_that_uses_too_much_memory_is_replaced_before_it_is_stopped() {
     let flag = Flag::new();
     let words = format!("unless={} grow=60 touch={} notify wait", flag.path(), flag.path());
