@@ -70,14 +70,17 @@ fn kernel_action(number: i32, new: Option<&Action>) -> Option<Action> {
     (result == 0).then_some(old)
 }
 
-/// The signals that were ignored when the process began, one bit each.
+/// The signals that were ignored and blocked when the process began, one bit each.
 static IGNORED_AT_START: AtomicU64 = AtomicU64::new(0);
+static BLOCKED_AT_START: AtomicU64 = AtomicU64::new(0);
 
-/// Reads the ignored signals. Rust's runtime ignores SIGPIPE, so this is called before it starts.
-pub(super) fn remember_ignored() {
+/// Reads the ignored and the blocked signals. Rust's runtime ignores SIGPIPE, and musl unblocks 33 and 34 with the first handler
+/// that is set, so this is called before both.
+pub(super) fn remember_inherited() {
     let is_ignored = |number: &i32| kernel_action(*number, None).is_some_and(|action| action.handler == libc::SIG_IGN);
     let ignored = (1..=64).filter(is_ignored).fold(0, |mask, number| mask | 1u64 << (number - 1));
     IGNORED_AT_START.store(ignored, Ordering::Relaxed);
+    BLOCKED_AT_START.store(change_mask(None).0, Ordering::Relaxed);
 }
 
 /// The signals that are blocked and ignored in a new child: by default those that rinit was started with.
@@ -88,9 +91,11 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Blocks every signal, and remembers what was blocked and ignored before.
+    /// Blocks every signal, and returns what was blocked and ignored when the process began.
     pub fn take() -> Inherited {
-        Inherited { mask: block_all().0, ignored: IGNORED_AT_START.load(Ordering::Relaxed) }
+        block_all();
+        let at_start = |signals: &AtomicU64| signals.load(Ordering::Relaxed);
+        Inherited { mask: at_start(&BLOCKED_AT_START), ignored: at_start(&IGNORED_AT_START) }
     }
 
     /// No signal blocked and none ignored.

@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
-    signals::remember_ignored();
+    signals::remember_inherited();
     open_standard_descriptors();
 }
 

@@ -634,7 +634,7 @@ impl World {
         assert!(self.processes.insert(worker, process).is_none(), "{worker:?} twice");
         self.spawned.push((self.now, slot, generation));
         // What an eager one shows may come before rinit hears that it runs.
-        let is_heard_late = self.eager && worker.0 % 3 == 0;
+        let is_heard_late = self.eager && worker.0.is_multiple_of(3);
         if !is_heard_late {
             self.pending.push_back(Event::Spawned(worker));
         }

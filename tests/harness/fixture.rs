@@ -335,7 +335,15 @@ fn signals() {
         unsafe { libc::write(PIPE.load(std::sync::atomic::Ordering::Relaxed), (&raw const byte).cast(), 1) };
     }
     for signal in rinit::core::Signal::catchable() {
-        unsafe { libc::signal(signal.number(), note as *const () as usize) };
+        let is_refused = unsafe { libc::signal(signal.number(), note as *const () as usize) } == libc::SIG_ERR;
+        if is_refused {
+            // A signal that the C library keeps for itself, as musl keeps 34, gets the kernel's action of one that it gives.
+            let (mut action, none) = ([0u64; 4], std::ptr::null_mut::<u64>());
+            unsafe {
+                libc::syscall(libc::SYS_rt_sigaction, libc::SIGUSR1, none, &raw mut action, 8);
+                libc::syscall(libc::SYS_rt_sigaction, signal.number(), &raw const action, none, 8);
+            }
+        }
     }
     say(&format!("up {} pid {}", std::env::var("RINIT_WORKER").unwrap_or_default(), getpid()));
     let mut pipe = std::fs::File::from(read);

@@ -318,10 +318,9 @@ impl Drop for Running {
         let mut child = self.child.lock().unwrap();
         if child.try_wait().ok().flatten().is_none() {
             // The whole group: rinit and its workers have groups of their own, but die with their namespace.
-            let _ = Command::new("kill")
-                .args(["-s", "KILL", "--", &format!("-{}", child.id())])
-                .stderr(Stdio::null())
-                .status();
+            // Not by kill(1): that of Debian trixie takes a small number, as a PID namespace has them, for a signal's.
+            let group = nix::unistd::Pid::from_raw(child.id() as i32);
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
             let _ = child.wait();
         }
     }

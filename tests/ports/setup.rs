@@ -93,6 +93,13 @@ pub fn c_program() -> Option<String> {
     Some(made.as_ref()?.display().to_string())
 }
 
+/// For a machine on which this takes longer than a test may: `tests/engines/aarch64`.
+#[test]
+fn programs_can_be_installed() {
+    let made = [npm(), venv(), c_program().map(PathBuf::from)];
+    assert!(made.iter().flatten().all(|path| path.exists()), "{made:?}");
+}
+
 /// Prints the reason for which a test is skipped. Fails under CI, where no test may be skipped.
 pub fn lacking(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");
