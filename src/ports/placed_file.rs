@@ -12,8 +12,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The directories for it; the first that fits is used. /dev/shm is memory. In a read-only container of Docker or containerd
-/// root may write to /dev, and only there run what it has written.
+/// The directories for it; the first that fits is used. /dev/shm is memory. In a read-only container of Docker root
+/// may write to /dev, and only there run what it has written.
 const DIRECTORIES: [&str; 5] = ["/dev/shm", "/run", "/tmp", "/var/tmp", "/dev"];
 const PREFIX: &str = "rinit-";
 /// The maximum number of names that are tried until one is free.
