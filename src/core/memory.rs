@@ -11,8 +11,10 @@ pub enum MemoryLimit {
     Percent(u8),
 }
 
-/// The life after which a worker that is too big has grown. A younger one needs that much from its start, and a new one would
-/// be no smaller.
+/// The life after which a worker may be replaced because the container's memory runs short. One that is younger and as big
+/// needs that much from its start, and a new one would be no smaller.
+const MIN_LIFE_AT_SHORTAGE: Time = Time::from_secs(300);
+/// The life after which a worker that uses more than its limit has grown; a younger one needs that much from its start.
 const GROWN_AFTER: Time = Time::from_secs(60);
 /// The time after a replacement for its memory before a worker is replaced for that again.
 const RETRY_AFTER: Time = Time::from_secs(30);
@@ -67,7 +69,7 @@ pub(super) fn on_sample(apps: &mut [App], sample: &UsageSample, context: &mut Co
     let now = context.now;
     let biggest = apps.iter().enumerate().flat_map(|(at, app)| {
         let holders = app.slots.iter().filter_map(Slot::holder).filter(|worker| worker.is_ready());
-        let may_go = move |worker: &Worker| worker.may_be_replaced(now) && now >= worker.started + GROWN_AFTER;
+        let may_go = move |worker: &Worker| worker.may_be_replaced(now) && now >= worker.started + MIN_LIFE_AT_SHORTAGE;
         holders.filter_map(move |worker| Some((sample.workers.get(&worker.id)?.memory, worker.id, at, may_go(worker))))
     });
     // If the biggest has just been replaced, or could not be, no smaller one helps.
