@@ -1,6 +1,6 @@
 //! Performs the effects that the fleet asks for.
 
-use super::env_files::{Variables, read_again};
+use super::app_files::{Variables, read_again};
 use super::event_loop::Supervisor;
 use super::hooks::Subject;
 use super::launch::{LaunchSpec, WorkerEnv};

@@ -11,7 +11,7 @@ use super::reporter::Reporter;
 use super::sampling::sample;
 use super::service_manager::ServiceManager;
 use super::signals::{SignalAction, SignalTable, StopSignalHint};
-use super::triggers::Triggers;
+use super::triggers::{Triggers, WatchedByApp};
 use super::workers::Workers;
 use crate::control::{Call, Endpoints, Journal, SocketFile, SupervisorHandle, record_usage, start_when_needed};
 use crate::core::{Count, EndReason, Event, Fleet, Target, Time, WorkerId};
@@ -92,6 +92,7 @@ impl Supervisor {
         inherited: Inherited,
         configuration: Configuration,
         (journal, calls): (Arc<Journal>, mpsc::Receiver<Call>),
+        watched: WatchedByApp,
     ) -> io::Result<Supervisor> {
         let policies: Vec<_> = launches.iter().map(|(_, launch)| launches.policy(&launch.app)).collect();
         let stop_signals = configuration.in_force.stop_signals();
@@ -105,7 +106,7 @@ impl Supervisor {
             launches,
             workers,
             hooks,
-            triggers: Triggers::default(),
+            triggers: Triggers::new(watched),
             notices,
             reporter: Reporter::new(journal.clone()),
             service_manager: Rc::new(ServiceManager::from_environment()),

@@ -1,6 +1,6 @@
 //! Builds what a worker is started with: its command, its environment and its sockets.
 
-use super::env_files::Variables;
+use super::app_files::Variables;
 use crate::config::{AppConfig, HANDED_OVER, LiveCheck, PREFIX, ProcessConfig, ReadyCheck, is_kubernetes_variable};
 use crate::core::{AppId, WorkerId};
 use crate::ordered::ordered;

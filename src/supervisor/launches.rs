@@ -1,6 +1,6 @@
 //! Keeps the launch specifications of all apps, one for each generation that is in use.
 
-use super::env_files::Variables;
+use super::app_files::Variables;
 use super::launch::LaunchSpec;
 use crate::config::AppConfig;
 use crate::core::{AppId, Policy};

@@ -8,9 +8,9 @@
 //!
 //! Everything runs on one thread; the log's bytes are moved by another. No call in here waits for anything.
 
+mod app_files;
 mod condition;
 mod effects;
-mod env_files;
 mod event_loop;
 mod helper;
 mod hooks;
@@ -40,7 +40,7 @@ use crate::logs::{self, Format};
 use crate::ports::{ListenSocket, Ports};
 use crate::sys::signals::{Inherited, Signals};
 use crate::sys::{adopt_orphans, spawn_thread};
-use env_files::Variables;
+use app_files::{AppFiles, Variables};
 use event_loop::Supervisor;
 use launch::LaunchSpec;
 use launches::Launches;
@@ -52,6 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use triggers::WatchedByApp;
 
 /// A message from a task to the event loop.
 enum Notice {
@@ -90,7 +91,7 @@ const INTERNAL_ERROR: u8 = 70;
 /// Sockets that cannot be opened and files that cannot be read, all at once; a kernel without room for rinit itself.
 pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) -> Result<u8, Refusal> {
     crate::sys::fd_limit::raise_limit();
-    let (opened, gate) = open_everything(&config)?;
+    let (opened, watched, gate) = open_everything(&config)?;
     let cannot = |what: &str, error: io::Error| Refusal {
         text: format!("rinit: cannot start: {what}: {error}\n"),
         code: INTERNAL_ERROR,
@@ -139,22 +140,24 @@ pub fn run(config: SupervisorConfig, warnings: &[String], inherited: Inherited) 
         ports: ports.clone(),
         connections: Arc::default(),
     };
-    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, configuration, (journal, calls))
+    let mut supervisor = Supervisor::new(launches, logs, ports, inherited, configuration, (journal, calls), watched)
         .map_err(|error| cannot("no descriptors", error))?;
     Ok(panic::guard(&mut supervisor, &runtime, signals, (gate, rinit)))
 }
 
 /// Opens the sockets and reads the files of every app, or refuses with everything that cannot be.
-fn open_everything(config: &SupervisorConfig) -> Result<(Vec<LaunchSpec>, Endpoints), Refusal> {
+fn open_everything(config: &SupervisorConfig) -> Result<(Vec<LaunchSpec>, WatchedByApp, Endpoints), Refusal> {
     let mut faults = Faults::default();
     let mut launches = Vec::new();
     // The first app's, as if rinit were not there.
     let mut inherited = ListenSocket::inherited();
-    for ((id, app), variables) in (0..).zip(&config.apps).zip(env_files::read_all(config)?) {
-        let variables = variables.unwrap_or_else(|unread| {
+    let mut watched = WatchedByApp::new();
+    for ((id, app), files) in (0..).zip(&config.apps).zip(app_files::read_all(config)?) {
+        let files = files.unwrap_or_else(|unread| {
             unread.into_iter().for_each(|(what, why)| faults.note(what, why));
-            Vec::new()
+            AppFiles::default()
         });
+        watched.extend(files.watched.map(|files| (app.name.clone(), files)));
         let mut listeners: Vec<_> = std::mem::take(&mut inherited).into_iter().map(Rc::new).collect();
         for address in &app.listen {
             match address.open() {
@@ -162,13 +165,13 @@ fn open_everything(config: &SupervisorConfig) -> Result<(Vec<LaunchSpec>, Endpoi
                 Err(why) => faults.note("--listen", why),
             }
         }
-        launches.push(LaunchSpec::new(AppId(id), app.clone(), listeners, variables));
+        launches.push(LaunchSpec::new(AppId(id), app.clone(), listeners, files.variables));
     }
     let gate = Endpoints::open(&config.container.endpoints).unwrap_or_else(|(name, why)| {
         faults.note(name, why);
         Endpoints::default()
     });
-    if faults.0.is_empty() { Ok((launches, gate)) } else { Err(faults.refusal()) }
+    if faults.0.is_empty() { Ok((launches, watched, gate)) } else { Err(faults.refusal()) }
 }
 
 /// Logs the version, the number of workers, and the reason for that number.

@@ -1,8 +1,10 @@
 //! Reads the configuration file again, and tells the fleet what has changed.
 
-use super::env_files::{Variables, read_again};
+use super::app_files::{Variables, read_again};
 use super::event_loop::Supervisor;
 use super::launch::LaunchSpec;
+use super::triggers::WatchedByApp;
+use super::watching::Watched;
 use super::{Notice, within_time};
 use crate::config::{AppChange, AppConfig, Changes, ConfigSource, SupervisorConfig};
 use crate::control::{Accepted, SharedConfig};
@@ -34,11 +36,12 @@ pub(super) enum Request {
     Call(oneshot::Sender<Result<Accepted, String>>),
 }
 
-/// What a file has turned out to say, and the variables of its new apps.
+/// What a file has turned out to say, the variables of its new apps, and the state of what its apps watch.
 pub(super) struct NewConfiguration {
     config: SupervisorConfig,
     warnings: Vec<String>,
     variables: BTreeMap<String, Variables>,
+    watched: WatchedByApp,
 }
 
 impl Configuration {
@@ -143,7 +146,7 @@ impl Supervisor {
 
     /// Tells the fleet of each app that has come, gone or changed.
     fn apply(&mut self, new: NewConfiguration) -> Applied {
-        let NewConfiguration { config, warnings, mut variables } = new;
+        let NewConfiguration { config, warnings, mut variables, watched } = new;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let changes = Changes::between(&self.configuration.in_force, &config);
         let mut applied = Applied { has_changed: !changes.is_empty(), rolled: Vec::new() };
@@ -179,7 +182,7 @@ impl Supervisor {
         }
         self.signals.stop_signals = config.stop_signals();
         self.configuration.put_in_force(config);
-        self.refresh_triggers();
+        self.replace_triggers(watched);
         applied
     }
 
@@ -225,11 +228,12 @@ impl Supervisor {
     }
 }
 
-/// Reads the file, and the variables of apps that are new. Not for the event loop: a file system may hang.
+/// Reads the file, the variables of apps that are new, and the state of what is watched. Not for the event loop: a file system may hang.
 fn read(source: &ConfigSource, known: &BTreeSet<String>) -> Result<NewConfiguration, String> {
     let (config, warnings) = source.read_again().map_err(|faults| faults.join("; "))?;
     let new = config.apps.iter().filter(|app| !known.contains(&app.name));
     let variables = new.map(|app| Ok((app.name.clone(), read_again(&app.env_files)?)));
     let variables = variables.collect::<Result<_, String>>()?;
-    Ok(NewConfiguration { config, warnings, variables })
+    let watched = config.apps.iter().filter_map(|app| Some((app.name.clone(), Watched::new(&app.reloads)?))).collect();
+    Ok(NewConfiguration { config, warnings, variables, watched })
 }

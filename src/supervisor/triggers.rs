@@ -15,12 +15,28 @@ use tokio::time::sleep;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// The tasks that wait for each app's triggers.
-#[derive(Default)]
 pub(super) struct Triggers {
     apps: BTreeMap<AppId, (ReloadTriggers, Vec<JoinHandle<()>>)>,
+    /// Watched files for which no task waits yet.
+    watched: WatchedByApp,
+}
+
+/// The watched files of each app, by its name, as they were before the workers started that read them.
+pub(super) type WatchedByApp = BTreeMap<String, Watched>;
+
+impl Triggers {
+    pub(super) fn new(watched: WatchedByApp) -> Triggers {
+        Triggers { apps: BTreeMap::new(), watched }
+    }
 }
 
 impl Supervisor {
+    /// Waits for the triggers that the apps have now, in a configuration that was read again.
+    pub(super) fn replace_triggers(&mut self, watched: WatchedByApp) {
+        self.triggers.watched = watched;
+        self.refresh_triggers();
+    }
+
     /// Waits for the triggers that the apps have now.
     pub(super) fn refresh_triggers(&mut self) {
         let apps = self.launches.iter().map(|(id, launch)| (id, launch.app.name.clone(), launch.app.reloads.clone()));
@@ -32,11 +48,13 @@ impl Supervisor {
             }
             stays
         });
+        let mut watched = std::mem::take(&mut self.triggers.watched);
         for (id, name, triggers) in wanted {
             let notices = &self.workers.notices;
             self.triggers.apps.entry(id).or_insert_with(|| {
-                let tasks = start(id, name, &triggers, notices);
-                (triggers, tasks)
+                let watched = watched.remove(&name);
+                let cron = triggers.cron.clone();
+                (triggers, start(id, name, cron, watched, notices))
             });
         }
     }
@@ -50,20 +68,21 @@ impl Supervisor {
     }
 }
 
-fn start(id: AppId, app: String, triggers: &ReloadTriggers, notices: &mpsc::Sender<Notice>) -> Vec<JoinHandle<()>> {
-    let ReloadTriggers { cron, watch, ignore_watch } = triggers.clone();
+fn start(
+    id: AppId,
+    app: String,
+    cron: Option<Schedule>,
+    watched: Option<Watched>,
+    notices: &mpsc::Sender<Notice>,
+) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     if let Some(schedule) = cron {
         warn_of_missing_zone(&app);
         tasks.push(tokio::task::spawn_local(follow(id, app, schedule, notices.clone())));
     }
-    if !watch.is_empty() {
+    if let Some(mut watched) = watched {
         let notices = notices.clone();
         tasks.push(tokio::task::spawn_local(async move {
-            let mut watched = match Watched::new(watch, ignore_watch).await {
-                Ok(watched) => watched,
-                Err(error) => return tracing::error!("--watch does nothing: {error}"),
-            };
             loop {
                 let why = match watched.changed().await {
                     Ok(path) => format!("{} has changed (--watch)", path.display()),

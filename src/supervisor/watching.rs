@@ -5,7 +5,7 @@
 //! alike, and a file that was only touched by its own name's loss and return is not.
 
 use super::on_a_thread;
-use crate::config::WatchPattern;
+use crate::config::{ReloadTriggers, WatchPattern};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::collections::BTreeSet;
@@ -60,14 +60,12 @@ struct Look {
 }
 
 impl Watched {
-    /// Begins to watch. What is there now is no change.
-    ///
-    /// # Errors
-    /// No thread.
-    pub(super) async fn new(paths: Vec<PathBuf>, ignored: Vec<WatchPattern>) -> io::Result<Watched> {
-        let mut watched = Watched { paths, ignored, seen: Vec::new() };
-        watched.seen = watched.look().await?.fingerprints;
-        Ok(watched)
+    /// Begins to watch, if there is anything to watch. What is there now is no change. Not for the event loop: a file system
+    /// may hang.
+    pub(super) fn new(triggers: &ReloadTriggers) -> Option<Watched> {
+        let ReloadTriggers { watch: paths, ignore_watch: ignored, cron: _ } = triggers.clone();
+        let seen = look(&paths, &ignored).fingerprints;
+        (!paths.is_empty()).then_some(Watched { paths, ignored, seen })
     }
 
     /// Waits until something has changed, and returns the path that it belongs to.

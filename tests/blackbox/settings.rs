@@ -494,7 +494,7 @@ fn a_stop_is_heard_while_the_file_system_of_an_env_file_does_not_answer() {
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     let out = rig.output();
-    assert!(out.has("asked to stop while --env-file was being read") && starts(&out) == 0, "{:?}", out.stderr);
+    assert!(out.has("asked to stop while files were being read") && starts(&out) == 0, "{:?}", out.stderr);
 }
 
 #[test]

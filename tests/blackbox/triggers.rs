@@ -27,6 +27,22 @@ fn a_watched_file_that_changes_reloads_the_app_once() {
 }
 
 #[test]
+fn a_watched_file_that_changes_while_the_app_starts_reloads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // To look at so many takes longer than the app needs for its first word.
+    (0..5000).for_each(|n| drop(fs::File::create(folder.path().join(format!("{n}"))).unwrap()));
+    let new = folder.path().join("new").display().to_string();
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--min-uptime", "50ms", "--watch"])
+        .arg(folder.path())
+        .fixture(&format!("unless={new} touch={new} notify wait"))
+        .start();
+    rig.until("it is reloaded", |out| out.has("reload to generation 2 done"));
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    assert_eq!(rig.output().count("has changed (--watch)"), 1, "{:?}", rig.output());
+}
+
+#[test]
 fn a_folder_of_which_a_link_is_swapped_or_that_comes_back_reloads_the_app() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

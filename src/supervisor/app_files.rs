@@ -1,6 +1,7 @@
-//! Reads the files of `--env-file` for the supervisor, at start on a thread of their own.
+//! Reads what apps have in files before their workers start: the variables of `--env-file`, and the state of what `--watch` names.
 
-use crate::config::{AppConfig, Refusal, SupervisorConfig, read_env_file};
+use super::watching::Watched;
+use crate::config::{Refusal, SupervisorConfig, read_env_file};
 use crate::core::Signal;
 use crate::sys::{signals, spawn_thread};
 use std::path::PathBuf;
@@ -15,20 +16,34 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// An app's variables, in the order of precedence from low to high.
 pub(super) type Variables = Vec<(String, String)>;
 
+/// What an app has in files.
+#[derive(Default)]
+pub(super) struct AppFiles {
+    pub(super) variables: Variables,
+    /// The state of its watched files: a change since then is one that its workers may not have seen.
+    pub(super) watched: Option<Watched>,
+}
+
 /// Reads every app's files for the first generation; all faults at once, each with its file.
 ///
 /// # Errors
 /// SIGTERM, SIGINT or SIGQUIT came while a file system did not answer: exit code 0, since nothing was started.
-pub(super) fn read_all(config: &SupervisorConfig) -> Result<Vec<Result<Variables, Vec<Fault>>>, Refusal> {
-    let apps: Vec<Vec<PathBuf>> = config.apps.iter().map(|app: &AppConfig| app.env_files.clone()).collect();
-    if apps.iter().all(Vec::is_empty) {
-        return Ok(apps.iter().map(|_| Ok(Variables::new())).collect());
+pub(super) fn read_all(config: &SupervisorConfig) -> Result<Vec<Result<AppFiles, Vec<Fault>>>, Refusal> {
+    let paths = config.apps.iter().flat_map(|app| app.env_files.iter().chain(&app.reloads.watch));
+    let files = paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    if files.is_empty() {
+        return Ok(config.apps.iter().map(|_| Ok(AppFiles::default())).collect());
     }
-    let files = apps.concat().iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let apps: Vec<_> = config.apps.iter().map(|app| (app.env_files.clone(), app.reloads.clone())).collect();
+    let read_all = move || {
+        let read = |(paths, reloads): &(Vec<PathBuf>, _)| {
+            Ok(AppFiles { variables: read(paths)?, watched: Watched::new(reloads) })
+        };
+        apps.iter().map(read).collect()
+    };
     let (sender, result) = mpsc::channel();
-    let read = move || drop(sender.send(apps.iter().map(|paths| read(paths)).collect()));
     let refuse = |text: String, code| Refusal { text: format!("rinit: {text}\n"), code };
-    spawn_thread("files", read)
+    spawn_thread("files", move || drop(sender.send(read_all())))
         .map_err(|error| refuse(format!("cannot start: no thread: {error}"), super::INTERNAL_ERROR))?;
     match result.recv_timeout(SLOW_AFTER) {
         Ok(read) => return Ok(read),
@@ -42,10 +57,7 @@ pub(super) fn read_all(config: &SupervisorConfig) -> Result<Vec<Result<Variables
         let caught = signals::wait(Some(CHECK_INTERVAL))
             .map_err(|error| refuse(format!("cannot start: {error}"), super::INTERNAL_ERROR))?;
         if caught.is_some_and(|caught| matches!(caught.signal, Signal::TERM | Signal::INT | Signal::QUIT)) {
-            return Err(refuse(
-                format!("asked to stop while --env-file was being read ({files}): nothing was started"),
-                0,
-            ));
+            return Err(refuse(format!("asked to stop while files were being read ({files}): nothing was started"), 0));
         }
         if let Ok(read) = result.try_recv() {
             return Ok(read);
