@@ -22,7 +22,7 @@ pub(super) struct Triggers {
 }
 
 /// The watched files of each app, by its name, as they were before the workers started that read them.
-pub(super) type WatchedByApp = BTreeMap<String, Watched>;
+pub(super) type WatchedByApp = Vec<(String, Watched)>;
 
 impl Triggers {
     pub(super) fn new(watched: WatchedByApp) -> Triggers {
@@ -52,7 +52,8 @@ impl Supervisor {
         for (id, name, triggers) in wanted {
             let notices = &self.workers.notices;
             self.triggers.apps.entry(id).or_insert_with(|| {
-                let watched = watched.remove(&name);
+                let place = watched.iter().position(|(app, _)| *app == name);
+                let watched = place.map(|place| watched.swap_remove(place).1);
                 let cron = triggers.cron.clone();
                 (triggers, start(id, name, cron, watched, notices))
             });
