@@ -14,7 +14,7 @@ pub(super) async fn alive(_: Rc<Api>, _: Request) -> Result<Answer, Failure> {
     Ok(whole(StatusCode::OK, "text/plain", "ok\n"))
 }
 
-/// `GET /readyz`: the container is not stopping, and every app has enough ready workers.
+/// `GET /readyz`: the container is not stopping, and every app has enough ready workers, but for those that are over.
 pub(super) async fn ready(api: Rc<Api>, request: Request) -> Result<Answer, Failure> {
     let minimum = match request.query("min") {
         Some(text) => text.parse().map_err(|()| Failure::parameter("min", &text, Minimum::ALLOWED))?,
@@ -40,6 +40,7 @@ impl Minimum {
 
     fn of(self, app: &AppStatus) -> u32 {
         match self {
+            _ if app.is_over => 0,
             // What waits for a task waits until all of it has succeeded.
             _ if app.kind == "task" => app.wanted,
             Minimum::Count(count) => count,
@@ -75,6 +76,10 @@ fn text(status: &Status, minimum: Minimum) -> String {
         text.push_str("the container is stopping\n");
     }
     for app in &status.apps {
+        if app.is_over {
+            let _ = writeln!(text, "{}: has ended, and is not needed", app.name);
+            continue;
+        }
         let least = minimum.of(app);
         let missing = if app.missing > 0 { format!(", {} missing", app.missing) } else { String::new() };
         let needed = if app.ready < least { format!(", {least} needed") } else { String::new() };
@@ -98,6 +103,7 @@ mod tests {
             missing: wanted - ready,
             command: Vec::new(),
             condition: "ready".into(),
+            is_over: false,
             generation: 1,
             reload: None,
             last_reload: None,
@@ -125,6 +131,17 @@ mod tests {
         assert!(ready(&[(2, 4)], "50%") && !ready(&[(2, 4)], "51%"));
         assert!(!ready(&[(0, 4)], "1%"));
         assert!(!is_ready(&status("stopping", &[(4, 4)]), Minimum::Count(1)));
+    }
+
+    #[test]
+    fn an_app_that_has_ended_and_is_not_needed_is_not_counted() {
+        let mut status = status("running", &[(0, 0), (1, 1)]);
+        status.apps[0].is_over = true;
+        let all = Minimum::Percent(100);
+        assert!(is_ready(&status, all));
+        assert_eq!(text(&status, all), "ready\napp0: has ended, and is not needed\napp1: 1 of 1 workers ready\n");
+        status.apps[1].ready = 0;
+        assert!(!is_ready(&status, all));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct AppStatus {
     /// `ready`: all workers that are wanted; `starting`: the others are on their way; `degraded`: some have crashed; `down`: all
     /// have; `crash-looping`: one crashes again and again; `waiting`: for another app; `idle`: none is wanted.
     pub condition: String,
+    /// True if it has ended and the container goes on, and is ready, without it: it has finished, or its failure is ignored.
+    pub is_over: bool,
     /// The generation that new workers run: 1 at the start, one more with each reload.
     pub generation: u32,
     /// The reload in progress.

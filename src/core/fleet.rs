@@ -9,7 +9,7 @@ use super::*;
 pub struct Fleet {
     apps: Vec<App>,
     stage: Stage,
-    /// Every app has had a ready worker.
+    /// Every app has been up at the same time, but for those that were over.
     has_been_ready: bool,
     last_worker: WorkerId,
     jitter: Jitter,
@@ -209,7 +209,7 @@ impl Fleet {
             context.report(Report::Ending { app, result, drain_delay: longest_drain_delay(apps) });
             begin_stop(apps, context);
         }
-        if !*has_been_ready && *stage == Stage::Running && apps.iter().all(App::is_up) {
+        if !*has_been_ready && *stage == Stage::Running && is_ready(apps) {
             *has_been_ready = true;
             context.effects.push(Effect::AnnounceReady);
         }
@@ -237,6 +237,11 @@ impl Fleet {
             }),
         }
     }
+}
+
+/// True if the container is ready: an app is up, and none is missed.
+fn is_ready(apps: &[App]) -> bool {
+    apps.iter().any(App::is_up) && apps.iter().all(|app| app.is_up() || app.is_over())
 }
 
 fn longest_drain_delay(apps: &[App]) -> Time {

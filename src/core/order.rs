@@ -63,13 +63,10 @@ struct Facts {
 
 impl Facts {
     fn of(app: &App) -> Facts {
-        let Policy { after, on_exit, .. } = app.policy();
-        // One that has ended holds up nobody, unless the container ends because of it.
-        let is_over = app.result().is_some() && (*on_exit == OnExit::Ignore || app.ended_as_expected());
         Facts {
             id: app.id,
-            after: after.clone(),
-            is_up: app.has_been_up() || is_over,
+            after: app.policy().after.clone(),
+            is_up: app.has_been_up() || app.is_over(),
             runs: app.is_wanted() || !app.is_empty(),
             reload: app.reload_state(),
         }

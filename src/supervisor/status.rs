@@ -188,6 +188,7 @@ impl Supervisor {
             ready,
             missing: wanted - ready,
             condition: if app.is_held() { "waiting" } else { condition(&slots) }.into(),
+            is_over: app.is_over(),
             generation: app.newest(),
             reload: rollout.map(|rollout| Reloading {
                 generation: rollout.generation,

@@ -113,6 +113,24 @@ fn an_app_that_has_finished_before_it_was_ready_holds_up_nobody() {
 }
 
 #[test]
+fn an_app_that_is_over_is_no_obstacle_to_the_containers_readiness() {
+    let finishes = Policy { stop_exit_codes: vec![42], ..service() };
+    let fails = Policy { restart: Restart::Never, on_exit: OnExit::Ignore, ..service() };
+    for (policy, status) in [(finishes.clone(), 42), (fails, 1), (Policy { on_exit: OnExit::Ignore, ..task() }, 1)] {
+        let mut world = World::new(vec![policy, service()]);
+        world.play(&[Exits(0, status)]);
+        assert!(world.fleet.apps()[0].is_over() && !world.is_announced);
+        world.play(&[Says(0)]);
+        assert!(world.is_announced, "the other app serves");
+        world.play(&[Hup]);
+        assert!(world.fleet.apps()[0].policy().kind == Kind::Task || world.fleet.apps()[0].is_over());
+    }
+    let mut world = World::new(vec![finishes, service()]);
+    world.play(&[Says(1), Operates(Operation::Halt, 0), Pass(60_000)]);
+    assert!(!world.fleet.apps()[0].is_over() && !world.is_announced, "what an operator has stopped is missed");
+}
+
+#[test]
 fn a_status_after_which_an_app_is_to_stay_away_is_no_failure_while_others_run() {
     let job = Policy { stop_exit_codes: vec![7], ..service() };
     let mut world = World::new(vec![job.clone(), service()]);

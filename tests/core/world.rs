@@ -147,7 +147,7 @@ pub struct World {
     /// The last replacement of a worker of that generation for its memory, unless somebody has asked for another since.
     last_oversized: BTreeMap<(SlotId, u32), Time>,
     /// The service manager was told that all apps are ready.
-    is_announced: bool,
+    pub is_announced: bool,
     is_stop_announced: bool,
     /// A worker was stopped before its successor was started.
     had_gap: bool,
@@ -429,8 +429,8 @@ impl World {
             self.fleet.handle(self.now, event.clone(), &mut effects);
             self.policies.extend(self.fleet.apps().iter().map(|app| (app.id, app.policy().clone())));
             // What has finished is waited for no longer.
-            let is_over =
-                |app: &App| app.policy().kind == Kind::Service && matches!(app.result(), Some(AppResult::Finished(_)));
+            let has_finished = |slot: &Slot| slot.is_at_rest() && slot.state == SlotState::Stopped;
+            let is_over = |app: &App| app.policy().kind == Kind::Service && app.slots.iter().all(has_finished);
             let been_up = self.fleet.apps().iter().filter(|app| app.is_up() || is_over(app)).map(|app| app.id);
             self.been_up.extend(been_up);
             effects.into_iter().for_each(|effect| self.perform(effect));
@@ -571,7 +571,8 @@ impl World {
                 self.last_start.remove(&slot);
             }
             Effect::AnnounceReady => {
-                assert!(self.fleet.apps().iter().all(App::is_up));
+                let apps = self.fleet.apps();
+                assert!(apps.iter().any(App::is_up) && apps.iter().all(|app| app.is_up() || app.is_over()));
                 assert!(!std::mem::replace(&mut self.is_announced, true), "announced twice");
             }
             Effect::AnnounceStopping => assert!(!std::mem::replace(&mut self.is_stop_announced, true)),

@@ -65,6 +65,7 @@ pub fn status(workers: Vec<WorkerStatus>) -> Status {
             missing: (workers.len() - ready) as u32,
             kind: "service".into(),
             condition: if ready == workers.len() { "ready" } else { "degraded" }.into(),
+            is_over: false,
             generation: 2,
             reload: None,
             last_reload: None,

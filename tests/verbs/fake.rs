@@ -184,6 +184,7 @@ pub fn app(name: &str, wanted: u32, ready: u32) -> AppStatus {
         missing: wanted.saturating_sub(ready),
         kind: "service".into(),
         condition: if ready == wanted { "ready" } else { "degraded" }.into(),
+        is_over: false,
         generation: 1,
         reload: None,
         last_reload: None,
