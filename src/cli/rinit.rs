@@ -39,8 +39,8 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &Environment) -> Invo
             }
             faults.note(flag, "means something only without -i, where rinit has one child");
         }
-        let config = for_supervisor(&layer, &file, &init.command, Path::new("/"), &mut faults);
-        warnings.extend(file.warnings);
+        let mut config = for_supervisor(&layer, &file, &init.command, Path::new("/"), &mut faults);
+        warnings.extend(std::mem::take(&mut config.warnings));
         Invocation::Supervise(Box::new(config), warnings)
     } else {
         let settings = for_init(&layer, &mut faults);

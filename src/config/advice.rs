@@ -1,5 +1,10 @@
-//! Recognizes common mistakes in a command and in the way that rinit is started, and returns what to write instead.
+//! Recognizes common mistakes in a command, in settings and in the way that rinit is started, and returns what to write instead.
 
+use super::app::AppConfig;
+use super::given::Source;
+use super::layer::Layer;
+use super::settings::by_key;
+use crate::core::{OnExit, Restart};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -33,6 +38,23 @@ pub fn warnings(command: &[OsString], is_supervisor: bool) -> Vec<String> {
         warnings.extend(on_pid_1(&std::fs::read("/proc/1/cmdline").unwrap_or_default()));
     }
     warnings
+}
+
+/// An app whose end is to end the container, but that is started again whenever it ends. `layer` holds its settings.
+pub(super) fn on_end(app: &AppConfig, layer: &Layer) -> Option<String> {
+    let policy = &app.policy;
+    let is_started_again = policy.restart == Restart::Always && policy.stop_exit_codes.is_empty();
+    (policy.on_exit == OnExit::End && is_started_again).then(|| {
+        let given = by_key("on-exit").and_then(|setting| layer.values(setting).first());
+        let place = match given.map(|given| &given.source) {
+            Some(Source::File(place, _)) => format!("{place}: "),
+            Some(Source::Flag(_) | Source::Variable) | None => String::new(),
+        };
+        let name = &app.name;
+        format!(
+            "{place}{name} is started again when it ends, so on_exit = \"end\" waits until it has failed for good: add restart = \"never\", or \"on-failure\""
+        )
+    })
 }
 
 /// A shell as PID 1 that waits for rinit: a shell-form ENTRYPOINT, or a script that does not `exec`.

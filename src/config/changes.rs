@@ -100,7 +100,7 @@ mod tests {
         let config = for_supervisor(&Layer::default(), &file, &[], Path::new("/"), &mut faults);
         assert_eq!(faults.lines(), [""; 0]);
         std::fs::write(&path, then).unwrap();
-        let again = config.source.as_ref().unwrap().read_again().map(|(config, _)| config);
+        let again = config.source.as_ref().unwrap().read_again();
         (config, again)
     }
 

@@ -1,5 +1,6 @@
 //! Resolves merged settings to what runs: the container, its apps, or the only child of init mode.
 
+use super::advice;
 use super::app::{self, AppConfig};
 use super::dependencies;
 use super::faults::Faults;
@@ -28,6 +29,8 @@ pub struct SupervisorConfig {
     pub(crate) linger: Duration,
     /// The file that they were read from, if there is one.
     pub(crate) source: Option<ConfigSource>,
+    /// The mistakes that keep nothing from starting, to be logged.
+    pub warnings: Vec<String>,
     in_force: Vec<SettingValue>,
 }
 
@@ -48,19 +51,19 @@ impl ConfigSource {
         &self.path
     }
 
-    /// Reads the file again and resolves it with the same flags and variables. Returns the remarks to be logged too. It may
-    /// take as long as the file system takes, so it is not for the event loop.
+    /// Reads the file again and resolves it with the same flags and variables. It may take as long as the file system takes,
+    /// so it is not for the event loop.
     ///
     /// # Errors
     /// Every fault, in a line each: nothing is to change then.
-    pub(crate) fn read_again(&self) -> Result<(SupervisorConfig, Vec<String>), Vec<String>> {
+    pub(crate) fn read_again(&self) -> Result<SupervisorConfig, Vec<String>> {
         let mut faults = Faults::default();
         let file = read_file(&self.path, &self.layer, &mut faults);
         if file.apps.is_empty() && self.command.is_empty() && faults.0.is_empty() {
             faults.note(self.path.display().to_string(), "there is no app in it any more");
         }
         let config = for_supervisor(&self.layer, &file, &self.command, Path::new("/"), &mut faults);
-        if faults.0.is_empty() { Ok((config, file.warnings)) } else { Err(faults.lines()) }
+        if faults.0.is_empty() { Ok(config) } else { Err(faults.lines()) }
     }
 }
 
@@ -164,6 +167,8 @@ pub fn for_supervisor(
         apps.push((app, place.cloned(), merged));
     }
     dependencies::check(&apps, faults);
+    let on_apps = apps.iter().filter_map(|(app, _, layer)| advice::on_end(app, layer));
+    let warnings = file.warnings.iter().cloned().chain(on_apps).collect();
     let general = layer.clone().or(file.general.clone());
     let (container, of_container) = resolve_container(&general, file, faults);
     in_force.extend(of_container);
@@ -172,7 +177,7 @@ pub fn for_supervisor(
     in_force.extend(reader.in_force);
     let apps = apps.into_iter().map(|(app, ..)| app).collect();
     let source = file.path.clone().map(|path| ConfigSource { layer: layer.clone(), command: command.to_vec(), path });
-    SupervisorConfig { apps, container, linger, source, in_force }
+    SupervisorConfig { apps, container, linger, source, warnings, in_force }
 }
 
 fn refuse_flags(layer: &Layer, is_refused: impl Fn(Scope) -> bool, why: &str, faults: &mut Faults) {

@@ -39,7 +39,6 @@ pub(super) enum Request {
 /// What a file has turned out to say, the variables of its new apps, and the state of what its apps watch.
 pub(super) struct NewConfiguration {
     config: SupervisorConfig,
-    warnings: Vec<String>,
     variables: BTreeMap<String, Variables>,
     watched: WatchedByApp,
 }
@@ -146,8 +145,8 @@ impl Supervisor {
 
     /// Tells the fleet of each app that has come, gone or changed.
     fn apply(&mut self, new: NewConfiguration) -> Applied {
-        let NewConfiguration { config, warnings, mut variables, watched } = new;
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let NewConfiguration { mut config, mut variables, watched } = new;
+        std::mem::take(&mut config.warnings).iter().for_each(|warning| tracing::warn!("{warning}"));
         let changes = Changes::between(&self.configuration.in_force, &config);
         let mut applied = Applied { has_changed: !changes.is_empty(), rolled: Vec::new() };
         let Changes { added, removed, changed, container } = changes;
@@ -230,10 +229,10 @@ impl Supervisor {
 
 /// Reads the file, the variables of apps that are new, and the state of what is watched. Not for the event loop: a file system may hang.
 fn read(source: &ConfigSource, known: &BTreeSet<String>) -> Result<NewConfiguration, String> {
-    let (config, warnings) = source.read_again().map_err(|faults| faults.join("; "))?;
+    let config = source.read_again().map_err(|faults| faults.join("; "))?;
     let new = config.apps.iter().filter(|app| !known.contains(&app.name));
     let variables = new.map(|app| Ok((app.name.clone(), read_again(&app.env_files)?)));
     let variables = variables.collect::<Result<_, String>>()?;
     let watched = config.apps.iter().filter_map(|app| Some((app.name.clone(), Watched::new(&app.reloads)?))).collect();
-    Ok(NewConfiguration { config, warnings, variables, watched })
+    Ok(NewConfiguration { config, variables, watched })
 }

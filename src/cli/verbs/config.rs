@@ -76,6 +76,6 @@ fn check(call: &Call, path: &Path) -> Outcome {
         return Err(Failure::Refused(faults.refusal_of(&format!("{} cannot be used", path.display()))));
     }
     let apps: Vec<String> = config.app_summaries().map(|(name, workers)| format!("{name} ({workers})")).collect();
-    let warnings: String = file.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     call.out.print(&format!("{warnings}{} can be used: {}\n", path.display(), apps.join(", ")))
 }

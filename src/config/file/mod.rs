@@ -336,6 +336,22 @@ command = "node 'x"
     }
 
     #[test]
+    fn an_app_whose_end_is_awaited_and_that_is_started_again_is_told_of() {
+        let warnings = |more: &str| {
+            let text = format!("[[app]]\nname = \"cmd\"\ncommand = [\"x\"]\non_exit = \"end\"\n{more}");
+            resolved(&Layer::default(), &text).0.warnings
+        };
+        let [warning] = &warnings("")[..] else { panic!("{:?}", warnings("")) };
+        assert!(warning.starts_with("f.toml:4:11: cmd is started again when it ends"), "{warning}");
+        assert_eq!(warnings("restart = \"always\"\nmax_restarts = 0").len(), 1);
+        for more in ["restart = \"never\"", "restart = \"on-failure\"", "kind = \"task\"", "stop_exit_codes = [0]"] {
+            assert_eq!(warnings(more), [""; 0], "{more}");
+        }
+        let of_defaults = "[defaults]\non_exit = \"end\"\n[[app]]\nname = \"a\"\ncommand = [\"x\"]\n";
+        assert!(resolved(&Layer::default(), of_defaults).0.warnings[0].starts_with("f.toml:2:11: a is started"));
+    }
+
+    #[test]
     fn shell_syntax_in_a_command_is_told_of() {
         let (file, _) = read("f.toml", "[[app]]\ncommand = \"cd /app && node app.js\"\n");
         assert_eq!(file.warnings.len(), 1);
