@@ -10,6 +10,7 @@ use super::preload::{PACKET_BYTES, Packet};
 use super::worker::Connection;
 use crate::sys::socket::{cookie, receive, send, unread};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -95,6 +96,13 @@ impl AcceptQueue {
     pub(super) fn blocks(&self) -> bool {
         let flags = fcntl(&self.worker_end, FcntlArg::F_GETFL).unwrap_or_default();
         !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
+    }
+
+    /// True if the program has shut it down. Each direction is then closed by one end.
+    pub(super) fn is_shut_down(&self) -> bool {
+        let mut polled = [PollFd::new(self.rinit_end.as_fd(), PollFlags::empty())];
+        poll(&mut polled, PollTimeout::ZERO).is_ok()
+            && polled.iter().any(|one| one.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
     }
 
     /// Puts in a packet without a connection, where nothing else is.
@@ -277,6 +285,16 @@ mod tests {
         assert_eq!(accepts(&queue), 0, "a probe is no connection");
         queue.refresh(now);
         assert_eq!(queue.load(0, now).unanswered, 0);
+    }
+
+    #[test]
+    fn a_queue_is_shut_down_when_the_program_shuts_down_its_listening_socket() {
+        for how in [Shutdown::Read, Shutdown::Both] {
+            let (queue, _) = filled(1);
+            assert!(!queue.is_shut_down());
+            shutdown(queue.worker_end().as_raw_fd(), how).unwrap();
+            assert!(queue.is_shut_down());
+        }
     }
 
     #[test]

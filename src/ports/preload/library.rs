@@ -32,6 +32,8 @@ mod connect;
 mod descriptors;
 #[path = "library/duplicates.rs"]
 mod duplicates;
+#[path = "library/epoll_instances.rs"]
+mod epoll_instances;
 #[path = "library/next.rs"]
 mod next;
 #[path = "library/open_files.rs"]
@@ -49,6 +51,7 @@ use accept_queue::{is_cluster_worker, take_place};
 use client::ask;
 use core::ffi::{c_int, c_uint};
 use descriptors::{Kind, find, name_of, record, replace};
+use epoll_instances::Registrations;
 use protocol::{Reply, Request};
 use syscalls::*;
 
@@ -92,6 +95,10 @@ pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     match ask(&Request::Listen { backlog }, fd) {
         Some((Reply::Done | Reply::DoneWithoutQueue, _)) => {
             known.set_listening();
+            // The program may have registered the socket before it was bound.
+            if Registrations::of(fd).wait_to_read() {
+                wait::on_epoll(fd);
+            }
             0
         }
         Some((Reply::Failed(errno), _)) => returned(-(errno as isize)),

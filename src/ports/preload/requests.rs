@@ -201,6 +201,11 @@ impl Hub {
     /// The worker's end of its accept queue for a listener, which is opened if there is none. `None`: the worker accepts from
     /// the socket itself, or gets its connections by messages.
     fn queue_or_open(&mut self, id: WorkerId, listener: ListenerId) -> Option<Arc<OwnedFd>> {
+        // The program has shut its listening socket down, and has opened another.
+        let is_shut_down = self.workers.get_mut(&id)?.queue(listener).is_some_and(|queue| queue.is_shut_down());
+        if is_shut_down {
+            self.take_back(id, Some(listener));
+        }
         let kept = self.listeners.get(&listener)?;
         let (app, is_nodes, socket) = (kept.app, kept.node().is_some(), kept.sockets.first()?.socket.clone());
         if kept.kind != Kind::Dispatched {
@@ -212,7 +217,7 @@ impl Hub {
         let server = if is_nodes { worker.server_mut(listener)? } else { worker.server_or_add(listener)? };
         let is_new = match &server.delivery {
             Delivery::Messages => return None,
-            Delivery::Queue(_) => false,
+            Delivery::Queue(_) => is_shut_down,
             Delivery::Socket => true,
         };
         if is_new {

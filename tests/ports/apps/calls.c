@@ -229,6 +229,17 @@ static void call(char **all) {
         check(epoll = epoll_create1(0), "epoll_create1");
         check(epoll_ctl(epoll, EPOLL_CTL_ADD, s, &event), "epoll_ctl");
     }
+    else if (is("epolledge")) {
+        event.events = POLLIN | EPOLLET;
+        check(epoll = epoll_create1(0), "epoll_create1");
+        check(epoll_ctl(epoll, EPOLL_CTL_ADD, s, &event), "epoll_ctl");
+    }
+    else if (is("epollnothing")) {
+        event.events = 0;
+        check(epoll = epoll_create1(0), "epoll_create1");
+        check(epoll_ctl(epoll, EPOLL_CTL_ADD, s, &event), "epoll_ctl");
+    }
+    else if (is("modify")) check(epoll_ctl(epoll, EPOLL_CTL_MOD, s, &event), "epoll_ctl");
     else if (is("wait")) epoll_wait(epoll, &event, 1, -1);
     else if (is("accept")) serve_one(-1);
     else if (is("accept4")) serve_one(SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -238,7 +249,14 @@ static void call(char **all) {
         say(connection >= 0 ? "accept gave a connection" : errno == EAGAIN ? "accept: EAGAIN" : strerror(errno));
     }
     else if (is("dup")) { int old = s; check(s = dup(s), "dup"); close(old); }
-    else if (is("high")) { int old = s; check(s = fcntl(s, F_DUPFD, n), "F_DUPFD"); close(old); }
+    else if (is("high")) {
+        struct rlimit limit;
+        getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        int old = s; check(s = fcntl(s, F_DUPFD, n), "F_DUPFD");
+        close(old);
+    }
     else if (is("dup2")) { int old = s; check(s = dup2(s, n), "dup2"); close(old); }
     else if (is("fork")) { if (fork() != 0) for (;;) pause(); }
     else if (is("prefork")) { for (int at = 1; at < n && fork() != 0; at++) {} }

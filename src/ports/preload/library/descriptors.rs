@@ -5,6 +5,7 @@
 //! the program first uses them for something that this library interposes.
 
 use crate::client::{Descriptor, ask};
+use crate::epoll_instances::Registrations;
 use crate::protocol::{Reply, Request};
 use crate::syscalls::*;
 use core::ffi::{c_int, c_uint};
@@ -61,7 +62,7 @@ struct Record {
 }
 
 /// The highest number of a descriptor that can be shared, and one more.
-const MAX_DESCRIPTORS: usize = 4096;
+const MAX_DESCRIPTORS: usize = 65_536;
 
 /// No socket of rinit, as far as this library has seen.
 const NONE: u8 = 0;
@@ -208,11 +209,15 @@ pub fn on_duplicate(from: c_int, to: c_int) {
     }
 }
 
-/// Puts another socket where the program's own was: under its number, closed on exec if that was.
+/// Puts another socket where the program's own was: under its number, closed on exec if that was, and in its epoll instances.
 pub fn replace(fd: c_int, other: &Descriptor) -> isize {
     let flags = if control(fd, F_GETFD, 0) == FD_CLOEXEC { O_CLOEXEC } else { 0 };
+    let registrations = Registrations::of(fd);
+    registrations.remove();
     // SAFETY: the number stays the program's, which asked for another socket there.
-    unsafe { call(SYS_DUP3, [word(other.0), word(fd), word(flags)]) }.min(0)
+    let result = unsafe { call(SYS_DUP3, [word(other.0), word(fd), word(flags)]) }.min(0);
+    registrations.add();
+    result
 }
 
 impl Known {

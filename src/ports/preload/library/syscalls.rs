@@ -46,6 +46,9 @@ pub const FIONBIO: usize = 0x5421;
 pub const CLOCK_MONOTONIC: c_int = 1;
 pub const POLLIN: i16 = 0x1;
 pub const POLLRDNORM: i16 = 0x40;
+/// The events that tell of a connection.
+pub const READ: i16 = POLLIN | POLLRDNORM;
+pub const EPOLL_CTL_ADD: c_int = 1;
 pub const EPOLL_CTL_DEL: c_int = 2;
 pub const EINTR: c_int = 4;
 pub const EAGAIN: c_int = 11;
@@ -60,6 +63,7 @@ const fn number(x86_64: usize, aarch64: usize) -> usize {
     if cfg!(target_arch = "x86_64") { x86_64 } else { aarch64 }
 }
 
+pub const SYS_READ: usize = number(0, 63);
 pub const SYS_CLOSE: usize = number(3, 57);
 pub const SYS_IOCTL: usize = number(16, 29);
 pub const SYS_DUP: usize = number(32, 23);
@@ -81,6 +85,7 @@ pub const SYS_EPOLL_CTL: usize = number(233, 21);
 pub const SYS_CHROOT: usize = number(161, 51);
 pub const SYS_GETDENTS64: usize = number(217, 61);
 pub const SYS_OPENAT: usize = number(257, 56);
+pub const SYS_READLINKAT: usize = number(267, 78);
 pub const SYS_PSELECT6: usize = number(270, 72);
 pub const SYS_PPOLL: usize = number(271, 73);
 pub const SYS_ACCEPT4: usize = number(288, 242);

@@ -111,7 +111,6 @@ fn on_readable(fd: c_int) {
 /// # Safety
 /// As `poll(2)`.
 unsafe fn poll_with(all: *const Poll, count: usize, plain: impl Fn() -> c_int) -> c_int {
-    const READ: i16 = POLLIN | POLLRDNORM;
     // SAFETY: the caller's promise.
     let one_at = |at| unsafe { all.add(at).read_unaligned() };
     let each = || (0..if all.is_null() { 0 } else { count }).map(one_at);
@@ -210,16 +209,21 @@ pub unsafe extern "C" fn pselect(
     unsafe { select_with(end, read, || next::pselect(end, read, write, except, time, mask)) }
 }
 
+/// An epoll instance tells the program of connections at that descriptor, if it is one for that.
+pub fn on_epoll(fd: c_int) {
+    on_wait(fd, false);
+    if let Some(known) = glance(fd) {
+        known.set_in_epoll();
+    }
+}
+
 /// # Safety
 /// As `epoll_ctl(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn epoll_ctl(epoll: c_int, command: c_int, fd: c_int, event: *mut c_uint) -> c_int {
     // SAFETY: the caller's promise: an event begins with what is waited for.
-    if command != EPOLL_CTL_DEL && !event.is_null() && unsafe { event.read_unaligned() } & POLLIN as c_uint != 0 {
-        on_wait(fd, false);
-        if let Some(known) = glance(fd) {
-            known.set_in_epoll();
-        }
+    if command != EPOLL_CTL_DEL && !event.is_null() && unsafe { event.read_unaligned() } & READ as c_uint != 0 {
+        on_epoll(fd);
     }
     // SAFETY: as `epoll_ctl(2)`, by the caller's promise.
     returned(unsafe { call(SYS_EPOLL_CTL, [word(epoll), word(command), word(fd), event as usize]) })
