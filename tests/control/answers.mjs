@@ -22,7 +22,7 @@ const served = slot => ({ connections: 37_200 + slot * 211, open_connections: 41
 function app(id, name, command, workers, condition, other = {}) {
   const wanted = workers.filter(one => one.role === "worker" && one.state !== "stopped"), ready = wanted.filter(one => one.state === "ready").length;
   return {
-    id, name, kind: "service", command, instances: wanted.length, wanted: wanted.length, ready, missing: wanted.length - ready, condition, generation: 2, reload: null,
+    id, name, kind: "service", command, instances: wanted.length, wanted: wanted.length, ready, missing: wanted.length - ready, condition, is_over: false, generation: 2, reload: null,
     last_reload: { generation: 2, result: "done", took_ms: 2_190, time: time(HOUR), why: null }, listens: name === "web" ? ["port 8080"] : [], ...other,
   };
 }
