@@ -304,7 +304,7 @@ mod tests {
         };
         let app = json!({
             "id": 0, "name": "web", "kind": "service", "command": [], "instances": 1, "wanted": 1, "missing": 0, "ready": 1, "generation": 1,
-            "condition": "ready", "reload": null, "last_reload": null, "listens": [],
+            "condition": "ready", "is_over": false, "reload": null, "last_reload": null, "listens": [],
         });
         let workers: Vec<_> = workers.iter().map(row).collect();
         serde_json::from_value(json!({

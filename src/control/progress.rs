@@ -249,7 +249,7 @@ mod tests {
             "connections": null, "open_connections": null, "retry_in_ms": null, "is_crash_looping": false, "last_exit": exit,
         });
         let app = json!({
-            "id": 7, "name": "web", "command": [], "instances": 1, "wanted": 1, "missing": 0, "ready": 0, "kind": "service", "condition": "ready", "generation": 1, "reload": null, "last_reload": null,
+            "id": 7, "name": "web", "command": [], "instances": 1, "wanted": 1, "missing": 0, "ready": 0, "kind": "service", "condition": "ready", "is_over": false, "generation": 1, "reload": null, "last_reload": null,
             "listens": [],
         });
         let all = json!({

@@ -83,6 +83,33 @@ fn one_app_that_has_failed_for_good_ends_the_container_unless_its_end_is_ignored
 }
 
 #[test]
+fn a_container_waits_for_no_app_that_has_ended_as_it_may() {
+    let file = File::new(
+        "rinit.toml",
+        r#"
+[[app]]
+name = "web"
+command = "FIXTURE notify wait"
+
+[[app]]
+name = "job"
+command = "FIXTURE exit=42"
+stop_exit_codes = [42]
+
+[[app]]
+name = "warm-up"
+kind = "task"
+command = "FIXTURE exit=3"
+on_exit = "ignore"
+"#,
+    );
+    let socket = file.path().with_file_name("socket").display().to_string();
+    let _rig = file.rig().args(&["--socket", &socket]).start();
+    let waited = Command::new(rinit()).args(["wait", "--timeout", "20s", "--socket", &socket]).output().unwrap();
+    assert!(waited.status.success(), "{waited:?}");
+}
+
+#[test]
 fn a_file_that_has_changed_is_read_at_sighup_and_only_what_has_changed_is_reloaded() {
     let app = |name: &str, more: &str| {
         format!("[[app]]\nname = \"{name}\"\ncommand = \"FIXTURE env=MOOD notify wait\"\n{more}")
