@@ -19,12 +19,13 @@ struct Found {
 }
 
 impl Found {
-    /// True if the word is a script, and not the value of an option that is unknown here: it has an ending, or each option
-    /// before it has its value in its own word.
+    /// True if the word is a script, and not the value of an option or a subcommand that is unknown here: it has an ending,
+    /// or the interpreter has no subcommands and each option before the word has its value in its own.
     fn is_surely_script(&self, command: &[OsString], at: usize) -> bool {
         let has_ending = command.get(at).is_some_and(|word| Path::new(word).extension().is_some());
         let mut options = command.get(self.program + 1..at).unwrap_or_default().iter();
-        has_ending || options.all(|option| option.as_encoded_bytes().contains(&b'='))
+        let has_subcommands = self.interpreter.is_some_and(|interpreter| !interpreter.subcommands.is_empty());
+        has_ending || !has_subcommands && options.all(|option| option.as_encoded_bytes().contains(&b'='))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::sys::process::{
     Child, PID_PLACEHOLDER, Program, Properties, Session, Setup, exec_result, kill, spawn, why_not_now,
 };
 use crate::sys::signals::{self, Caught, Inherited, Sender};
-use crate::sys::{adopt_orphans, die_with_parent, raw_environment, reap, tty};
+use crate::sys::{adopt_orphans, adopts_orphans, die_with_parent, raw_environment, reap, tty};
 use job::Job;
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -97,9 +97,9 @@ fn become_parent_of_orphans(options: &Options, is_pid_1: bool) {
                 options.warn(&format!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"))
             }
         }
-    } else {
+    } else if !adopts_orphans() {
         options.warn(
-            "not running as PID 1, and not a child subreaper (-s or TINI_SUBREAPER): zombies are not reaped here",
+            "not running as PID 1, and not a child subreaper (-s or TINI_SUBREAPER): zombie reaping won't work here",
         );
     }
 }
