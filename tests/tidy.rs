@@ -255,3 +255,16 @@ fn numbers(version: &str) -> [u32; 3] {
     let parts: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
     parts.try_into().expect("three numbers")
 }
+
+#[test]
+fn the_api_describes_every_kind_of_event() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let api: serde_json::Value = serde_json::from_str(&read("src/control/openapi.json")).unwrap();
+    let described: Vec<_> =
+        api["components"]["schemas"]["Event"]["properties"]["kind"]["enum"].as_array().unwrap().clone();
+    let journal = read("src/control/journal.rs");
+    let arms = journal.split("fn kind_of").nth(1).unwrap().split("\n}").next().unwrap();
+    let kinds: Vec<_> = arms.split("=> (\"").skip(1).map(|arm| arm.split('"').next().unwrap()).collect();
+    assert!(kinds.len() > 20, "{kinds:?}");
+    assert_eq!(described, kinds);
+}

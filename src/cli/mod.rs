@@ -70,8 +70,11 @@ fn apply_tini_variables(options: &mut init::Options, environment: &Environment) 
         options.group = true;
     }
     if let Some(level) = variable(environment, "TINI_VERBOSITY") {
-        // Text that is not a number counts as 0, as with atoi(3).
-        options.verbosity.level = level.to_str().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        // As with atoi(3): the digits at the front count, and without any it is 0.
+        let text = level.to_string_lossy();
+        let text = text.trim_start();
+        let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+        options.verbosity.level = text.get(..digits).and_then(|digits| digits.parse().ok()).unwrap_or(0);
     }
 }
 

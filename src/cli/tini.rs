@@ -41,7 +41,7 @@ fn options(
             Arg::Short('v') => options.verbosity.level += 1,
             Arg::Short('w') => options.warn_reaped = true,
             Arg::Short('g') => options.group = true,
-            Arg::Short('e') => options.success.push(exit_code(&parser.value()?.string()?)?),
+            Arg::Short('e') => options.success.push(remapped_code(&parser.value()?.string()?)?),
             Arg::Value(word) if command_ends_options => {
                 options.command = std::iter::once(word).chain(parser.raw_args()?).collect();
                 break;
@@ -51,6 +51,11 @@ fn options(
         }
     }
     Ok(Ok(options))
+}
+
+/// Parses the value of `-e` as tini does, by strtol(3), to which no text is 0: `tini -e "$UNSET"` starts.
+fn remapped_code(text: &str) -> Result<u8, String> {
+    if text.is_empty() { Ok(0) } else { exit_code(text) }
 }
 
 /// Parses a signal as tini does, by its full name only: `SIGTERM`.

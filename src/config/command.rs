@@ -18,6 +18,17 @@ struct Found {
     module: Option<String>,
 }
 
+impl Found {
+    /// True if the word is a script, and not the value of an option or a subcommand that is unknown here: it has an ending,
+    /// or the interpreter has no subcommands and each option before the word has its value in its own.
+    fn is_surely_script(&self, command: &[OsString], at: usize) -> bool {
+        let has_ending = command.get(at).is_some_and(|word| Path::new(word).extension().is_some());
+        let mut options = command.get(self.program + 1..at).unwrap_or_default().iter();
+        let has_subcommands = self.interpreter.is_some_and(|interpreter| !interpreter.subcommands.is_empty());
+        has_ending || !has_subcommands && options.all(|option| option.as_encoded_bytes().contains(&b'='))
+    }
+}
+
 /// A command that is Node, behind wrappers that become Node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeCommand {
@@ -42,7 +53,7 @@ pub(super) fn name_of(command: &[OsString]) -> String {
     let found = find(command);
     let is_name = |name: &&str| !name.is_empty() && name.chars().all(AppName::allows);
     let file_name = |at: usize| command.get(at).and_then(|word| Path::new(word).file_name()).and_then(OsStr::to_str);
-    let script = found.script.and_then(file_name).map(Path::new).filter(|script| script.extension().is_some());
+    let script = found.script.filter(|&at| found.is_surely_script(command, at)).and_then(file_name).map(Path::new);
     let script = script.and_then(Path::file_stem).and_then(OsStr::to_str).filter(is_name);
     let name = found.module.as_deref().filter(is_name).or(script).or(file_name(found.program).filter(is_name));
     name.unwrap_or("app").chars().take(AppName::MAX_LENGTH).collect()
@@ -222,6 +233,10 @@ mod tests {
             ("python3 -m http.server", "http.server"),
             ("python3 -um uvicorn app:app", "uvicorn"),
             ("python3 -W ignore -X dev worker.py", "worker"),
+            ("node bin/www", "www"),
+            ("node --max-old-space-size=512 bin/www", "www"),
+            ("node node_modules/.bin/next start -p 3000", "next"),
+            ("/usr/local/bin/node /app/server", "server"),
             ("node --enable-source-maps bin/www", "node"),
             ("node --title secret shop.js", "shop"),
             ("node --max-http-header-size 16384 --import ./setup.mjs shop.js", "shop"),

@@ -36,7 +36,8 @@ impl ReadyCheck {
             ReadyCheck::Message => Readiness::Signal(ReadySignal::Message),
             ReadyCheck::Listen => Readiness::Signal(ReadySignal::Listen),
             ReadyCheck::Notify => Readiness::Signal(ReadySignal::Notify),
-            ReadyCheck::Fd(_) | ReadyCheck::Probe(_) => Readiness::Signal(ReadySignal::Probe),
+            ReadyCheck::Fd(_) => Readiness::Signal(ReadySignal::Newline),
+            ReadyCheck::Probe(_) => Readiness::Signal(ReadySignal::Probe),
         }
     }
 

@@ -255,6 +255,7 @@ impl JournalState {
             | Report::Removed { .. }
             | Report::Ending { .. }
             | Report::Autoscaled { .. }
+            | Report::NoRoom { .. }
             | Report::Scaled { .. }
             | Report::Stop { .. } => {}
         }
@@ -331,6 +332,7 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
         Report::Removed { .. } => ("removed", None),
         Report::Ending { .. } => ("ending", None),
         Report::Autoscaled { .. } => ("autoscaled", None),
+        Report::NoRoom { .. } => ("no_room", None),
         Report::Scaled { .. } => ("scaled", None),
         Report::Stop { .. } => ("stop", None),
     }
@@ -342,6 +344,7 @@ fn signal_name(signal: ReadySignal) -> &'static str {
         ReadySignal::Uptime => "uptime",
         ReadySignal::Notify => "notify",
         ReadySignal::Probe => "probe",
+        ReadySignal::Newline => "fd",
         ReadySignal::Listen => "listen",
         ReadySignal::Message => "message",
     }

@@ -109,7 +109,7 @@ pub struct WorkerStatus {
     pub cpu_percent: Option<f64>,
     /// Resident memory of its process and its descendants.
     pub memory_bytes: Option<u64>,
-    /// The signal by which it became ready: `listen`, `message`, `notify`, `probe`, `uptime`, `spawn`.
+    /// The signal by which it became ready: `listen`, `message`, `notify`, `probe`, `fd`, `uptime`, `spawn`.
     pub ready_by: Option<String>,
     /// Its last `STATUS=` by sd_notify.
     pub status: Option<String>,
@@ -290,9 +290,7 @@ pub struct Event {
     pub seq: u64,
     /// The time.
     pub time: String,
-    /// `started`, `ready`, `silent`, `not_ready`, `unhealthy`, `stopping`, `killed`, `signal_refused`, `exited`,
-    /// `start_failed`, `given_up`, `reloading`, `reload_queued`, `reloaded`, `reload_failed`, `replacing`, `replaced`,
-    /// `replace_failed`, `scaled`, `stop`.
+    /// The report's name.
     pub kind: String,
     /// The app.
     pub app: Option<String>,

@@ -25,6 +25,22 @@ pub(super) struct Trend {
     low_since: Option<Time>,
     /// It was scaled then.
     scaled_at: Option<Time>,
+    /// It is reported that one worker more has no room, and has none since.
+    is_without_room: bool,
+}
+
+/// The answer to a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The number of workers is to change.
+    Scale(u32, ScaleReason),
+    /// It is to rise, but that much free memory is not enough for one as big as the biggest.
+    NoRoom {
+        /// Bytes.
+        free: u64,
+        /// Bytes.
+        biggest: u64,
+    },
 }
 
 /// The reason for which an app is scaled.
@@ -69,8 +85,8 @@ impl Scaling {
 }
 
 impl Trend {
-    /// Takes a sample of an app of that many workers. Returns the number that it is to have, and the reason, when it is to
-    /// change.
+    /// Takes a sample of an app of that many workers. Returns the verdict, when the number is to change; that it cannot is
+    /// returned once.
     pub(super) fn on_sample(
         &mut self,
         scaling: Scaling,
@@ -78,15 +94,17 @@ impl Trend {
         usages: &[WorkerUsage],
         (sample, waiting): (&UsageSample, u32),
         now: Time,
-    ) -> Option<(u32, ScaleReason)> {
-        let change = match scaling {
-            Scaling { fewer_than_cpus: Some(fewer), .. } => self.follow_cpus(scaling, fewer, sample.cpus, now),
+    ) -> Option<Verdict> {
+        match scaling {
+            Scaling { fewer_than_cpus: Some(fewer), .. } => {
+                let change = self.follow_cpus(scaling, fewer, sample.cpus, now);
+                change.filter(|(to, _)| *to != workers).map(|(to, reason)| Verdict::Scale(to, reason))
+            }
             Scaling { max: Some(max), .. } => {
                 self.follow_load(scaling.min..=max, workers, usages, (sample, waiting), now)
             }
             Scaling { .. } => None,
-        };
-        change.filter(|(to, _)| *to != workers)
+        }
     }
 
     fn follow_cpus(&mut self, scaling: Scaling, fewer: u32, cpus: u32, now: Time) -> Option<(u32, ScaleReason)> {
@@ -114,7 +132,7 @@ impl Trend {
         usages: &[WorkerUsage],
         (sample, waiting): (&UsageSample, u32),
         now: Time,
-    ) -> Option<(u32, ScaleReason)> {
+    ) -> Option<Verdict> {
         let least = usages.iter().map(|usage| usage.busy).min().unwrap_or(0);
         let mean = usages.iter().map(|usage| u64::from(usage.busy)).sum::<u64>() / (usages.len() as u64).max(1);
         let mean = u16::try_from(mean).unwrap_or(u16::MAX);
@@ -129,18 +147,21 @@ impl Trend {
             return None;
         }
         let biggest = usages.iter().map(|usage| usage.memory).max().unwrap_or(0);
-        let has_room = sample.free_memory().is_none_or(|free| free > biggest);
-        let change = if has_lasted(self.high_since, HIGH_FOR) && workers < *bounds.end() && has_room {
-            Some((workers + 1, ScaleReason::High { busy: least, waiting }))
+        let too_little = sample.free_memory().filter(|free| *free <= biggest);
+        let is_to_grow = has_lasted(self.high_since, HIGH_FOR) && workers < *bounds.end();
+        let was_without_room = std::mem::replace(&mut self.is_without_room, is_to_grow && too_little.is_some());
+        let verdict = if is_to_grow {
+            match too_little {
+                Some(free) => return (!was_without_room).then_some(Verdict::NoRoom { free, biggest }),
+                None => Verdict::Scale(workers + 1, ScaleReason::High { busy: least, waiting }),
+            }
         } else if has_lasted(self.low_since, LOW_FOR) && workers > *bounds.start() {
-            Some((workers - 1, ScaleReason::Low { busy: mean }))
+            Verdict::Scale(workers - 1, ScaleReason::Low { busy: mean })
         } else {
-            None
+            return None;
         };
-        if change.is_some() {
-            (self.scaled_at, self.high_since, self.low_since) = (Some(now), None, None);
-        }
-        change
+        (self.scaled_at, self.high_since, self.low_since) = (Some(now), None, None);
+        Some(verdict)
     }
 }
 
@@ -154,10 +175,13 @@ impl App {
         if self.is_held() || self.rollout.is_some() {
             return;
         }
-        let change = self.trend.on_sample(scaling, workers, &usages, (sample, waiting), context.now);
-        if let Some((to, reason)) = change {
-            context.report(Report::Autoscaled { app: self.id, from: workers, to, reason });
-            self.scale(Count::To(to), context);
+        match self.trend.on_sample(scaling, workers, &usages, (sample, waiting), context.now) {
+            Some(Verdict::Scale(to, reason)) => {
+                context.report(Report::Autoscaled { app: self.id, from: workers, to, reason });
+                self.scale(Count::To(to), context);
+            }
+            Some(Verdict::NoRoom { free, biggest }) => context.report(Report::NoRoom { app: self.id, free, biggest }),
+            None => {}
         }
     }
 }

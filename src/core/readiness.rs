@@ -11,8 +11,10 @@ pub enum ReadySignal {
     Uptime,
     /// It said `READY=1` to its `NOTIFY_SOCKET`, as `sd_notify(3)` does.
     Notify,
-    /// It answered rinit's probe, or wrote the newline that was asked for.
+    /// It answered rinit's probe.
     Probe,
+    /// It wrote a newline to the descriptor that was named (`--ready fd:N`).
+    Newline,
     /// It waits for connections on a port that rinit shares among the workers.
     Listen,
     /// It sent `'ready'` over Node's channel.
@@ -24,6 +26,7 @@ pub enum ReadySignal {
 pub struct Evidence {
     notify: bool,
     probe: bool,
+    newline: bool,
     message: bool,
     /// It has bound a port that rinit shares.
     bound: bool,
@@ -60,6 +63,7 @@ impl Evidence {
         match signal {
             ReadySignal::Notify => self.notify = true,
             ReadySignal::Probe => self.probe = true,
+            ReadySignal::Newline => self.newline = true,
             ReadySignal::Message => self.message = true,
             ReadySignal::Spawned | ReadySignal::Uptime | ReadySignal::Listen => {}
         }
@@ -97,6 +101,7 @@ impl Evidence {
         match signal {
             ReadySignal::Notify => self.notify,
             ReadySignal::Probe => self.probe,
+            ReadySignal::Newline => self.newline,
             ReadySignal::Message => self.message,
             ReadySignal::Listen => self.listens(),
             ReadySignal::Spawned | ReadySignal::Uptime => false,

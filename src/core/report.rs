@@ -63,6 +63,8 @@ pub enum Report {
     Ending { app: AppId, result: AppResult, drain_delay: Time },
     /// The number of workers is to change by itself.
     Autoscaled { app: AppId, from: u32, to: u32, reason: ScaleReason },
+    /// The load asks for one worker more, but the free memory is not enough for one as big as the biggest, in bytes.
+    NoRoom { app: AppId, free: u64, biggest: u64 },
     /// Another number of workers is wanted.
     Scaled { app: AppId, from: u32, to: u32 },
     /// All workers are asked to stop, after this delay.
@@ -100,6 +102,7 @@ impl Report {
             | Report::Removed { app }
             | Report::Ending { app, .. }
             | Report::Autoscaled { app, .. }
+            | Report::NoRoom { app, .. }
             | Report::Scaled { app, .. } => Some(*app),
             Report::Stop { .. } => None,
         }
@@ -135,6 +138,7 @@ impl Report {
             | Report::Removed { .. }
             | Report::Ending { .. }
             | Report::Autoscaled { .. }
+            | Report::NoRoom { .. }
             | Report::Scaled { .. }
             | Report::Stop { .. } => None,
         }

@@ -10,9 +10,11 @@ mod options;
 pub use options::{Codes, Options, Subreaper, Verbosity};
 
 use crate::core::{Exit, Signal};
-use crate::sys::process::{Child, PID_PLACEHOLDER, Program, Properties, Session, Setup, exec_result, kill, spawn};
+use crate::sys::process::{
+    Child, PID_PLACEHOLDER, Program, Properties, Session, Setup, exec_result, kill, spawn, why_not_now,
+};
 use crate::sys::signals::{self, Caught, Inherited, Sender};
-use crate::sys::{adopt_orphans, die_with_parent, raw_environment, reap, tty};
+use crate::sys::{adopt_orphans, adopts_orphans, die_with_parent, raw_environment, reap, tty};
 use job::Job;
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -47,8 +49,9 @@ pub fn run(options: &Options, inherited: Inherited) -> u8 {
         parent_death: None,
         properties: &Properties::default(),
     };
-    let child = Program::new(&options.command, &environment())
-        .and_then(|mut program| spawn(&mut program, &setup).map_err(|errno| errno.desc().to_owned()));
+    let child = Program::new(&options.command, &environment()).and_then(|mut program| {
+        spawn(&mut program, &setup).map_err(|errno| why_not_now(errno).unwrap_or(errno.desc()).to_owned())
+    });
     let child = match child {
         Ok(child) => child,
         Err(why) => return options.fail(&format!("cannot start {}: {why}", options.program()), options.codes.internal),
@@ -94,9 +97,9 @@ fn become_parent_of_orphans(options: &Options, is_pid_1: bool) {
                 options.warn(&format!("not PID 1, and not a child subreaper: {error}: orphans are not reaped"))
             }
         }
-    } else {
+    } else if !adopts_orphans() {
         options.warn(
-            "not running as PID 1, and not a child subreaper (-s or TINI_SUBREAPER): zombies are not reaped here",
+            "not running as PID 1, and not a child subreaper (-s or TINI_SUBREAPER): zombie reaping won't work here",
         );
     }
 }

@@ -31,9 +31,9 @@ pub(super) async fn linger(time: Duration, signals: &AsyncFd<Signals>, table: &m
     if time.is_zero() {
         match table.is_pid_1 {
             true => tracing::warn!(
-                "{names} outlived the workers, and are killed with the container: --linger D gives them SIGTERM and time to end"
+                "{names} outlived the workers: they are killed with the container; --linger D gives them SIGTERM and time to end"
             ),
-            false => tracing::warn!("{names} outlived the workers, and go on: --linger D ends them"),
+            false => tracing::warn!("{names} outlived the workers and still run: --linger D ends them"),
         }
         return Ok(());
     }

@@ -135,6 +135,7 @@ impl Message {
                     ReadySignal::Listen => "it listens",
                     ReadySignal::Message => "it sent 'ready'",
                     ReadySignal::Probe => "it answered",
+                    ReadySignal::Newline => "it wrote a newline",
                 };
                 Message::new(Level::INFO, format!("{} is ready after {} ({how})", name(at, worker), short(*took)))
             }
@@ -274,6 +275,16 @@ impl Message {
                 };
                 Message::new(Level::INFO, format!("{}: {why}: {} instead of {from}", app(id), count(*to, "worker")))
             }
+            Report::NoRoom { app: id, free, biggest } => Message::new(
+                Level::WARN,
+                format!(
+                    "{}: the load asks for one more worker, but {} of memory are free and the biggest worker uses {}: none is \
+                     added (docker run --memory)",
+                    app(id),
+                    bytes(*free),
+                    bytes(*biggest)
+                ),
+            ),
             Report::Scaled { app: id, from, to } => {
                 Message::new(Level::INFO, format!("{}: scaled from {from} to {to}", app(id)))
             }
@@ -367,6 +378,6 @@ fn lacking(missing: &Missing) -> String {
         (ReadySignal::Notify, _) => format!("; the one before it said READY=1{cure}"),
         (ReadySignal::Message, _) => format!("; the one before it sent 'ready'{cure}"),
         (ReadySignal::Listen, _) => format!("; the one before it listened on a shared port{cure}"),
-        (ReadySignal::Probe | ReadySignal::Spawned | ReadySignal::Uptime, _) => String::new(),
+        (ReadySignal::Probe | ReadySignal::Newline | ReadySignal::Spawned | ReadySignal::Uptime, _) => String::new(),
     }
 }

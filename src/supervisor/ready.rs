@@ -110,17 +110,18 @@ impl Watched {
             }
         };
         let ready = async {
-            let is_ready = match (&self.ready, newline) {
+            let signal = match (&self.ready, newline) {
                 (ReadyCheck::Probe(probe), _) => {
                     self.until_answered(probe).await;
-                    true
+                    ReadySignal::Probe
                 }
-                (_, Some(pipe)) => wait_for_newline(pipe).await.is_ok(),
-                (_, None) => false,
+                (_, Some(pipe)) => match wait_for_newline(pipe).await {
+                    Ok(()) => ReadySignal::Newline,
+                    Err(_) => return,
+                },
+                (_, None) => return,
             };
-            if is_ready {
-                self.send(Event::Ready(self.worker, ReadySignal::Probe)).await;
-            }
+            self.send(Event::Ready(self.worker, signal)).await;
         };
         tokio::join!(notify, ready, self.watch_liveness(pings));
     }

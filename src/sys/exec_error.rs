@@ -59,11 +59,12 @@ impl ExecError {
 
     /// A message: what failed, on what, why, and what to do.
     pub fn explain(&self, program: &str) -> String {
-        let why = self.errno.desc();
+        let why = self.not_now().unwrap_or(self.errno.desc());
         match self.stage {
             Stage::Exec if self.is_missing() && program.contains('/') => {
                 format!(
-                    "cannot run {program}: no such file, or the interpreter or loader that it names is not in this image"
+                    "cannot run {program}: no such file, or the interpreter or loader that it names is not in this image (in a script with \
+                     CRLF line ends, the name ends with CR)"
                 )
             }
             Stage::Exec if self.is_missing() => format!("cannot run {program}: not found in PATH"),

@@ -38,6 +38,12 @@ pub fn adopt_orphans() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from)
 }
 
+/// True if orphans among the descendants become children of this process: it is a child subreaper (prctl(2)), perhaps since
+/// before its exec.
+pub fn adopts_orphans() -> bool {
+    nix::sys::prctl::get_child_subreaper().unwrap_or(false)
+}
+
 /// Has the kernel send this process that signal when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)).
 ///
 /// # Errors

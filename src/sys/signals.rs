@@ -5,6 +5,7 @@
 //! waits for more than signals, gets them through a pipe, from [`Signals`].
 
 use super::process::kill;
+use super::tty;
 use crate::core::Signal;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -30,7 +31,8 @@ pub struct Caught {
 pub enum Sender {
     /// Another process, of this PID namespace or of one above it: kill(2), sigqueue(3), tgkill(2).
     Process,
-    /// The kernel or the terminal; or a call of rinit's own that raises a signal (SIGPIPE, SIGXFSZ).
+    /// The kernel or the terminal; the shell that passes on the terminal's hang-up; or a call of rinit's own that raises a
+    /// signal (SIGPIPE, SIGXFSZ).
     Kernel,
 }
 
@@ -39,12 +41,17 @@ impl Caught {
         let is_sent = matches!(info.si_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
         // SAFETY: these codes come with the sender's number, which is 0 for one outside of this namespace. getpid(2) may
         // be called in a signal handler.
-        let sender = match is_sent && unsafe { info.si_pid() != libc::getpid() } {
-            true => Sender::Process,
-            false => Sender::Kernel,
-        };
+        let by_other = is_sent && unsafe { info.si_pid() != libc::getpid() };
+        let sender = if by_other && !passes_on_hang_up(info) { Sender::Process } else { Sender::Kernel };
         Some(Caught { signal: Signal::new(info.si_signo)?, sender })
     }
+}
+
+/// True if this is the SIGHUP by which a shell tells its jobs that their terminal is gone. The kernel sends one to the job in
+/// the foreground too, when the shell has ended; but two that come together are one, with the first one's sender.
+fn passes_on_hang_up(info: &libc::siginfo_t) -> bool {
+    // SAFETY: as above; getsid(2) may be called in a signal handler too.
+    info.si_signo == libc::SIGHUP && unsafe { info.si_pid() == libc::getsid(0) } && tty::is_hung_up()
 }
 
 /// A set of signals as the kernel has it, one bit each. The C libraries' own sets leave out the real-time signals that
@@ -302,10 +309,17 @@ fn catch_kept() -> io::Result<()> {
     caught.map(drop).ok_or_else(io::Error::last_os_error)
 }
 
-/// The handler: makes one write(2).
+/// The handler: leaves `errno` as it was.
 extern "C" fn note(number: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    let errno = Errno::last();
     // SAFETY: the kernel passes a valid siginfo to a handler installed with SA_SIGINFO.
-    let Some(caught) = unsafe { info.as_ref() }.and_then(Caught::new) else { return };
+    if let Some(caught) = unsafe { info.as_ref() }.and_then(Caught::new) {
+        take_note(number, caught);
+    }
+    errno.set();
+}
+
+fn take_note(number: i32, caught: Caught) {
     if caught.signal.is_fault() && caught.sender == Sender::Kernel {
         // Back to the default; on return the faulting instruction runs again and ends the program.
         kernel_action(number, Some(&Action::default()));
@@ -314,20 +328,15 @@ extern "C" fn note(number: i32, info: *mut libc::siginfo_t, _context: *mut libc:
     }
 }
 
-/// Writes the signal, or notes that it could not, and leaves `errno` as it was.
+/// Writes the signal, or notes that it could not.
 fn write_to_pipe(Caught { signal, sender }: Caught) {
     let number = signal.number() as u8;
     let (byte, overflow) = match sender {
         Sender::Kernel => (number, &OVERFLOW[0]),
         Sender::Process => (number | SENT_BY_PROCESS, &OVERFLOW[1]),
     };
-    // SAFETY: `errno` is this thread's own, and one byte is readable at that address.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        if libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) != 1 {
-            overflow.fetch_or(bit(signal), Ordering::Relaxed);
-        }
-        *errno = before;
+    // SAFETY: one byte is readable at that address.
+    if unsafe { libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) } != 1 {
+        overflow.fetch_or(bit(signal), Ordering::Relaxed);
     }
 }

@@ -1,5 +1,6 @@
 //! Reads and hands over a terminal's foreground group, and reads its size.
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -12,6 +13,16 @@ pub fn is_controlling() -> bool {
 /// True if this process' group is the foreground of the terminal that standard input is.
 pub fn owns_foreground() -> bool {
     foreground() == Some(getpgrp())
+}
+
+/// True if a standard descriptor is a terminal that has hung up. May be called in a signal handler.
+pub fn is_hung_up() -> bool {
+    (0..=2).any(|descriptor| {
+        let mut group: libc::pid_t = 0;
+        // SAFETY: one number is written to. Such a terminal answers every request with EIO, a file with ENOTTY.
+        let result = unsafe { libc::ioctl(descriptor, libc::TIOCGPGRP, &raw mut group) };
+        result < 0 && Errno::last() == Errno::EIO
+    })
 }
 
 /// Takes the foreground for this process' group, if that group has it. SIGTTOU must be blocked.

@@ -148,3 +148,20 @@ fn a_terminal_that_hangs_up_stops_a_supervisor_that_is_not_pid_1_unless_it_was_s
     rig.signal_pid(children(rig.pid())[0], "TERM");
     assert_eq!(rig.wait(), 0);
 }
+
+#[test]
+fn a_shell_that_passes_on_its_terminals_hang_up_stops_the_supervisor_and_one_that_sends_sighup_reloads() {
+    // The shell leads the session and lives on, so the kernel sends nothing to rinit.
+    const SHELL: &str = r#"exec 3<&0; trap 'kill -HUP $!' HUP USR1
+        "$@" <&3 & while kill -0 $! 2>/dev/null; do wait $!; done"#;
+    let terminal = Terminal::new();
+    let rig = Rig::new(&["-i", "1", "--min-uptime", "10ms"]).fixture("up wait").not_pid_1().stdin(terminal.line());
+    let rig = rig.through(&["setsid", "--ctty", "--wait", "sh", "-c", SHELL, "sh"]).start();
+    rig.until("it is up", |out| out.has("| up "));
+    rig.signal_pid(children(rig.pid())[0], "USR1");
+    rig.until("it has reloaded", |out| out.has("reload to generation 2 done"));
+    drop(terminal);
+    rig.until("it stops", |out| out.has("asked to stop"));
+    assert_eq!(rig.wait(), 0);
+    assert!(!rig.output().has("generation 3"));
+}

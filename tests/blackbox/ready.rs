@@ -97,7 +97,7 @@ fn fd_means_ready_when_a_newline_comes_from_that_descriptor() {
     let rig = Rig::new(&["-i", "1", "--ready", "fd:7", "--min-uptime", "10ms"]).fixture(&words).start();
     is_not_ready_though_it_is_late(&rig);
     gate.set();
-    rig.until("it is ready", |out| out.has("is ready after"));
+    rig.until("it is ready, by what it did", |out| out.has("is ready after") && out.has("(it wrote a newline)"));
 }
 
 #[test]

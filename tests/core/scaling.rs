@@ -83,6 +83,8 @@ fn no_worker_is_added_for_which_there_is_no_memory() {
         world.play(&[Pass(1000), Uses(0, 600)]);
     }
     assert_eq!(wanted(&world), 1, "400 MiB are free, a worker uses 600");
+    let no_room = |world: &World| world.reports.iter().filter(|report| matches!(report, Report::NoRoom { .. })).count();
+    assert_eq!(no_room(&world), 1, "said once");
     world.play(&[Sampled(12)]);
     assert_eq!(wanted(&world), 2);
 }

@@ -1,6 +1,6 @@
 //! Reads the words behind a verb.
 
-use super::{Call, Client, Opt, Output, Verb, named, signal, suggestions};
+use super::{Call, Client, Opt, Output, Verb, named, signal, start, suggestions};
 use crate::cli::{Environment, Invocation};
 use crate::config::{BAD_SETTINGS, nearest};
 use lexopt::{Arg, Parser};
@@ -27,7 +27,12 @@ pub fn parse(arguments: &[OsString], environment: &Environment) -> Option<Invoca
             let out = Output::new(given("json").is_some(), environment);
             Invocation::Verb(Call { verb, client, out, options, values })
         }
-        Err(why) => Invocation::refuse(verb.refusal(&why), BAD_SETTINGS),
+        Err(why) => {
+            let files = rest.iter().filter(|_| verb.name() == start::VERB.name()).filter_map(|word| word.to_str());
+            let command = files.filter_map(start::command_for).next();
+            let advice = command.map_or(String::new(), |command| format!("To run an app: {command}\n"));
+            Invocation::refuse(verb.refusal(&why) + &advice, BAD_SETTINGS)
+        }
     })
 }
 
@@ -139,6 +144,16 @@ mod tests {
             Some(Invocation::Refuse(refusal)) if refusal.code == BAD_SETTINGS => refusal.text,
             other => panic!("{line}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_file_that_is_to_start_with_options_of_pm2_is_answered_with_the_command() {
+        let text = refused("start app.js -i max --name web");
+        assert!(
+            text.contains("-i: no such option") && text.contains("To run an app: rinit -i N -- node app.js"),
+            "{text}"
+        );
+        assert!(!refused("stop app.js -i max").contains("To run"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn run(call: &Call) -> Outcome {
 }
 
 /// The command that runs a file, as `pm2-runtime start FILE` does.
-fn command_for(file: &str) -> Option<String> {
+pub(super) fn command_for(file: &str) -> Option<String> {
     let extension = Path::new(file).extension()?.to_str()?;
     Some(match extension {
         "json" | "toml" => format!("rinit --config {file}"),

@@ -57,7 +57,11 @@ impl Slot {
         }
         // What it did before its signal does not show that it serves.
         let since = match signal {
-            ReadySignal::Notify | ReadySignal::Probe | ReadySignal::Listen | ReadySignal::Message => context.now,
+            ReadySignal::Notify
+            | ReadySignal::Probe
+            | ReadySignal::Newline
+            | ReadySignal::Listen
+            | ReadySignal::Message => context.now,
             ReadySignal::Spawned | ReadySignal::Uptime => worker.started,
         };
         worker.phase = Phase::Ready { stays_from: since + worker.policy.min_uptime };

@@ -63,6 +63,23 @@ fn a_script_with_a_missing_interpreter_is_127_and_named_so() {
 }
 
 #[test]
+fn a_script_with_the_line_ends_of_windows_is_127_and_they_are_named() {
+    let rig = code_after("printf '#!/bin/sh\\r\\nexit 0\\r\\n' >script; chmod +x script", &["./script"]);
+    assert_eq!(rig.wait(), 127);
+    assert!(rig.output().has("CRLF"), "{:?}", rig.output());
+}
+
+#[test]
+fn a_limit_that_keeps_the_child_from_starting_is_named_with_the_option_that_sets_it() {
+    for name in ["rinit", "tini"] {
+        let rig =
+            Rig::new(&["--", "true"]).called(name).through(&["sh", "-c", "ulimit -n 4; exec \"$0\" \"$@\""]).start();
+        assert_eq!(rig.wait(), if name == "tini" { 1 } else { 70 });
+        assert!(rig.output().has("the limit on open files is reached (ulimit -n)"), "{name}: {:?}", rig.output());
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_run_is_126() {
     for program in ["/", "/etc/passwd"] {
         let rig = Rig::new(&["--", program]).start();

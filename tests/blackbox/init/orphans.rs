@@ -88,6 +88,17 @@ fn as_tini_s_or_its_variable_make_it_a_subreaper_without_a_warning() {
 }
 
 #[test]
+fn as_tini_it_does_not_warn_where_it_was_a_subreaper_before_its_start() {
+    // The attribute is kept over exec.
+    let become_subreaper =
+        "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])";
+    let rig = Rig::new(&["-w", "--"]).called("tini").fixture("orphans=3 up wait").not_pid_1();
+    let rig = rig.through(&["python3", "-c", become_subreaper]).start();
+    rig.until("all are collected", |out| out.count("Reaped zombie process with pid=") == 3);
+    assert_eq!(rig.output().stderr.len(), 3, "{:?}", rig.output());
+}
+
+#[test]
 fn as_tini_and_pid_1_it_does_not_warn() {
     let rig = Rig::new(&["--"]).called("tini").fixture("orphans=3 exit=0").start();
     assert_eq!((rig.wait(), rig.output().stderr.len()), (0, 0));

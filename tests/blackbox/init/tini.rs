@@ -59,6 +59,17 @@ fn bad_arguments_end_with_1_and_start_nothing() {
 }
 
 #[test]
+fn numbers_are_read_as_tini_reads_them() {
+    // strtol(3) and atoi(3): no text is 0, and a number ends where its digits do.
+    assert_eq!(code(called("tini", &["-e", "", "--", "sh", "-c", "exit 3"])), 3);
+    assert_eq!(code(called("tini", &["-e", "", "-e", "3", "--", "sh", "-c", "exit 3"])), 0);
+    for (level, starts) in [("2x", 1), (" 2", 1), ("x", 0), ("", 0)] {
+        let rig = called("tini", &["--", "true"]).env("TINI_VERBOSITY", level).start();
+        assert_eq!((rig.wait(), rig.output().count("started true")), (0, starts), "{level:?}: {:?}", rig.output());
+    }
+}
+
+#[test]
 fn options_behind_the_command_are_tinis_until_two_dashes() {
     assert_eq!(code(called("tini", &["false", "-e", "1"])), 0);
     let rig = called("tini", &["sh", "--", "-c", "echo \"$0\"; exit 3", "-w"]).start();
