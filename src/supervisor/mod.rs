@@ -19,6 +19,7 @@ mod launches;
 mod linger;
 mod message;
 mod notify;
+mod output;
 mod panic;
 mod probe;
 mod ready;

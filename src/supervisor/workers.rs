@@ -3,22 +3,24 @@
 use super::Notice;
 use super::helper::{HelperSetup, Helpers};
 use super::hooks::Subject;
-use super::launch::{InheritedFds, LaunchSpec, is_for_helpers};
+use super::launch::{InheritedFds, is_for_helpers};
+use super::output::Output;
 use super::probe::{LastAnswer, ProbeSetup};
 use super::ready::{self, Watched, WorkerReport};
 use crate::config::{LiveCheck, LogConfig, LogFormat, Probe, ReadyCheck};
 use crate::core::{DrainKind, Signal, SlotId, SpawnError, StopPlan, WorkerId};
-use crate::logs::{Labels, Logs, Pipes};
+use crate::logs::{Labels, Logs};
 use crate::ports::{DrainRequest, Ports};
 use crate::sys::peer::{Identity, exists};
 use crate::sys::process::{Program, Session, Setup, exec_result, kill, spawn, why_not_started};
+use crate::sys::reap;
 use crate::sys::signals::Inherited;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, fchown, pipe2};
+use nix::unistd::{Pid, pipe2};
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -239,6 +241,14 @@ impl Workers {
     /// Begins a worker's stop: it gets no new connections, and is asked over its channel to finish, if the plan says so.
     pub(super) fn drain(&self, worker: WorkerId, plan: &StopPlan) {
         self.ports.retire(worker);
+        // One that is suspended would take neither the request nor the signal.
+        if self
+            .running
+            .get(&worker)
+            .is_some_and(|running| !running.is_collected && reap::take_stop(running.pid).is_some())
+        {
+            let _ = self.signal(worker, Signal::CONT, true);
+        }
         match plan.request {
             None | Some(DrainKind::Hook) => {}
             Some(DrainKind::Message) => self.ports.send_shutdown(worker, plan.idle_for),
@@ -347,33 +357,6 @@ impl Running {
         }
         let group = Pid::from_raw(-self.pid.as_raw());
         !exists(self.pid) && nix::sys::signal::kill(group, None) != Err(Errno::ESRCH)
-    }
-}
-
-/// A worker's stdout and stderr.
-struct Output {
-    pipes: Pipes,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-}
-
-impl Output {
-    fn open(launch: &LaunchSpec) -> nix::Result<Output> {
-        let pipe = || {
-            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-            fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            if let Some(user) = &launch.app.user {
-                // Else a program that opens /dev/stdout would be refused.
-                let _ = fchown(&write, Some(user.uid), Some(user.gid));
-            }
-            Ok::<_, Errno>((read, write))
-        };
-        let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
-        Ok(Output { pipes: Pipes { stdout: out, stderr: err }, stdout, stderr })
-    }
-
-    fn ends(&self) -> [Option<RawFd>; 2] {
-        [Some(self.stdout.as_raw_fd()), Some(self.stderr.as_raw_fd())]
     }
 }
 

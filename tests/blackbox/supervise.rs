@@ -1,6 +1,6 @@
 //! Workers: how many, with which environment, how they are stopped, and how the container ends.
 
-use crate::harness::{Flag, Rig, Running, children, eventually, fixture, free_port};
+use crate::harness::{Flag, Rig, Running, children, eventually, fixture, free_port, status_field};
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -141,6 +141,22 @@ fn a_worker_that_does_not_end_in_time_is_killed_with_its_group_and_the_code_is_1
     assert!(rig.output().has("did not end in time"));
     assert!(!exists(worker));
     eventually("the child is gone", || (!exists(child)).then_some(()));
+}
+
+#[test]
+fn a_worker_that_is_suspended_is_continued_so_that_it_can_stop() {
+    let rig = Rig::new(&["-i", "2", "--ready", "spawn", "sh", "-c", r#""$0" up wait; exit 0"#]).fixture("").start();
+    rig.until("both are up", |out| out.count("| up ") == 2);
+    // The app itself, and the shell above it.
+    for worker in rig.workers() {
+        let app = eventually("the shell has its child", || children(worker).first().copied());
+        rig.signal_pid(app, "STOP");
+        rig.signal_pid(worker, "STOP");
+        eventually("it is suspended", || status_field(worker, "State").starts_with('T').then_some(()));
+    }
+    rig.signal("TERM");
+    assert_eq!(rig.wait(), 0);
+    assert!(!rig.output().has("SIGKILL"), "{:?}", rig.output().stderr);
 }
 
 #[test]
