@@ -20,8 +20,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// A condition that has not come true by then never will: a bound for a loaded machine, not a time to be reached.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The time after which a condition that has not come true never will: a bound for a loaded machine, not a time to be reached.
+/// `PATIENCE` gives an emulated machine more seconds.
+fn patience() -> Duration {
+    static SECONDS: OnceLock<u64> = OnceLock::new();
+    let given = || std::env::var("PATIENCE").ok().map(|text| text.parse().expect("PATIENCE is a number of seconds"));
+    Duration::from_secs(*SECONDS.get_or_init(|| given().unwrap_or(120)))
+}
 
 /// The program under test.
 pub fn rinit() -> PathBuf {
@@ -277,7 +282,7 @@ impl Running {
         let start = Instant::now();
         let mut output = self.output.0.lock().unwrap();
         while !holds(&output) {
-            let left = PATIENCE.saturating_sub(start.elapsed());
+            let left = patience().saturating_sub(start.elapsed());
             if left.is_zero() || output.open == 0 {
                 let text = format!("{}\n--- stderr\n{}", last(&output.stdout), last(&output.stderr));
                 drop(output);
@@ -293,7 +298,7 @@ impl Running {
         // What was printed last may still be on its way to the reader.
         let start = Instant::now();
         let mut output = self.output.0.lock().unwrap();
-        while output.open > 0 && start.elapsed() < PATIENCE {
+        while output.open > 0 && start.elapsed() < patience() {
             output = self.output.1.wait_timeout(output, Duration::from_millis(100)).unwrap().0;
         }
         drop(output);
@@ -375,7 +380,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = look() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "not so: {what}");
+        assert!(start.elapsed() < patience(), "not so: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
