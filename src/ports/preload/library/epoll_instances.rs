@@ -80,7 +80,8 @@ fn is_instance(fd: c_int) -> bool {
     let (path, mut name) = (path_of(b"/proc/self/fd/", fd), [0u64; 4]);
     let name_at = &raw mut name as usize;
     // SAFETY: the path ends with a NUL, and there is as much room as is said.
-    let length = unsafe { call(SYS_READLINKAT, [word(AT_FDCWD), &raw const path as usize, name_at, size_of_val(&name)]) };
+    let length =
+        unsafe { call(SYS_READLINKAT, [word(AT_FDCWD), &raw const path as usize, name_at, size_of_val(&name)]) };
     let bytes = name.iter().flat_map(|part| part.to_ne_bytes());
     length == INSTANCE.len() as isize && INSTANCE.iter().zip(bytes).all(|(byte, other)| *byte == other)
 }
