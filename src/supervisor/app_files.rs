@@ -1,4 +1,4 @@
-//! Reads what apps have in files before their workers start: the variables of `--env-file`, and the state of what `--watch` names.
+//! Reads each app's env files and the state of its watched files before its workers start.
 
 use super::watching::Watched;
 use crate::config::{Refusal, SupervisorConfig, read_env_file};
@@ -16,7 +16,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// An app's variables, in the order of precedence from low to high.
 pub(super) type Variables = Vec<(String, String)>;
 
-/// What an app has in files.
+/// An app's variables and watched files, as they are before its workers start.
 #[derive(Default)]
 pub(super) struct AppFiles {
     pub(super) variables: Variables,
@@ -35,7 +35,7 @@ pub(super) fn read_all(config: &SupervisorConfig) -> Result<Vec<Result<AppFiles,
         return Ok(config.apps.iter().map(|_| Ok(AppFiles::default())).collect());
     }
     let apps: Vec<_> = config.apps.iter().map(|app| (app.env_files.clone(), app.reloads.clone())).collect();
-    let read_all = move || {
+    let read_each = move || {
         let read = |(paths, reloads): &(Vec<PathBuf>, _)| {
             Ok(AppFiles { variables: read(paths)?, watched: Watched::new(reloads) })
         };
@@ -43,7 +43,7 @@ pub(super) fn read_all(config: &SupervisorConfig) -> Result<Vec<Result<AppFiles,
     };
     let (sender, result) = mpsc::channel();
     let refuse = |text: String, code| Refusal { text: format!("rinit: {text}\n"), code };
-    spawn_thread("files", move || drop(sender.send(read_all())))
+    spawn_thread("files", move || drop(sender.send(read_each())))
         .map_err(|error| refuse(format!("cannot start: no thread: {error}"), super::INTERNAL_ERROR))?;
     match result.recv_timeout(SLOW_AFTER) {
         Ok(read) => return Ok(read),

@@ -36,7 +36,7 @@ pub(super) enum Request {
     Call(oneshot::Sender<Result<Accepted, String>>),
 }
 
-/// What a file has turned out to say, the variables of its new apps, and the state of what its apps watch.
+/// The configuration that a file holds, the variables of its new apps, and the state of what its apps watch.
 pub(super) struct NewConfiguration {
     config: SupervisorConfig,
     variables: BTreeMap<String, Variables>,

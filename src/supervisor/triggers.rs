@@ -39,8 +39,9 @@ impl Supervisor {
 
     /// Waits for the triggers that the apps have now.
     pub(super) fn refresh_triggers(&mut self) {
-        let apps = self.launches.iter().map(|(id, launch)| (id, launch.app.name.clone(), launch.app.reloads.clone()));
-        let wanted: Vec<(AppId, String, ReloadTriggers)> = apps.collect();
+        // Those of the configuration, also while the generation that has its other settings is still prepared, or has failed.
+        let apps = self.launches.iter().filter_map(|(id, _)| Some((id, self.launches.wanted(id)?)));
+        let wanted: Vec<(AppId, String, ReloadTriggers)> = apps.map(|(id, app)| (id, app.name, app.reloads)).collect();
         self.triggers.apps.retain(|id, (triggers, tasks)| {
             let stays = wanted.iter().any(|(other, _, wanted)| other == id && wanted == triggers);
             if !stays {

@@ -1,5 +1,6 @@
 //! Reloads and replacements that nobody asks for: changed files, times, memory and age.
 
+use crate::config_file::File;
 use crate::harness::{Flag, Rig};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -40,6 +41,30 @@ fn a_watched_file_that_changes_while_the_app_starts_reloads_it() {
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     assert_eq!(rig.output().count("has changed (--watch)"), 1, "{:?}", rig.output());
+}
+
+#[test]
+fn a_file_that_is_watched_by_the_changed_configuration_reloads_the_app() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(at("env"), "A=1").unwrap();
+    // With a file of variables, which is read before the new generation is there.
+    let text = |word: &str, watched: &str| {
+        format!(
+            "[[app]]\nname = \"app\"\ncommand = \"FIXTURE {word} notify wait\"\nenv_file = \"{}\"\nwatch = \"{}\"\n\
+             min_uptime = \"50ms\"\nready = \"notify\"\n",
+            at("env"),
+            at(watched)
+        )
+    };
+    let file = File::new("rinit.toml", &text("say=old", "one"));
+    let rig = file.rig().start();
+    rig.until("it is ready", |out| out.told("app-0", "is ready"));
+    file.write(&text("say=new", "two"));
+    rig.signal("HUP");
+    rig.until("it is reloaded", |out| out.has("reload to generation 2 done"));
+    fs::write(at("two"), "changed").unwrap();
+    rig.until("it is reloaded again", |out| out.has("reload to generation 3 done"));
 }
 
 #[test]
