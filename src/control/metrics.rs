@@ -159,8 +159,7 @@ fn of_apps(status: &Status, counters: &Counters, connections: &ConnectionCounts)
         Family::new(Kind::Gauge, "rinit_generation", "The newest generation: one more with each reload.");
     let mut reloading =
         Family::new(Kind::Gauge, "rinit_reload_in_progress", "1 while a reload is in progress, otherwise 0.");
-    let mut waiting =
-        Family::new(Kind::Gauge, "rinit_connections_waiting", "Accepted connections that no worker can take now.");
+    let mut waiting = Family::new(Kind::Gauge, "rinit_connections_waiting", "Connections that no worker can take now.");
     let mut exits = Family::new(
         Kind::Counter,
         "rinit_worker_exits",

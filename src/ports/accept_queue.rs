@@ -1,25 +1,29 @@
-//! Holds the accepted connections that wait for one worker, at one server.
+//! Holds the turns and the connections that wait for one worker, at one server.
 //!
-//! A queue is a pair of connected sockets. rinit puts connections in at one end. The other end stands where the worker's
-//! listening socket was, and the worker's `accept` takes connections from there (`preload/library/accept_queue.rs`). rinit
-//! keeps both ends, so it can take back a connection that the worker has not accepted.
+//! A queue is a pair of connected sockets. rinit puts packets in at one end. The other end stands where the worker's listening
+//! socket was, and the worker's `accept` takes packets from there (`preload/library/accept_queue.rs`): its turn to accept a
+//! connection from the listening socket itself, or a connection that rinit has accepted. rinit keeps both ends, so it can take
+//! back what the worker has not taken.
 
 use super::balance::WorkerLoad;
 use super::connections::ConnectionWaits;
-use super::preload::{PACKET_BYTES, Packet};
+use super::preload::{PACKET_BYTES, Packet, REPORT_BYTES, UnusedTurn};
 use super::worker::Connection;
-use crate::sys::socket::{cookie, receive, send, unread};
+use crate::sys::socket::{cookie, has_ended, receive, send, unread};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The size of a queue in bytes, which the kernel doubles (socket(7)): some 20 connections. epoll reports each connection
 /// that the worker takes while a quarter of the queue or less is full.
 const SEND_BUFFER_BYTES: usize = 8192;
+/// The maximum number of reports read at once: more than have room there.
+const MAX_REPORTS: usize = 64;
+/// The time for which a worker gets nothing that had no free descriptor for a connection.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// The time after which a worker whose queue blocks, and that did not respond, gets a connection again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -49,11 +53,21 @@ pub(super) struct AcceptQueue {
     waits: ConnectionWaits,
 }
 
+/// What a worker has not taken from its queue.
+#[derive(Default)]
+pub(super) struct TakenBack {
+    pub(super) connections: Vec<Connection>,
+    /// The number of connections that it was assigned, by these and by turns.
+    pub(super) assigned: u64,
+}
+
 /// A packet that waits in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     /// A packet without a connection, which tells when the worker responds again. It is the first one.
     WakeUpProbe,
+    /// The worker's turn to accept at most as many connections itself, and the time since which it is.
+    Turn { connections: u8, since: Instant },
     /// A connection, and the times at which rinit accepted it and put it in. One that is `addressed` is for this worker and
     /// no other.
     Connection { accepted_at: Instant, since: Instant, addressed: bool },
@@ -68,8 +82,8 @@ impl AcceptQueue {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (rinit_end, worker_end) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         setsockopt(&rinit_end, sockopt::SndBuf, &SEND_BUFFER_BYTES)?;
-        // The worker sends nothing here.
-        shutdown(rinit_end.as_raw_fd(), Shutdown::Read)?;
+        // The worker gives back one turn at a time.
+        setsockopt(&worker_end, sockopt::SndBuf, &SEND_BUFFER_BYTES)?;
         Ok(AcceptQueue {
             rinit_end,
             cookie: cookie(worker_end.as_fd())?,
@@ -98,11 +112,9 @@ impl AcceptQueue {
         !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
     }
 
-    /// True if the program has shut it down. Each direction is then closed by one end.
+    /// True if the program has shut it down for reading.
     pub(super) fn is_shut_down(&self) -> bool {
-        let mut polled = [PollFd::new(self.rinit_end.as_fd(), PollFlags::empty())];
-        poll(&mut polled, PollTimeout::ZERO).is_ok()
-            && polled.iter().any(|one| one.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
+        has_ended(self.worker_end.as_fd())
     }
 
     /// Puts in a packet without a connection, where nothing else is.
@@ -129,6 +141,39 @@ impl AcceptQueue {
         Ok(())
     }
 
+    /// Puts in a turn for so many connections.
+    ///
+    /// # Errors
+    /// As for [`AcceptQueue::push`].
+    pub(super) fn push_turn(&mut self, connections: u8, now: Instant) -> nix::Result<()> {
+        send(self.rinit_end.as_fd(), &Packet::Turn { connections }.encode(), None)?;
+        self.waiting.push_back(Entry::Turn { connections, since: now });
+        Ok(())
+    }
+
+    /// The numbers of connections of the turns that are not over, as last refreshed.
+    pub(super) fn turns(&self) -> impl Iterator<Item = u8> {
+        self.waiting.iter().filter_map(|entry| match entry {
+            Entry::Turn { connections, .. } => Some(*connections),
+            Entry::WakeUpProbe | Entry::Connection { .. } => None,
+        })
+    }
+
+    /// The number of connections that the worker has not accepted in turns that are over, by the reports since the last call.
+    /// A worker that has no room for a connection gets nothing for a moment.
+    pub(super) fn read_reports(&mut self, now: Instant) -> u64 {
+        let (mut unused, mut report) = (0, [0; REPORT_BYTES]);
+        for _ in 0..MAX_REPORTS {
+            let Ok((REPORT_BYTES, _)) = receive(self.rinit_end.as_fd(), &mut report) else { break };
+            let UnusedTurn { connections, has_room } = UnusedTurn::decode(report);
+            unused += u64::from(connections);
+            if !has_room {
+                self.paused_until = Some(now + NO_ROOM_PAUSE);
+            }
+        }
+        unused
+    }
+
     /// Removes the entries of packets that the worker has taken since.
     pub(super) fn refresh(&mut self, now: Instant) {
         if self.waiting.is_empty() {
@@ -143,8 +188,9 @@ impl AcceptQueue {
 
     /// The worker has taken the first packet.
     fn on_taken(&mut self, now: Instant) {
-        if let Some(Entry::Connection { accepted_at, .. }) = self.waiting.pop_front() {
-            self.waits.record(now.saturating_duration_since(accepted_at));
+        if let Some(Entry::Connection { accepted_at: since, .. } | Entry::Turn { since, .. }) = self.waiting.pop_front()
+        {
+            self.waits.record(now.saturating_duration_since(since));
         }
     }
 
@@ -159,26 +205,28 @@ impl AcceptQueue {
             unanswered: self.waiting.len(),
             oldest: match self.waiting.front() {
                 Some(Entry::WakeUpProbe) => Duration::MAX,
-                Some(Entry::Connection { since, .. }) => now.saturating_duration_since(*since),
+                Some(Entry::Connection { since, .. } | Entry::Turn { since, .. }) => {
+                    now.saturating_duration_since(*since)
+                }
                 None => Duration::ZERO,
             },
             paused_for: self.paused_until.map(|then| then.saturating_duration_since(now)).unwrap_or_default(),
-            is_full: self.is_suspect && !self.waiting.is_empty(),
+            is_full: self.is_suspect && !self.waiting.is_empty() || self.turns().any(|connections| connections > 1),
         }
     }
 
     /// The number of connections that wait, as last refreshed, and the time for which the oldest has.
     pub(super) fn waiting(&self, now: Instant) -> (u64, Duration) {
         let since = |entry: &Entry| match entry {
-            Entry::Connection { since, .. } => Some(now.saturating_duration_since(*since)),
+            Entry::Connection { since, .. } | Entry::Turn { since, .. } => Some(now.saturating_duration_since(*since)),
             Entry::WakeUpProbe => None,
         };
         let waits = self.waiting.iter().filter_map(since);
         (waits.clone().count() as u64, waits.max().unwrap_or_default())
     }
 
-    /// Takes back the connections that the worker has not accepted.
-    pub(super) fn take_back(&mut self, now: Instant) -> Vec<Connection> {
+    /// Takes back what the worker has not taken.
+    pub(super) fn take_back(&mut self, now: Instant) -> TakenBack {
         let (mut all, mut packet) = (Vec::new(), [0; PACKET_BYTES]);
         // A descriptor for which this process has no free number would be lost with its packet.
         while self.rinit_end.try_clone().is_ok()
@@ -192,26 +240,32 @@ impl AcceptQueue {
             self.on_taken(now);
         }
         let entries = self.waiting.drain(..all.len().min(self.waiting.len()));
-        let back = entries.zip(all).filter_map(|(entry, packet)| match (entry, packet) {
-            (
-                Entry::Connection { accepted_at, addressed, .. },
-                (Packet::Connection { nonblocking, peer }, Some(socket)),
-            ) => {
-                let connection = Connection::new(socket, peer, nonblocking, accepted_at);
-                Some(Connection { is_addressed: addressed, ..connection })
+        let mut back = TakenBack::default();
+        for (entry, packet) in entries.zip(all) {
+            match (entry, packet) {
+                (
+                    Entry::Connection { accepted_at, addressed, .. },
+                    (Packet::Connection { nonblocking, peer }, Some(socket)),
+                ) => {
+                    let connection = Connection::new(socket, peer, nonblocking, accepted_at);
+                    back.connections.push(Connection { is_addressed: addressed, ..connection });
+                    back.assigned += u64::from(!addressed);
+                }
+                (Entry::Turn { connections, .. }, _) => back.assigned += u64::from(connections),
+                (Entry::Connection { .. } | Entry::WakeUpProbe, _) => {}
             }
-            (Entry::Connection { .. } | Entry::WakeUpProbe, _) => None,
-        });
-        back.collect()
+        }
+        back
     }
 
     /// Takes back the connections of a worker that does not respond. A wake-up probe in their place tells when it responds
     /// again; where its queue blocks, a connection tries that after a while. Those that are addressed to the worker stay.
-    pub(super) fn take_back_from_stalled(&mut self, now: Instant) -> Vec<Connection> {
+    pub(super) fn take_back_from_stalled(&mut self, now: Instant) -> TakenBack {
         if self.waiting.front() == Some(&Entry::WakeUpProbe) {
-            return Vec::new();
+            return TakenBack::default();
         }
-        let (stay, back): (Vec<_>, Vec<_>) = self.take_back(now).into_iter().partition(|one| one.is_addressed);
+        let TakenBack { connections, assigned } = self.take_back(now);
+        let (stay, connections): (Vec<_>, Vec<_>) = connections.into_iter().partition(|one| one.is_addressed);
         if self.blocks() {
             (self.paused_until, self.is_suspect) = (Some(now + RETRY_INTERVAL), true);
         } else {
@@ -220,7 +274,7 @@ impl AcceptQueue {
         }
         // There was room for them.
         let _ = stay.iter().try_for_each(|one| self.push(one, now));
-        back
+        TakenBack { connections, assigned }
     }
 }
 
@@ -237,7 +291,9 @@ mod tests {
     use crate::ports::Peer;
     use crate::ports::poller::now;
     use nix::errno::Errno;
+    use nix::sys::socket::{Shutdown, shutdown};
     use std::fs::File;
+    use std::os::fd::AsRawFd;
 
     fn filled(count: usize) -> (AcceptQueue, Instant) {
         let (mut queue, now) = (AcceptQueue::open(ConnectionWaits::default()).unwrap(), now());
@@ -278,10 +334,10 @@ mod tests {
         let (mut queue, now) = filled(3);
         assert_eq!(accepts(&queue), 1);
         queue.refresh(now);
-        assert_eq!(queue.take_back_from_stalled(now).len(), 2);
+        assert_eq!(queue.take_back_from_stalled(now).connections.len(), 2);
         queue.refresh(now);
         assert_eq!(queue.load(0, now).oldest, Duration::MAX, "blocked");
-        assert!(queue.take_back_from_stalled(now).is_empty(), "one probe is enough");
+        assert!(queue.take_back_from_stalled(now).connections.is_empty(), "one probe is enough");
         assert_eq!(accepts(&queue), 0, "a probe is no connection");
         queue.refresh(now);
         assert_eq!(queue.load(0, now).unanswered, 0);
@@ -303,7 +359,7 @@ mod tests {
         let nothing = connection();
         let more = (0..64).find(|_| queue.push(&nothing, now) == Err(Errno::EAGAIN));
         assert!(more.is_some_and(|more| more < 16), "{more:?}");
-        assert_eq!(queue.take_back(now).len(), 16 + more.unwrap());
+        assert_eq!(queue.take_back(now).connections.len(), 16 + more.unwrap());
         assert_eq!(queue.load(0, now), WorkerLoad::default());
     }
 
@@ -313,7 +369,7 @@ mod tests {
         queue.push(&Connection { is_addressed: true, ..connection() }, now).unwrap();
         assert_eq!(accepts(&queue), 1);
         let back = queue.take_back_from_stalled(now);
-        assert_eq!(back.iter().map(|one| one.is_addressed).collect::<Vec<_>>(), [false]);
+        assert_eq!(back.connections.iter().map(|one| one.is_addressed).collect::<Vec<_>>(), [false]);
         assert_eq!((accepts(&queue), accepts(&queue)), (0, 1), "behind the probe");
         queue.refresh(now);
         assert_eq!(queue.load(0, now).unanswered, 0);

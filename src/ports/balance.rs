@@ -11,7 +11,7 @@ use std::time::Duration;
 /// `--balance`: how connections reach workers that share a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
-    /// rinit accepts them and hands them out in turn.
+    /// rinit hands them out in turn.
     RoundRobin,
     /// rinit accepts them and hands those of one client address to one worker.
     IpHash,
@@ -43,8 +43,6 @@ const BLOCKED_AFTER: Duration = Duration::from_millis(20);
 /// After this long the connections that a worker has not accepted go to others. It is longer than a busy machine keeps a
 /// process from running: connections that stay would be spread unevenly.
 const STALLED_AFTER: Duration = Duration::from_millis(50);
-/// The maximum number of connections by which a worker may be ahead of another that is not blocked.
-const MAX_AHEAD: u64 = 1;
 
 impl WorkerLoad {
     fn is_responsive(&self) -> bool {
@@ -53,8 +51,9 @@ impl WorkerLoad {
 }
 
 /// The position of the worker that gets the next connection, searched from the one after `last`; `None` until a worker
-/// accepts or is blocked. A worker that was skipped does not get later what it missed.
-pub fn choose(workers: &mut [WorkerLoad], last: usize) -> Option<usize> {
+/// accepts or is blocked. None gets one that is `max_ahead` connections ahead of another that is not blocked. A worker that was
+/// skipped does not get later what it missed.
+pub fn choose(workers: &mut [WorkerLoad], last: usize, max_ahead: u64) -> Option<usize> {
     let responsive = workers.iter().filter(|worker| worker.is_responsive());
     let least = responsive.map(|worker| worker.assigned).min()?;
     for worker in workers.iter_mut().filter(|worker| !worker.is_responsive()) {
@@ -62,7 +61,7 @@ pub fn choose(workers: &mut [WorkerLoad], last: usize) -> Option<usize> {
     }
     let takes = |worker: &WorkerLoad| {
         let has_room = !worker.is_full && worker.unanswered < MAX_UNANSWERED;
-        worker.is_responsive() && has_room && worker.assigned < least + MAX_AHEAD
+        worker.is_responsive() && has_room && worker.assigned < least + max_ahead
     };
     let count = workers.len();
     (1..=count).map(|step| (last + step) % count).find(|at| workers.get(*at).is_some_and(takes))
@@ -111,7 +110,7 @@ mod tests {
         let mut workers = [worker(0, 0, 0); 4];
         let mut last = 3;
         for step in 0..640 {
-            match choose(&mut workers, last) {
+            match choose(&mut workers, last, 1) {
                 Some(at) => {
                     workers[at].assigned += 1;
                     workers[at].unanswered += 1;
@@ -128,22 +127,22 @@ mod tests {
     #[test]
     fn a_worker_that_does_not_answer_delays_the_others_for_a_moment_only() {
         let mut workers = [worker(9, 2, 15), worker(9, 1, 0)];
-        assert_eq!(choose(&mut workers, 0), Some(1), "it may be one ahead");
+        assert_eq!(choose(&mut workers, 0, 1), Some(1), "it may be one ahead");
         workers[1].assigned = 10;
         workers[0].unanswered = MAX_UNANSWERED;
-        assert_eq!((choose(&mut workers, 1), next_check(&workers)), (None, Some(Duration::from_millis(5))));
+        assert_eq!((choose(&mut workers, 1, 1), next_check(&workers)), (None, Some(Duration::from_millis(5))));
         workers[0].oldest = Duration::from_millis(20);
-        assert_eq!(choose(&mut workers, 1), Some(1), "the first is blocked, and skipped");
+        assert_eq!(choose(&mut workers, 1, 1), Some(1), "the first is blocked, and skipped");
         assert_eq!(workers[0].assigned, 10, "what it missed it does not get later");
     }
 
     #[test]
     fn no_worker_is_chosen_while_all_are_blocked() {
-        assert_eq!(choose(&mut [worker(0, 1, 30), worker(0, 3, 20)], 0), None);
-        assert_eq!(choose(&mut [], 0), None);
+        assert_eq!(choose(&mut [worker(0, 1, 30), worker(0, 3, 20)], 0, 1), None);
+        assert_eq!(choose(&mut [], 0, 1), None);
         let paused = WorkerLoad { paused_for: Duration::from_millis(7), ..worker(0, 0, 0) };
-        assert_eq!((choose(&mut [paused], 0), next_check(&[paused])), (None, Some(paused.paused_for)));
-        assert_eq!(choose(&mut [WorkerLoad { is_full: true, ..worker(0, 0, 0) }], 0), None);
+        assert_eq!((choose(&mut [paused], 0, 1), next_check(&[paused])), (None, Some(paused.paused_for)));
+        assert_eq!(choose(&mut [WorkerLoad { is_full: true, ..worker(0, 0, 0) }], 0, 1), None);
     }
 
     #[test]

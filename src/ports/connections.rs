@@ -2,6 +2,7 @@
 
 use super::handle::Command;
 use super::hub::Hub;
+use super::turns::turns;
 use super::{Ports, accept_queue::Delivery};
 use crate::core::{AppId, WorkerId};
 use crate::histogram::Histogram;
@@ -23,7 +24,7 @@ const WAIT_BOUNDS_MS: &[u64] = &[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 50
 pub struct ConnectionCounts {
     /// Those of each worker to which rinit hands connections.
     pub workers: BTreeMap<WorkerId, WorkerConnections>,
-    /// Accepted connections of each app that no worker can take now.
+    /// Connections of each app that no worker can take now.
     pub waiting: BTreeMap<AppId, u64>,
 }
 
@@ -36,8 +37,8 @@ pub struct WorkerConnections {
     pub waiting: u64,
     /// The time for which the oldest of them has waited.
     pub oldest: Duration,
-    /// The waits of those that it has accepted, from rinit's `accept` to its own. The time before, in the kernel's queue of
-    /// the listening socket, is not known.
+    /// The waits of those that it has accepted, from when rinit handed them out to the worker's `accept`: one for each turn. The
+    /// time before, in the kernel's queue of the listening socket, is not known.
     pub waits: Histogram,
 }
 
@@ -75,10 +76,12 @@ impl Hub {
     /// Counts the connections.
     pub(super) fn count_connections(&mut self) -> ConnectionCounts {
         let mut counts = ConnectionCounts::default();
-        for listener in self.listeners.values() {
-            *counts.waiting.entry(listener.app).or_default() += listener.waiting.len() as u64;
-        }
         let now = super::poller::now();
+        for (id, listener) in &mut self.listeners {
+            let in_kernel = listener.waiting_in_kernel().unwrap_or_default();
+            let without_turn = in_kernel.saturating_sub(turns(*id, &mut self.workers, now));
+            *counts.waiting.entry(listener.app).or_default() += listener.waiting.len() as u64 + without_turn;
+        }
         for (id, worker) in &mut self.workers {
             let is_handed = |delivery: &Delivery| !matches!(delivery, Delivery::Socket);
             if !worker.servers.iter().any(|server| is_handed(&server.delivery)) {

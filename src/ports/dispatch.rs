@@ -1,26 +1,29 @@
-//! Moves connections from a listening socket to the workers, and back from a worker that does not accept them.
+//! Moves connections from a listening socket to the workers, or gives workers their turn to accept them, and takes back what a
+//! worker does not take.
 
 use super::ListenerId;
 use super::accept_queue::Delivery;
 use super::balance::{WorkerLoad, choose, choose_by_client, next_check, stalled};
 use super::hub::Hub;
-use super::listener::{Kind, Listener};
+use super::listener::{Kind, Listener, Origin};
 use super::poller::Token;
 use super::sockets::peer_of;
+use super::turns::turns;
 use super::worker::{Connection, PortWorker, Server};
 use crate::core::WorkerId;
-use crate::sys::socket::accept;
+use crate::sys::socket::{accept, stop_listening};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The maximum number of connections of one listener that are dispatched before the next listener's.
 const MAX_DISPATCHED: usize = 64;
+/// The time after which turns are compared with the connections that wait.
+const TURN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Hub {
     /// Dispatches the connections that wait at a listener, as far as workers have room.
@@ -28,44 +31,83 @@ impl Hub {
         let Hub { listeners, workers, now, retry_at, recheck_at, batching, .. } = self;
         let mut shortage = None;
         let Some(listener) = listeners.get_mut(&id) else { return };
+        // Connections are counted before the turns that are not over. A turn that a worker takes in between is counted as free, so
+        // a connection may have two, of which one is given back, but none is forgotten.
+        let waiting = listener.waiting_in_kernel();
         let mut loads = listener.loads(id, workers, *now);
+        let mut without_turn = waiting.map(|waiting| waiting.saturating_sub(turns(id, workers, *now)));
+        let turn_size = listener.turn_size(batching);
         let slot_of = |id: &WorkerId| workers.get(id).map_or(0, |worker| worker.slot.index);
         let slots: Vec<u32> = listener.candidates.iter().map(slot_of).collect();
-        // While this process has no free descriptor, nothing is tried.
-        let mut has_takers = retry_at.is_none();
+        let mut has_takers = true;
         let (mut full, mut has_lost) = (Vec::new(), false);
-        for _ in 0..if has_takers { MAX_DISPATCHED } else { 0 } {
-            let in_turn = choose(&mut loads, listener.last_assigned);
+        for dispatched in 0.. {
+            if dispatched == MAX_DISPATCHED {
+                // No event tells of those that are left.
+                *recheck_at = Some(*now);
+                break;
+            }
+            if without_turn == Some(0) && listener.waiting.is_empty() {
+                break;
+            }
+            let in_turn = choose(&mut loads, listener.last_assigned, turn_size.into());
             // A client's own worker gets its connections also while it does not respond.
             let with_room = || loads.iter().position(|load| !load.is_full).filter(|_| listener.is_sticky);
             let Some(in_turn) = in_turn.or_else(with_room) else {
                 has_takers = false;
                 break;
             };
-            let connection = match listener.next_connection(workers, *now) {
-                Ok(Some(connection)) => connection,
-                Ok(None) => break,
-                Err(errno) => {
-                    shortage = Some((format!("{}: a connection", listener.address), errno));
+            let next = listener.candidates.get(in_turn).and_then(|id| workers.get_mut(id));
+            let has_queue = next.is_some_and(|worker| worker.queue(id).is_some());
+            let mut at = in_turn;
+            let connection = if without_turn.is_some() && listener.waiting.is_empty() && has_queue {
+                None
+            } else {
+                // While this process has no free descriptor, nothing is tried.
+                if retry_at.is_some() {
                     has_takers = false;
                     break;
                 }
+                let connection = match listener.next_connection(workers, *now) {
+                    Ok(Some(connection)) => connection,
+                    Ok(None) => break,
+                    Err(errno) => {
+                        shortage = Some((format!("{}: a connection", listener.address), errno));
+                        has_takers = false;
+                        break;
+                    }
+                };
+                let client = connection.peer.ip().filter(|_| listener.is_sticky);
+                at = client.and_then(|client| choose_by_client(client, &slots, &loads)).unwrap_or(in_turn);
+                Some(connection)
             };
-            let client = connection.peer.ip().filter(|_| listener.is_sticky);
-            let at = client.and_then(|client| choose_by_client(client, &slots, &loads)).unwrap_or(in_turn);
             let worker = listener.candidates.get(at).and_then(|id| workers.get_mut(id));
             let (Some(worker), Some(load)) = (worker, loads.get_mut(at)) else { break };
             let key = listener.node().map_or("", |server| &server.key);
-            match worker.deliver(id, key, connection, *now) {
-                Ok(()) => {
+            let is_turn = connection.is_none();
+            let handed = match connection {
+                Some(connection) => {
+                    let delivered = worker.deliver(id, key, connection, *now);
+                    delivered.map(|()| 1).map_err(|(connection, errno)| (Some(connection), errno))
+                }
+                None => worker.give_turn(id, turn_size, *now).map_err(|errno| (None, errno)),
+            };
+            match handed {
+                Ok(count) => {
                     load.unanswered += 1;
-                    load.assigned += 1;
-                    worker.handed.fetch_add(1, Ordering::Relaxed);
-                    batching.on_dispatch();
+                    load.assigned += u64::from(count);
+                    // The next turn comes when this one is over.
+                    load.is_full |= count > 1;
+                    worker.on_handed(count);
+                    batching.on_dispatch(count);
                     listener.last_assigned = at;
+                    listener.has_copies |= is_turn;
+                    without_turn = without_turn.map(|count| count.saturating_sub(1));
                 }
                 Err((connection, errno)) => {
-                    listener.waiting.push_front(connection);
+                    if let Some(connection) = connection {
+                        listener.waiting.push_front(connection);
+                    }
                     load.is_full = true;
                     full.push(worker.id);
                     has_lost |= worker.server(id).is_some_and(|server| !server.is_serving);
@@ -82,6 +124,11 @@ impl Hub {
             let then = *now + wait;
             *recheck_at = Some(recheck_at.map_or(then, |earlier| earlier.min(then)));
         }
+        // A worker may have taken a turn and stopped before it accepted.
+        if waiting.is_some_and(|waiting| waiting > 0) {
+            let then = *now + TURN_CHECK_INTERVAL;
+            *recheck_at = Some(recheck_at.map_or(then, |earlier| earlier.min(then)));
+        }
         self.watch_sockets(id, has_takers);
         if let Some((what, errno)) = shortage {
             self.wait_for_descriptors(&what, errno);
@@ -92,11 +139,23 @@ impl Hub {
         }
     }
 
-    /// A worker has taken connections of a listener: their waits are over, and others may find room.
-    pub(super) fn on_accept(&mut self, id: ListenerId) {
-        let Hub { workers, now, .. } = self;
-        workers.values_mut().filter_map(|worker| worker.queue(id)).for_each(|queue| queue.refresh(*now));
-        if self.listeners.get(&id).is_some_and(Listener::is_blocked) {
+    /// Workers have taken connections or turns of a listener: their waits are over, and others may find room. `has_reports`:
+    /// they say that turns are over.
+    pub(super) fn on_accept(&mut self, id: ListenerId, has_reports: bool) {
+        let Hub { workers, listeners, now, batching, .. } = self;
+        let Some(listener) = listeners.get_mut(&id) else { return };
+        for worker in workers.values_mut() {
+            let Some(queue) = worker.queue(id) else { continue };
+            queue.refresh(*now);
+            let unused = if has_reports { queue.read_reports(*now) } else { 0 };
+            if unused > 0 {
+                worker.on_unused(unused);
+                listener.on_unused(worker.id, unused);
+                batching.on_unused(unused);
+                self.is_dispatch_due = true;
+            }
+        }
+        if listener.is_blocked() {
             self.dispatch(id);
         }
     }
@@ -109,23 +168,29 @@ impl Hub {
             listener.sockets.iter().map(|socket| has_takers && listener.accepts_from(socket, workers)).collect();
         for ((socket, watch), at) in listener.sockets.iter_mut().zip(wanted).zip(0u16..) {
             if socket.is_watched != watch {
-                let event = EpollEvent::new(EpollFlags::EPOLLIN, Token::Socket(id, at).into());
+                // One event for each that comes: those whose turn is given wait there too.
+                let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+                let event = EpollEvent::new(flags, Token::Socket(id, at).into());
                 let done = if watch { epoll.add(&socket.socket, event) } else { epoll.delete(&socket.socket) };
                 socket.is_watched = if done.is_ok() { watch } else { socket.is_watched };
             }
         }
     }
 
-    /// Takes back the connections in a worker's queues, or in its one queue for that listener.
+    /// Takes back what is in a worker's queues, or in its one queue for that listener.
     pub(super) fn take_back(&mut self, worker: WorkerId, of: Option<ListenerId>) {
         let Hub { workers, listeners, now, .. } = self;
-        let queues = workers.get_mut(&worker).into_iter().flat_map(PortWorker::queues);
-        for (id, queue) in queues.filter(|(id, _)| of.is_none_or(|of| of == *id)) {
+        let Some(worker) = workers.get_mut(&worker) else { return };
+        let mut unused = 0;
+        for (id, queue) in worker.queues().filter(|(id, _)| of.is_none_or(|of| of == *id)) {
             if let Some(listener) = listeners.get_mut(&id) {
-                listener.waiting.extend(queue.take_back(*now).into_iter().filter(|one| !one.is_addressed));
+                let back = queue.take_back(*now);
+                unused += back.assigned;
+                listener.waiting.extend(back.connections.into_iter().filter(|one| !one.is_addressed));
                 self.is_dispatch_due = true;
             }
         }
+        worker.on_unused(unused);
     }
 
     /// Sends a worker the connections that wait for it, or that no other worker can take, as messages, so that they arrive
@@ -139,7 +204,8 @@ impl Hub {
             if listeners.get(id).is_some_and(|listener| listener.node().is_none()) {
                 continue;
             }
-            let queued = if let Delivery::Queue(queue) = delivery { queue.take_back(*now) } else { Vec::new() };
+            let queued =
+                if let Delivery::Queue(queue) = delivery { queue.take_back(*now).connections } else { Vec::new() };
             let unclaimed = listeners.get_mut(id).filter(|listener| listener.candidates.is_empty());
             let unclaimed = unclaimed.map(|listener| std::mem::take(&mut listener.waiting)).unwrap_or_default();
             waiting.extend(unclaimed.into_iter().map(|connection| (*id, key.clone(), connection)));
@@ -200,6 +266,16 @@ impl Hub {
             for socket in listener.sockets.iter().filter(|socket| socket.is_watched) {
                 let _ = self.epoll.delete(&socket.socket);
             }
+            // Of `--listen` the app's next workers get the socket. A program that accepts from the socket itself goes on.
+            let accepts_itself = |worker: &PortWorker| {
+                worker.server(id).is_some_and(|server| server.is_serving && matches!(server.delivery, Delivery::Socket))
+            };
+            if listener.has_copies
+                && !matches!(listener.origin, Origin::Inherited)
+                && !self.workers.values().any(accepts_itself)
+            {
+                listener.sockets.iter().for_each(|one| stop_listening(one.socket.as_fd()));
+            }
         }
     }
 }
@@ -214,12 +290,13 @@ impl Listener {
         let mut loads: Vec<WorkerLoad> = self.candidates.iter().zip(&self.assigned).map(load).collect();
         let stalled = if self.is_sticky { Vec::new() } else { stalled(&loads) };
         for at in stalled {
-            let queue = self.candidates.get(at).and_then(|worker| workers.get_mut(worker)?.queue(id));
-            if let (Some(queue), Some(load)) = (queue, loads.get_mut(at)) {
-                let back = queue.take_back_from_stalled(now);
-                *load = queue.load(load.assigned.saturating_sub(back.len() as u64), now);
-                self.waiting.extend(back);
-            }
+            let worker = self.candidates.get(at).and_then(|worker| workers.get_mut(worker));
+            let (Some(worker), Some(load)) = (worker, loads.get_mut(at)) else { continue };
+            let Some(queue) = worker.queue(id) else { continue };
+            let back = queue.take_back_from_stalled(now);
+            *load = queue.load(load.assigned.saturating_sub(back.assigned), now);
+            worker.on_unused(back.assigned);
+            self.waiting.extend(back.connections);
         }
         loads
     }
@@ -245,7 +322,7 @@ impl Listener {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::core::{AppId, SlotId};
     use crate::ports::accept_queue::AcceptQueue;
@@ -258,15 +335,15 @@ mod tests {
     use std::sync::Arc;
 
     /// A hub with one listener, and two workers that have queues there.
-    fn hub() -> (Hub, ListenerId, u16) {
+    pub fn hub() -> (Hub, ListenerId, u16) {
         let app = AppId(0);
         let ports =
             AppPorts { id: app, name: "web".into(), balance: Balance::RoundRobin, command: vec![], inherited: vec![] };
         let mut hub = Hub::new(vec![ports], Arc::new(Shared::default())).unwrap();
         let query = Query { address: Some("127.0.0.1".into()), port: Some(0), ..Query::default() };
         let listener = Listener::open(SlotId { app, index: 0 }, Balance::RoundRobin, &query, &[], false).unwrap();
-        let (id, port) = (ListenerId(1), listener.sockname().unwrap().port());
-        hub.listeners.insert(id, listener);
+        let port = listener.sockname().unwrap().port();
+        let id = hub.add_listener(listener);
         for index in 0..2 {
             let slot = SlotId { app, index };
             let mut worker = PortWorker::new(WorkerId(u64::from(index)), slot, format!("web-{index}"), None, None);

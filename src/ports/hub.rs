@@ -1,17 +1,18 @@
-//! Runs the ports' thread: reads the workers' channels and brokers, accepts connections, and dispatches them.
+//! Runs the ports' thread: reads the workers' channels and brokers, and dispatches connections.
 //!
 //! ```text
-//! listening socket ─ accept ─▶ balance::choose ─▶ accept queue ─▶ worker
-//!                      ▲                             │
-//!                      └── not accepted, or dead ◀───┘
+//! a connection waits ──▶ balance::choose ─ turn ─▶ accept queue ─▶ worker ─ accept ─▶ listening socket
+//!                               ▲                      │
+//!                               └─ not taken, or dead ◀┘
 //! ```
 //!
-//! Without the preloaded library a message on the channel stands for the queue, and the worker's answer for its `accept`.
-//! A connection is accepted only while a worker can take it; until then it waits in the kernel's queue.
+//! Where a worker cannot accept for itself, rinit does, and the connection takes the turn's way. Without the preloaded library a
+//! message on the channel stands for the queue, and the worker's answer for its `accept`. A connection is accepted only while a
+//! worker can take it; until then it waits in the kernel's queue.
 
 use super::batching::Batching;
 use super::handle::{Command, DrainRequest, Shared};
-use super::listener::Listener;
+use super::listener::{Kind, Listener};
 use super::node::Line;
 use super::poller::{Poller, Token, now};
 use super::preload::{Client, IdleListener};
@@ -147,7 +148,7 @@ impl Hub {
                 Token::Broker(worker) => self.accept_clients(worker),
                 Token::Client(client) => self.on_client_readable(client),
                 Token::Socket(listener, _) => self.dispatch(listener),
-                Token::Queue(listener) => self.on_accept(listener),
+                Token::Queue(listener) => self.on_accept(listener, event.events().contains(EpollFlags::EPOLLIN)),
             }
         }
         if self.check_idle_at.is_some_and(|then| then <= self.now) {
@@ -284,6 +285,7 @@ impl Hub {
 
     pub(super) fn add_listener(&mut self, mut listener: Listener) -> ListenerId {
         listener.is_sticky = self.apps.get(&listener.app).is_some_and(|app| app.balance == Balance::IpHash);
+        listener.has_turns = listener.kind == Kind::Dispatched && !listener.is_sticky;
         self.last_listener += 1;
         let id = ListenerId(self.last_listener);
         self.listeners.insert(id, listener);
@@ -300,6 +302,7 @@ impl Hub {
         let own = self.listeners.iter().filter(|(_, listener)| listener.app == app);
         let own: Vec<ListenerId> = own.map(|(id, _)| *id).collect();
         for id in own {
+            self.end_turns(id);
             for _ in 0..FINAL_DISPATCHES {
                 self.dispatch(id);
             }

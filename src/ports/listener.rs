@@ -29,6 +29,10 @@ pub(super) struct Listener {
     pub(super) opened_at: Instant,
     /// The connections of one client address go to one worker.
     pub(super) is_sticky: bool,
+    /// Workers with a queue accept connections themselves, in turn.
+    pub(super) has_turns: bool,
+    /// The preloaded library of a worker keeps a copy of the socket for its turns.
+    pub(super) has_copies: bool,
     /// The workers want connections that do not block.
     pub(super) nonblocking: bool,
     /// Accepted connections that found no worker.
@@ -56,7 +60,7 @@ pub(super) enum Origin {
 /// The path of connections to the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// rinit accepts connections and dispatches them.
+    /// rinit dispatches connections: as turns to accept, or accepted.
     Dispatched,
     /// Every worker accepts from the one socket.
     Shared,
@@ -69,7 +73,7 @@ pub(super) enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Dispatched => "rinit accepts, and hands connections out in turn",
+            Kind::Dispatched => "rinit hands connections out in turn",
             Kind::Shared => "they accept from one socket",
             Kind::PerSlot => "each has a socket of its own",
             Kind::Datagrams => "they read from one socket",
@@ -92,8 +96,8 @@ pub(super) struct Socket {
     /// The slot that it belongs to, where each slot has one.
     pub(super) slot: u32,
     pub(super) socket: Arc<OwnedFd>,
-    /// Its own number, by which a copy of it is known.
-    pub(super) cookie: u64,
+    /// Its own number, by which a copy of it is known. Only the preloaded library needs it.
+    pub(super) cookie: Option<u64>,
     /// It has joined the kernel's group of those that share its address, where each slot has one: by `listen`, or for datagrams
     /// by `bind`.
     pub(super) is_in_group: bool,
@@ -102,10 +106,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// # Errors
-    /// It is no socket, or the kernel is older than Linux 4.12.
-    pub(super) fn new(slot: u32, socket: Arc<OwnedFd>) -> nix::Result<Socket> {
-        Ok(Socket { slot, cookie: cookie(socket.as_fd())?, socket, is_in_group: false, is_watched: false })
+    pub(super) fn new(slot: u32, socket: Arc<OwnedFd>) -> Socket {
+        Socket { slot, cookie: cookie(socket.as_fd()).ok(), socket, is_in_group: false, is_watched: false }
     }
 }
 
@@ -121,6 +123,8 @@ impl Listener {
             sockets: vec![socket],
             opened_at: now(),
             is_sticky: false,
+            has_turns: false,
+            has_copies: false,
             nonblocking,
             waiting: VecDeque::new(),
             candidates: Vec::new(),
@@ -171,7 +175,7 @@ impl Listener {
 
     /// True if the socket with that number is one of its own.
     pub(super) fn has_cookie(&self, cookie: u64) -> bool {
-        self.sockets.iter().any(|one| one.cookie == cookie)
+        self.sockets.iter().any(|one| one.cookie == Some(cookie))
     }
 
     /// The internet address that it is bound to.

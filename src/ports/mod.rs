@@ -2,7 +2,7 @@
 //!
 //! | app | mechanism | where |
 //! |---|---|---|
-//! | Node | rinit is the primary of its cluster module, accepts, and fills each worker's queue | `node/`, `primary.rs`, `accept_queue.rs` |
+//! | Node | rinit is the primary of its cluster module, and fills each worker's queue | `node/`, `primary.rs`, `accept_queue.rs` |
 //! | any dynamically linked program | a preloaded library asks rinit for the socket in `bind`, and for the worker's queue when it waits there | `preload/`, `accept_queue.rs` |
 //! | one that takes sockets | `LISTEN_FDS` | `listen.rs` |
 //!
@@ -31,6 +31,7 @@ mod preload;
 mod primary;
 mod sharing;
 mod sockets;
+mod turns;
 mod worker;
 
 pub use address::Address;

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -57,6 +57,8 @@ pub struct PortWorker {
     pub(super) added_at: Instant,
     /// The number of connections that it was handed.
     pub(super) handed: Arc<AtomicU64>,
+    /// The number among these that it has not taken.
+    unused: u64,
     /// It has bound a port, or tried to.
     pub(super) has_bound: Arc<AtomicBool>,
     /// The waits of those that it has accepted.
@@ -179,6 +181,7 @@ impl PortWorker {
             is_full: false,
             added_at: now(),
             handed: Arc::default(),
+            unused: 0,
             has_bound: Arc::default(),
             waits: ConnectionWaits::default(),
             seq: 0,
@@ -189,6 +192,19 @@ impl PortWorker {
     pub(super) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq - 1
+    }
+
+    /// It was handed connections, or the turn to accept as many.
+    pub(super) fn on_handed(&mut self, count: u8) {
+        let new = u64::from(count).saturating_sub(self.unused);
+        self.unused = self.unused.saturating_sub(u64::from(count));
+        self.handed.fetch_add(new, Ordering::Relaxed);
+    }
+
+    /// It has not taken connections that it was handed, or has not used its turn. The count of those that it was handed never
+    /// falls: the next ones make up for these.
+    pub(super) fn on_unused(&mut self, count: u64) {
+        self.unused += count;
     }
 
     /// Sends it a line. The amount that waits for a worker that does not read is bounded: beyond it the channel is closed.
@@ -279,15 +295,32 @@ impl PortWorker {
     ) -> Result<(), (Connection, Errno)> {
         if let Some(queue) = self.queue(id) {
             let pushed = queue.push(&connection, now);
-            if pushed == Err(Errno::EPIPE)
-                && let Some(server) = self.server_mut(id)
-            {
-                // The program has shut the queue down, or has closed it.
-                server.is_serving = false;
-            }
-            return pushed.map_err(|errno| (connection, errno));
+            return self.check_queue(id, pushed).map_err(|errno| (connection, errno));
         }
         self.send_connection(id, key, connection, now)
+    }
+
+    /// Gives it the turn to accept connections from that listener's socket: at most that many, and one where its queue blocks,
+    /// because its `accept` would wait where a turn has found none. The number of connections.
+    ///
+    /// # Errors
+    /// As for [`PortWorker::deliver`].
+    pub(super) fn give_turn(&mut self, id: ListenerId, most: u8, now: Instant) -> nix::Result<u8> {
+        let queue = self.queue(id).ok_or(Errno::EPIPE)?;
+        let connections = if most > 1 && queue.blocks() { 1 } else { most };
+        let pushed = queue.push_turn(connections, now);
+        self.check_queue(id, pushed)?;
+        Ok(connections)
+    }
+
+    /// Records that a server does not serve whose queue the program has shut down or closed.
+    fn check_queue(&mut self, id: ListenerId, pushed: nix::Result<()>) -> nix::Result<()> {
+        if pushed == Err(Errno::EPIPE)
+            && let Some(server) = self.server_mut(id)
+        {
+            server.is_serving = false;
+        }
+        pushed
     }
 
     /// Sends it a connection of that listener by message, whatever the server's delivery is.

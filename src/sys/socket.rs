@@ -4,7 +4,7 @@ use crate::ports::{Address, Peer};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, recvmsg, sendmsg, shutdown};
 use nix::sys::stat::fstat;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -94,6 +94,47 @@ pub fn unread(socket: BorrowedFd) -> nix::Result<usize> {
     Ok(count as usize)
 }
 
+/// The number of connections that wait in the kernel's queue of a listening socket, of which an `accept` takes one each.
+///
+/// # Errors
+/// `EOPNOTSUPP`: the kernel does not tell it of such a socket. It tells it of TCP (`tcp_get_info` of the kernel's tcp.c: of a
+/// listening socket, `tcpi_unacked` is that number).
+pub fn waiting_connections(socket: BorrowedFd) -> nix::Result<u32> {
+    const LISTENS: u8 = 10;
+    const UNACKED_AT: usize = 24;
+    const UNACKED_END: usize = UNACKED_AT + size_of::<u32>();
+    let mut info = [0u8; UNACKED_END];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: that many bytes are writable there, as `length` says.
+    let got = unsafe {
+        let value = info.as_mut_ptr().cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut length)
+    };
+    Errno::result(got)?;
+    let [state, .., a, b, c, d] = info;
+    if state != LISTENS || (length as usize) < UNACKED_END {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// Returns true if there is something to read, or a connection to accept.
+pub fn is_readable(socket: BorrowedFd) -> bool {
+    has_event(socket, libc::POLLIN)
+}
+
+/// Returns true if nothing more can be read from a unix socket: one of its ends is shut down for that.
+pub fn has_ended(socket: BorrowedFd) -> bool {
+    has_event(socket, libc::POLLRDHUP)
+}
+
+fn has_event(socket: BorrowedFd, event: libc::c_short) -> bool {
+    let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: event, revents: 0 };
+    // SAFETY: one entry is passed, which the kernel may write to.
+    let count = unsafe { libc::poll(&raw mut polled, 1, 0) };
+    count > 0 && polled.revents & event != 0
+}
+
 /// Binds a socket to an address in the form that the kernel knows (`sockaddr`, ip(7), ipv6(7)).
 ///
 /// # Errors
@@ -116,6 +157,12 @@ pub const MOST: i32 = i32::MAX;
 pub fn listen(socket: BorrowedFd, backlog: i32) -> nix::Result<()> {
     // SAFETY: no pointers.
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// Ends a listening socket's listening, in all processes that have it. Connections that wait there are reset (tcp(7)).
+pub fn stop_listening(socket: BorrowedFd) {
+    // It fails only if the socket does not listen.
+    let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
 }
 
 /// The socket's own number, the same for all copies of its descriptor (`SO_COOKIE`, Linux 4.12).

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
-    sendmsg, setsockopt, shutdown, socket, socketpair, sockopt,
+    send, sendmsg, setsockopt, shutdown, socket, socketpair, sockopt,
 };
 use nix::sys::time::TimeVal;
 use nix::unistd::{Pid, getuid};
@@ -118,6 +118,8 @@ fn ask(broker: &OsStr, bytes: &[u8], kind: u8, received: &mut Option<OwnedFd>) {
     };
     if let (6, Some(queue)) = (kind & 7, &attached) {
         take_from(queue);
+        // What is no report as well.
+        let _ = send(queue.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
     }
     let descriptors: Vec<RawFd> = attached.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&descriptors)];

@@ -46,6 +46,7 @@ fn every_way_to_accept_is_served() {
         "clearenv serve",
         "timeout:100 serve",
         "threads:8 forkhandler alarm:5 serve",
+        "sweep",
     ] {
         all_serve(2, &[], &format!("{OWN} name {words}"));
     }

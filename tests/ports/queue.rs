@@ -18,22 +18,16 @@ fn others_answer(port: u16, than: u32) {
     }
 }
 
-/// The number of connections that wait in the kernel's queue of a port (`tcp6` of proc_net(5): the receive queue of a
-/// listening socket).
-fn backlog(port: u16) -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/net/tcp6").unwrap();
-    let line = table.lines().find(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))?;
-    let queues = line.split_whitespace().nth(4)?;
-    u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()
-}
-
-/// The number of the clients that rinit has accepted, once it is at least that. rinit accepts more only while its workers do
-/// not count as blocked, which they do after 20 ms.
-fn accepted(port: u16, clients: usize, least: usize) -> usize {
-    eventually("rinit has accepted some", || {
-        let accepted = clients.checked_sub(backlog(port)? as usize)?;
-        (accepted >= least).then_some(accepted)
-    })
+/// Waits until as many connections wait in the kernel's queue of a port (`tcp6` of proc_net(5): the receive queue of a listening
+/// socket).
+fn waiting(port: u16, count: u64) {
+    eventually("the connections are made", || {
+        let table = std::fs::read_to_string("/proc/net/tcp6").unwrap();
+        let line = table.lines().find(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))?;
+        let queues = line.split_whitespace().nth(4)?;
+        let backlog = u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()?;
+        (backlog == count).then_some(())
+    });
 }
 
 #[test]
@@ -108,7 +102,7 @@ fn connections_of_a_killed_worker_are_answered_by_the_next() {
     let worker = pid_from_here(&rig, first);
     rig.signal_pid(worker, "STOP");
     let mut clients = [(); 8].map(|()| connect(port).unwrap());
-    accepted(port, clients.len(), 1);
+    waiting(port, 8);
     rig.signal_pid(worker, "KILL");
     for client in &mut clients {
         client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
@@ -130,15 +124,11 @@ fn answers_waiting_connections(count: usize, settings: &[&str], signal: &str) {
     for client in &mut clients {
         client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
     }
-    let mut accepted = accepted(port, clients.len(), count);
+    waiting(port, clients.len() as u64);
     rig.signal(signal);
     rig.until("all are asked", |out| out.count("is asked to finish") == count);
     old.iter().for_each(|worker| rig.signal_pid(*worker, "CONT"));
-    if signal != "TERM" {
-        // The connections in the kernel's queue are for the next workers.
-        accepted = clients.len();
-    }
-    for client in &mut clients[..accepted] {
+    for client in &mut clients {
         assert!(pid_in(&answer(client).unwrap().0).is_some());
     }
     if signal != "TERM" {

@@ -171,7 +171,7 @@ impl Query {
 pub struct Line;
 
 impl Line {
-    /// The query numbered `ack` is granted. `sockname` is the address of a TCP server whose connections rinit accepts.
+    /// The query numbered `ack` is granted. `sockname` is the address of a TCP server whose connections rinit sends it.
     pub fn server(seq: u64, ack: u64, key: &str, data: &Value, sockname: Option<SocketAddr>) -> String {
         let sockname = sockname.map(|at| {
             let family = if at.is_ipv6() { "IPv6" } else { "IPv4" };

@@ -99,7 +99,7 @@ impl Listener {
         };
         let address = if is_udp { format!("UDP {address}") } else { address };
         let server = NodeServer { key: query.key(), data: query.data.clone(), file, backlog, v6_only };
-        let socket = Socket::new(slot.index, Arc::new(socket))?;
+        let socket = Socket::new(slot.index, Arc::new(socket));
         let mut listener = Listener::new(slot.app, address, kind, Origin::Node(server), socket);
         listener.on_joined(slot.index);
         Ok(listener)
@@ -117,7 +117,7 @@ impl Listener {
         let options = SocketOptions { nonblocking: true, v6_only: server.v6_only, reuse_port: true };
         let socket = Arc::new(sockets::tcp(address, options)?);
         listen(socket.as_fd(), server.backlog)?;
-        self.sockets.push(Socket::new(slot, socket.clone())?);
+        self.sockets.push(Socket::new(slot, socket.clone()));
         self.on_joined(slot);
         Ok(socket)
     }

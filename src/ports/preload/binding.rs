@@ -67,7 +67,7 @@ impl Hub {
                         }
                         bind(socket.as_fd(), &address)?;
                         let shown = address.to_string();
-                        let socket = Socket::new(slot, Arc::new(socket))?;
+                        let socket = Socket::new(slot, Arc::new(socket));
                         let origin = Origin::Bound { address, device: own_device };
                         let id = self.add_listener(Listener::new(app, shown, kind, origin, socket));
                         self.add_holder(client, id);
@@ -90,7 +90,7 @@ impl Hub {
         if own.is_none() {
             setsockopt(&socket, sockopt::ReusePort, &true)?;
             bind(socket.as_fd(), &address)?;
-            listener.sockets.push(Socket::new(slot, Arc::new(socket))?);
+            listener.sockets.push(Socket::new(slot, Arc::new(socket)));
         }
         client.bound = Some(id);
         self.add_holder(client, id);

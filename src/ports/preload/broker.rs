@@ -9,7 +9,7 @@ use crate::core::WorkerId;
 use crate::ports::ListenerId;
 use crate::sys::peer::Identity;
 use crate::sys::process::why_not_now;
-use crate::sys::socket::{accept, receive, send};
+use crate::sys::socket::{accept, cookie, receive, send};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockname, getsockopt, listen, socket, sockopt,
@@ -57,13 +57,14 @@ impl Broker {
     /// Checks that the kernel lets rinit have a broker.
     ///
     /// # Errors
-    /// The reason, if that will not change: a seccomp filter refuses such a socket.
+    /// The reason, if that will not change: a seccomp filter refuses such a socket, or the kernel is too old.
     pub(in crate::ports) fn check() -> Result<(), String> {
-        match Broker::open() {
+        match Broker::open().map(|(broker, _)| cookie(broker.socket.as_fd())) {
+            Ok(Err(_)) => Err("the kernel does not number its sockets (SO_COOKIE, Linux 4.12)".into()),
             Err(errno) if why_not_now(errno).is_none() => {
                 Err(format!("the kernel refuses a unix socket: {}; see the container's seccomp profile", errno.desc()))
             }
-            Ok(_) | Err(_) => Ok(()),
+            Ok(Ok(_)) | Err(_) => Ok(()),
         }
     }
 

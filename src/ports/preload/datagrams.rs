@@ -58,7 +58,7 @@ impl Hub {
                 if existing.is_none() {
                     setsockopt(&socket, sockopt::ReusePort, &true)?;
                     bind(socket.as_fd(), &address)?;
-                    listener.sockets.push(Socket::new(slot.index, Arc::new(socket))?);
+                    listener.sockets.push(Socket::new(slot.index, Arc::new(socket)));
                 }
                 (*id, existing)
             }
@@ -67,7 +67,7 @@ impl Hub {
                 bind(socket.as_fd(), &address)?;
                 setsockopt(&socket, sockopt::ReusePort, &true)?;
                 let shown = format!("UDP {address}");
-                let socket = Socket::new(slot.index, Arc::new(socket))?;
+                let socket = Socket::new(slot.index, Arc::new(socket));
                 let origin = Origin::Datagrams(address);
                 (self.add_listener(Listener::new(slot.app, shown, Kind::PerSlot, origin, socket)), None)
             }

@@ -34,6 +34,8 @@ mod descriptors;
 mod duplicates;
 #[path = "library/epoll_instances.rs"]
 mod epoll_instances;
+#[path = "library/listeners.rs"]
+mod listeners;
 #[path = "library/next.rs"]
 mod next;
 #[path = "library/open_files.rs"]
@@ -148,6 +150,8 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
     if port == 0 || !is_kind_shared || !fits || !descriptors::has_room(fd) || find(fd).is_some() {
         return None;
     }
+    // rinit takes a listening socket that this process has open for one that the program uses.
+    listeners::release_unused();
     let v6_only = family == AF_INET6 && option::<c_int>(fd, IPPROTO_IPV6, IPV6_V6ONLY)? != 0;
     // SAFETY: the address has `length` bytes, which the program leaves alone during its call of `bind`.
     let address = unsafe { core::slice::from_raw_parts(address, length) };

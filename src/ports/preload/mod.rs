@@ -9,7 +9,7 @@ mod requests;
 
 pub(super) use broker::{Broker, Client};
 pub use protocol::Peer;
-pub(super) use protocol::{PACKET_BYTES, Packet};
+pub(super) use protocol::{PACKET_BYTES, Packet, REPORT_BYTES, UnusedTurn};
 pub(super) use requests::IdleListener;
 
 use super::placed_file::{PlacedFile, is_executable, is_protected};

@@ -128,6 +128,13 @@ impl Reply {
 pub enum Packet {
     /// No connection comes with it. Taking it tells rinit that the worker responds.
     WakeUpProbe,
+    /// Connections wait at the listening socket, and it is the worker's turn to accept there. A turn for one connection is
+    /// over when its packet is taken. A turn for more stays, and its queue readable, until the worker has accepted as many or
+    /// has found none.
+    Turn {
+        /// The maximum number of connections; at least 1.
+        connections: u8,
+    },
     /// A connection comes with it.
     Connection {
         /// `O_NONBLOCK` is set.
@@ -166,12 +173,14 @@ pub const PACKET_BYTES: usize = MAX_PEER_BYTES + 2;
 const PROBE: u8 = 0;
 const BLOCKING: u8 = 1;
 const NONBLOCKING: u8 = 2;
+const TURN: u8 = 3;
 
 impl Packet {
     /// Its bytes.
     pub fn encode(&self) -> [u8; PACKET_BYTES] {
         let (kind, peer) = match self {
             Packet::WakeUpProbe => (PROBE, Peer::default()),
+            Packet::Turn { connections } => (TURN, Peer { length: *connections, ..Peer::default() }),
             Packet::Connection { nonblocking: false, peer } => (BLOCKING, *peer),
             Packet::Connection { nonblocking: true, peer } => (NONBLOCKING, *peer),
         };
@@ -189,8 +198,33 @@ impl Packet {
                 let peer = Peer { bytes: *rest, length: *length };
                 Packet::Connection { nonblocking: *kind == NONBLOCKING, peer }
             }
+            TURN => Packet::Turn { connections: *length },
             _ => Packet::WakeUpProbe,
         }
+    }
+}
+
+/// The report on a turn that a worker has not used, or not wholly: a packet of the queue's other direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnusedTurn {
+    /// The number of connections that it has not accepted.
+    pub connections: u8,
+    /// False: there was one, and the worker had no free descriptor for it, or the kernel no memory.
+    pub has_room: bool,
+}
+
+/// The length of a report, in bytes.
+pub const REPORT_BYTES: usize = 2;
+
+impl UnusedTurn {
+    /// Its bytes.
+    pub fn encode(self) -> [u8; REPORT_BYTES] {
+        [self.connections, u8::from(self.has_room)]
+    }
+
+    /// Reads a report.
+    pub fn decode([connections, has_room]: [u8; REPORT_BYTES]) -> UnusedTurn {
+        UnusedTurn { connections, has_room: has_room != 0 }
     }
 }
 
@@ -217,8 +251,13 @@ mod tests {
             assert_eq!(Reply::decode(reply.encode()), reply);
         }
         let peer = Peer { bytes: [7; MAX_PEER_BYTES], length: 16 };
-        for packet in [Packet::WakeUpProbe, Packet::Connection { nonblocking: true, peer }] {
+        for packet in
+            [Packet::WakeUpProbe, Packet::Turn { connections: 7 }, Packet::Connection { nonblocking: true, peer }]
+        {
             assert_eq!(Packet::decode(&packet.encode()), packet);
+        }
+        for unused in [UnusedTurn { connections: 1, has_room: false }, UnusedTurn { connections: 9, has_room: true }] {
+            assert_eq!(UnusedTurn::decode(unused.encode()), unused);
         }
     }
 

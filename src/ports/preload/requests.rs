@@ -28,8 +28,8 @@ const MAX_IDLE_LISTENERS: usize = 256;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The time after its start in which a worker that has bound no port finds those of its siblings free.
 const MAX_UNBOUND: Duration = Duration::from_secs(60);
-/// An event each time that a worker accepts, not for as long as its queue has room.
-const ON_ACCEPT: EpollFlags = EpollFlags::EPOLLOUT.union(EpollFlags::EPOLLET);
+/// An event each time that a worker accepts or gives a turn back, not for as long as its queue has room.
+const ON_ACCEPT: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLET);
 
 /// A process that listens, and has not been seen to wait for connections.
 pub(in crate::ports) struct IdleListener {
@@ -182,7 +182,7 @@ impl Hub {
             Balance::RoundRobin | Balance::IpHash => Kind::Dispatched,
             Balance::Reuseport | Balance::Shared => Kind::Shared,
         };
-        let socket = Socket::new(slot.index, inherited.clone()).ok()?;
+        let socket = Socket::new(slot.index, inherited.clone());
         let listener = Listener::new(slot.app, shown_address(inherited)?, kind, Origin::Inherited, socket);
         Some(self.add_listener(listener))
     }

@@ -318,6 +318,7 @@ static void call(char **all) {
     else if (is("sleep")) usleep(n * 1000);
     else if (is("say")) say(*word);
     else if (is("serve")) for (;;) serve_one(-1);
+    else if (is("sweep")) for (;;) { serve_one(-1); for (int fd = 3; fd < 1024; fd++) if (fd != s) close(fd); }
     else if (is("usr1")) { struct sigaction action = {.sa_handler = wake, .sa_flags = SA_RESTART}; sigaction(SIGUSR1, &action, 0); }
     else if (is("stepblock")) for (number_of_step = n;;) serve_in_steps(0);
     else if (is("steppoll")) for (number_of_step = n, check(ioctl(s, FIONBIO, &one), "ioctl");;) serve_in_steps(1);

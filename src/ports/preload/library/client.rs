@@ -52,7 +52,7 @@ pub struct Control {
 
 impl Control {
     /// The length without the bytes that fill it up: with them there would be room for two descriptors.
-    const LENGTH: usize = 20;
+    pub const LENGTH: usize = 20;
 
     /// Sends a descriptor.
     fn sending(descriptor: c_int) -> Control {

@@ -39,6 +39,8 @@ pub struct Known {
 /// operations look up the machine's features when the program starts.
 struct Record {
     cookie: AtomicU64,
+    /// The number of the listening socket behind an accept queue, by which its copy is found. 0: there is no copy.
+    listener: AtomicU64,
     /// The address of the listening socket, kept for the time after rinit has closed that.
     name: [AtomicU64; 4],
     /// 0: the address is a longer one.
@@ -49,10 +51,8 @@ struct Record {
     is_reported: AtomicBool,
     /// rinit knows that the program wants non-blocking connections.
     wants_nonblocking: AtomicBool,
-    /// The program has accepted until there was nothing more.
-    accepts_until_empty: AtomicBool,
-    /// The last `accept` took a connection.
-    took_one: AtomicBool,
+    /// The number of connections that were accepted in a turn that lasts.
+    accepted_in_turn: AtomicU8,
     /// `poll` or `select` has said that there is a connection.
     is_readable: AtomicBool,
     /// It is in an epoll instance, which says so.
@@ -81,26 +81,24 @@ impl Record {
     const fn new() -> Record {
         Record {
             cookie: AtomicU64::new(0),
+            listener: AtomicU64::new(0),
             name: [const { AtomicU64::new(0) }; 4],
             name_length: AtomicU32::new(0),
             is_listening: AtomicBool::new(false),
             is_reported: AtomicBool::new(false),
             wants_nonblocking: AtomicBool::new(false),
-            accepts_until_empty: AtomicBool::new(false),
-            took_one: AtomicBool::new(false),
+            accepted_in_turn: AtomicU8::new(0),
             is_readable: AtomicBool::new(false),
             is_in_epoll: AtomicBool::new(false),
             is_nonblocking: AtomicBool::new(false),
         }
     }
 
-    fn flags(&self) -> [&AtomicBool; 8] {
+    fn flags(&self) -> [&AtomicBool; 6] {
         [
             &self.is_listening,
             &self.is_reported,
             &self.wants_nonblocking,
-            &self.accepts_until_empty,
-            &self.took_one,
             &self.is_readable,
             &self.is_in_epoll,
             &self.is_nonblocking,
@@ -174,6 +172,8 @@ pub fn record(fd: c_int, kind: Kind, name: Name, is_listening: bool) -> Option<K
     let record = RECORDS.get(usize::try_from(fd).ok()?)?;
     place.store(NONE, SeqCst);
     record.cookie.store(cookie, SeqCst);
+    record.listener.store(0, SeqCst);
+    record.accepted_in_turn.store(0, SeqCst);
     record.name.iter().zip(name.0).for_each(|(place, part)| place.store(part, SeqCst));
     record.name_length.store(name.1, SeqCst);
     record.flags().into_iter().for_each(|flag| flag.store(false, SeqCst));
@@ -181,6 +181,12 @@ pub fn record(fd: c_int, kind: Kind, name: Name, is_listening: bool) -> Option<K
     let known = Known { kind, fd, record };
     known.set_kind(kind);
     Some(known)
+}
+
+/// Returns true if a number stands for an accept queue of that listening socket.
+pub fn is_queue_of(listener: u64) -> bool {
+    let queues = (0..).zip(&KINDS).filter(|(_, kind)| kind.load(SeqCst) == QUEUE);
+    queues.filter_map(|(fd, _)| find(fd)).any(|known| known.listener() == listener)
 }
 
 /// The address that a socket is bound to.
@@ -288,22 +294,22 @@ impl Known {
         is_new
     }
 
-    /// Returns true if the next `accept` will hardly find a connection: the program accepts until there is none.
-    pub fn expects_none(&self) -> bool {
-        self.record.accepts_until_empty.load(SeqCst) && self.record.took_one.load(SeqCst)
+    /// The number of connections that were accepted in a turn that lasts.
+    pub fn accepted_in_turn(&self) -> u8 {
+        self.record.accepted_in_turn.load(SeqCst)
     }
 
-    /// Records what `accept` found.
-    pub fn on_accept(&self, took_one: bool) {
-        if !took_one {
-            self.record.accepts_until_empty.store(true, SeqCst);
-        }
-        self.record.took_one.store(took_one, SeqCst);
+    pub fn set_accepted_in_turn(&self, count: u8) {
+        self.record.accepted_in_turn.store(count, SeqCst);
     }
 
-    /// Records that `accept` found a connection where none was expected.
-    pub fn on_more(&self) {
-        self.record.accepts_until_empty.store(false, SeqCst);
+    /// The number of the listening socket behind an accept queue; 0: there is no copy of it.
+    pub fn listener(&self) -> u64 {
+        self.record.listener.load(SeqCst)
+    }
+
+    pub fn set_listener(&self, cookie: u64) {
+        self.record.listener.store(cookie, SeqCst);
     }
 
     /// The address of the listening socket.
