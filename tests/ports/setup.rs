@@ -75,7 +75,8 @@ pub fn static_program() -> Option<String> {
     static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let make = |folder: &Path| {
         let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-        let compile = ["--edition", "2024", "--target", &target, "-C", "target-feature=+crt-static", "-o"];
+        let (linker, is_static) = ("linker=rust-lld", "target-feature=+crt-static");
+        let compile = ["--edition", "2024", "--target", &target, "-C", linker, "-C", is_static, "-o"];
         run(Command::new("rustc").args(compile).arg(folder.join("static")).arg(app("static.rs")))
     };
     let made = MADE.get_or_init(|| Some(install("static", &["apps/static.rs"], make)?.join("static")));
@@ -93,7 +94,14 @@ pub fn c_program() -> Option<String> {
     Some(made.as_ref()?.display().to_string())
 }
 
-/// For a machine on which this takes longer than a test may: `tests/engines/aarch64`.
+/// Compiles for a machine without a compiler: `tests/engines/aarch64`.
+#[test]
+fn a_static_program_can_be_compiled() {
+    let made = static_program();
+    assert!(made.iter().all(|path| Path::new(path).exists()), "{made:?}");
+}
+
+/// Installs for a machine on which this takes longer than a test may: `tests/engines/aarch64`.
 #[test]
 fn programs_can_be_installed() {
     let made = [npm(), venv(), c_program().map(PathBuf::from)];
