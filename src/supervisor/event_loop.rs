@@ -165,13 +165,15 @@ impl Supervisor {
                 self.on_signal(caught);
             }
             self.reap()?;
-            let mut next = notice.or_else(|| self.notices.try_recv().ok());
-            for _ in 0..MAX_EVENTS_IN_A_ROW {
-                let Some(notice) = next.take() else { break };
-                self.on_notice(notice);
-                next = self.notices.try_recv().ok();
+            self.on_notices(notice);
+            if self.is_due() {
+                // After a freeze of the container or the machine, what came before the deadline is seen only after it. First
+                // the descriptors are looked at, then the tasks that wait for them report.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                self.on_notices(None);
             }
-            if self.fleet.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
+            if self.is_due() {
                 self.handle(Event::Tick);
             }
         };
@@ -213,6 +215,11 @@ impl Supervisor {
         }
     }
 
+    /// True if a deadline of the fleet has come.
+    fn is_due(&self) -> bool {
+        self.fleet.next_deadline().is_some_and(|deadline| deadline <= self.now())
+    }
+
     /// Acts on a signal to rinit, by the README's table.
     fn on_signal(&mut self, caught: Caught) {
         let signal = caught.signal;
@@ -240,6 +247,16 @@ impl Supervisor {
         };
         tracing::debug!("got {signal}");
         self.handle(event);
+    }
+
+    /// Acts on that notice, and on those that wait.
+    fn on_notices(&mut self, first: Option<Notice>) {
+        let mut next = first.or_else(|| self.notices.try_recv().ok());
+        for _ in 0..MAX_EVENTS_IN_A_ROW {
+            let Some(notice) = next.take() else { break };
+            self.on_notice(notice);
+            next = self.notices.try_recv().ok();
+        }
     }
 
     fn on_notice(&mut self, notice: Notice) {

@@ -66,6 +66,23 @@ fn uptime_counts_from_the_start_of_the_program_and_not_from_the_fork() {
 }
 
 #[test]
+fn a_signal_that_came_before_the_timeout_counts_though_rinit_was_frozen_until_after_it() {
+    // As `docker pause` and a paused virtual machine have it.
+    let (gate, has_notified) = (Flag::new(), Flag::new());
+    let words = format!("up file={} notify touch={} wait", gate.path(), has_notified.path());
+    let rig = Rig::new(&["-i", "1", "--ready", "notify", "--ready-timeout", "5s", "--min-uptime", "10ms"]);
+    let rig = rig.fixture(&words).start();
+    rig.until("the worker runs", |out| out.has("| up"));
+    rig.signal("STOP");
+    gate.set();
+    eventually("it has notified", || std::path::Path::new(&has_notified.path()).exists().then_some(()));
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    rig.signal("CONT");
+    rig.until("it is ready", |out| out.has("is ready"));
+    assert!(!rig.output().has("was not ready"), "{:?}", rig.output().stderr);
+}
+
+#[test]
 fn notify_means_ready_when_the_worker_says_so() {
     let gate = Flag::new();
     let words = format!("notify=STATUS=starting after=100 say=late file={} notify wait", gate.path());

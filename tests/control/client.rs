@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A test fails without an answer by then.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// The time for which an endless stream is read.
 const STREAM_READING: Duration = Duration::from_millis(40);
 

@@ -28,7 +28,8 @@ fn a_delete_fails_when_another_call_scales_up_again() {
 #[test]
 fn starting_a_worker_that_finishes_is_done_when_it_has_finished() {
     let job = "unless=DIR/job wait exit=0";
-    let rinit = start(&["--restart", "on-failure"], job);
+    // Long enough for the job to finish first, also on a busy machine.
+    let rinit = start(&["--restart", "on-failure", "--min-uptime", "3s"], job);
     std::fs::write(rinit.folder.path().join("job"), "").unwrap();
     let answer = ask(&rinit.socket, "POST", "/v1/workers/web-0/restart", "");
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -136,15 +136,15 @@ fn open_connections_are_counted_and_the_wait_for_a_blocked_worker_is_measured() 
         client.write_all(format!("GET /{milliseconds} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).unwrap();
         client
     };
-    // The second one waits while the worker is at work for the first.
-    let first = ask_for(600);
+    // The second one waits while the worker is at work for the first: longer than the first may wait on a busy machine.
+    let first = ask_for(3000);
     rig.until("the worker is at work", |out| out.has("at work"));
     let mut clients = [first, ask_for(0)];
     clients.iter_mut().for_each(|client| assert!(client.read(&mut [0; 1024]).unwrap() > 0));
     let metrics = text();
     let bucket = |bound: &str| value(&metrics, &of("connection_wait_seconds_bucket", &format!(",le=\"{bound}\"")));
     assert_eq!(bucket("+Inf"), Some(2.0), "{metrics}");
-    assert_eq!(bucket("0.1"), Some(1.0), "{metrics}");
+    assert_eq!(bucket("1"), Some(1.0), "{metrics}");
     open(2.0);
     assert_eq!(ask(&socket, "GET", "/v1/workers/web-0", "").json()["workers"][0]["open_connections"], 2);
     drop(clients);

@@ -213,7 +213,8 @@ impl Container {
                 let last = |lines: &[String]| lines[lines.len().saturating_sub(60)..].join("\n");
                 panic!("not so: {what}\n--- stdout\n{}\n--- stderr\n{}", last(&logs.stdout), last(&logs.stderr));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            // Each look is a process, and costs the others time.
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

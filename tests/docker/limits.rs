@@ -48,8 +48,9 @@ fn only_the_worker_that_uses_up_the_memory_is_killed_named_and_replaced() {
 #[test]
 fn at_the_limit_of_processes_rinit_lives_and_the_worker_is_back_soon_after_it() {
     let Some(engine) = engine() else { return };
-    // A wait of the backoff's length would be seen: a refused fork is not the app's crash.
-    let settings = ["-i", "2", "--name", "app", "--backoff", "60s..60s", "--"];
+    // The worker is killed before its life counts as stable, and waits once. A second wait of the backoff's would be seen, by its
+    // length of 16 s: a refused fork is not the app's crash.
+    let settings = ["-i", "2", "--name", "app", "--backoff", "8s..60s", "--"];
     let app = ["sh", "-c", "echo up; exec sleep 1000"];
     let command = [&settings[..], &app].concat();
     let container = Container::start(&["--pids-limit", "50"], &engine.busybox, &command);

@@ -322,10 +322,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         let mut child = self.child.lock().unwrap();
         if child.try_wait().ok().flatten().is_none() {
-            // The whole group: rinit and its workers have groups of their own, but die with their namespace.
+            use nix::sys::signal::{Signal, kill, killpg};
+            use nix::unistd::Pid;
+            // Workers have groups of their own. They die with their namespace, or one by one where rinit is not PID 1.
+            let workers = if self.depth == 0 { descendants(child.id() as i32) } else { vec![] };
             // Not by kill(1): that of Debian trixie takes a small number, as a PID namespace has them, for a signal's.
-            let group = nix::unistd::Pid::from_raw(child.id() as i32);
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+            let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+            for worker in workers {
+                let _ = kill(Pid::from_raw(worker), Signal::SIGKILL);
+            }
             let _ = child.wait();
         }
     }
@@ -335,6 +340,12 @@ impl Drop for Running {
 pub fn children(pid: i32) -> Vec<i32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The processes below a process, whichever their groups and sessions are.
+fn descendants(pid: i32) -> Vec<i32> {
+    let below = |child: i32| [vec![child], descendants(child)].concat();
+    children(pid).into_iter().flat_map(below).collect()
 }
 
 /// A field of `/proc/PID/status`.

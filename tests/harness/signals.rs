@@ -1,9 +1,11 @@
-//! Gives every process that a test starts the default signals, however the tests themselves were started, and ends a test
-//! program that hangs.
+//! Gives every process that a test starts the default signals and no descriptors beyond 2, however the tests themselves were
+//! started, and ends a test program that hangs.
 //!
 //! Under `nohup`, in a script's background or below a supervisor some signals are ignored, and what is ignored stays so across
 //! fork and exec. This runs before `main`, for the whole test program: each ignored signal gets a handler that does nothing. The
 //! tests then survive it as before, and exec resets it to its default.
+//!
+//! Programs such as flock(1) leave a descriptor open in what they start. rinit would take it for a socket that was handed to it.
 //!
 //! Waits for a condition have a bound of their own. The bound here is for all others: reads, accepts, ends of children.
 #![allow(unsafe_code)] // signals can be inspected and changed by system calls only
@@ -38,6 +40,10 @@ extern "C" fn prepare() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         libc::alarm(MAX_RUN);
+    }
+    // SAFETY: no memory is passed, and nothing is closed before exec. A kernel before 5.11 refuses the flag.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
 }
 

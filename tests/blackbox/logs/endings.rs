@@ -72,7 +72,8 @@ fn a_stop_ends_the_wait_for_a_reader() {
     let start = Instant::now();
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
-    assert!(start.elapsed() < Duration::from_secs(4), "the stop took {:?}", start.elapsed());
+    // After 3 s and what a busy machine adds; `docker stop` kills after 10 s.
+    assert!(start.elapsed() < Duration::from_secs(8), "the stop took {:?}", start.elapsed());
 }
 
 #[test]
