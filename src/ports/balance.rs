@@ -52,8 +52,12 @@ impl WorkerLoad {
 
 /// The position of the worker that gets the next connection, searched from the one after `last`; `None` until a worker
 /// accepts or is blocked. None gets one that is `max_ahead` connections ahead of another that is not blocked. A worker that was
-/// skipped does not get later what it missed.
+/// skipped does not get later what it missed, nor one that is far behind, by turns for many that others have had.
 pub fn choose(workers: &mut [WorkerLoad], last: usize, max_ahead: u64) -> Option<usize> {
+    let most = workers.iter().map(|worker| worker.assigned).max()?;
+    for worker in workers.iter_mut() {
+        worker.assigned = worker.assigned.max(most.saturating_sub(2 * max_ahead));
+    }
     let responsive = workers.iter().filter(|worker| worker.is_responsive());
     let least = responsive.map(|worker| worker.assigned).min()?;
     for worker in workers.iter_mut().filter(|worker| !worker.is_responsive()) {
@@ -134,6 +138,15 @@ mod tests {
         workers[0].oldest = Duration::from_millis(20);
         assert_eq!(choose(&mut workers, 1, 1), Some(1), "the first is blocked, and skipped");
         assert_eq!(workers[0].assigned, 10, "what it missed it does not get later");
+    }
+
+    #[test]
+    fn a_worker_that_is_behind_by_others_turns_for_many_gets_no_burst() {
+        let mut workers = [worker(1064, 0, 0), worker(1000, 0, 0)];
+        assert_eq!(choose(&mut workers, 1, 32), Some(1));
+        assert_eq!(workers[1].assigned, 1000, "so much is allowed");
+        assert_eq!(choose(&mut workers, 1, 1), Some(1));
+        assert_eq!(workers[1].assigned, 1062);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Batching {
             let spans = (passed.as_millis() / SPAN.as_millis()).min(u128::from(AVERAGED_SPANS)) as u64;
             self.previous = if spans > 1 { 0 } else { self.current };
             // Of those spans all but the first were empty.
-            self.recent = self.recent * (AVERAGED_SPANS - spans) / AVERAGED_SPANS + self.current;
+            self.recent = (self.recent + self.current) * (AVERAGED_SPANS - spans) / AVERAGED_SPANS;
             (self.current, self.span_start) = (0, Some(now));
         }
     }

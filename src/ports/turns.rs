@@ -17,6 +17,8 @@ use std::time::Instant;
 
 /// The maximum number of connections of one turn.
 const MAX_TURN_SIZE: u64 = 64;
+/// The least size of a turn for more than one.
+const MIN_LASTING_SIZE: u64 = 8;
 /// The least number of connections that each worker has been assigned, for each one of a turn: so by two turns a worker is
 /// ahead of the others by at most 2 %.
 const ASSIGNED_BEFORE: u64 = 100;
@@ -65,8 +67,9 @@ impl Listener {
     pub(super) fn turn_size(&self, batching: &Batching) -> u8 {
         let assigned = self.assigned.iter().copied().min().unwrap_or_default();
         let workers = self.candidates.len().max(1) as u64;
-        let size = (batching.average() / workers).min(assigned / ASSIGNED_BEFORE);
-        size.clamp(1, MAX_TURN_SIZE) as u8
+        let size = (batching.average() / workers).min(assigned / ASSIGNED_BEFORE).min(MAX_TURN_SIZE);
+        // Some hundred connections that are made at once may stay.
+        if size < MIN_LASTING_SIZE { 1 } else { size as u8 }
     }
 
     /// A worker has not used what it was assigned.
@@ -190,7 +193,7 @@ mod tests {
         (0..64).for_each(|_| batching.on_dispatch(1));
         batching.on_wake(start + Duration::from_millis(10));
         listener.assigned = vec![1_000_000; 2];
-        assert_eq!(listener.turn_size(&batching), 2, "64 at once do not count much");
+        assert_eq!(listener.turn_size(&batching), 1, "64 at once do not count much");
         for span in 2..100 {
             (0..64).for_each(|_| batching.on_dispatch(1));
             batching.on_wake(start + Duration::from_millis(10 * span));
