@@ -23,7 +23,7 @@ const BUSY_FROM: u64 = 20;
 /// The length of one span.
 const SPAN: Duration = Duration::from_millis(10);
 /// The number of spans of an average: connections that come all at once do not change it much.
-const AVERAGED_SPANS: u64 = 16;
+const AVERAGED_SPANS: u64 = 8;
 
 impl Batching {
     /// Begins a new span if the current one is over.

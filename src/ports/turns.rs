@@ -92,7 +92,9 @@ mod tests {
     use crate::sys::socket::{receive, send};
     use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     use std::net::TcpStream;
+    use std::sync::Arc;
     use std::time::Duration;
 
     /// A hub, its listener with two workers, and connections that wait there.
@@ -141,6 +143,18 @@ mod tests {
         assert!(first.len().abs_diff(second.len()) == 1 && first.iter().chain(&second).all(|size| *size == 1));
         hub.dispatch(id);
         assert_eq!(turns_of(&mut hub, id), [first, second], "none has two");
+    }
+
+    #[test]
+    fn a_socket_that_does_not_listen_yet_has_turns_later() {
+        let (mut hub, id, _) = hub();
+        let new = || socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+        let listener = hub.listeners.get_mut(&id).unwrap();
+        listener.sockets[0].socket = Arc::new(new());
+        assert_eq!(listener.waiting_in_kernel(), Some(0));
+        let unix = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
+        listener.sockets[0].socket = Arc::new(unix);
+        assert_eq!(listener.waiting_in_kernel(), None, "rinit accepts");
     }
 
     #[test]

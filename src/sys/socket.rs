@@ -112,10 +112,11 @@ pub fn waiting_connections(socket: BorrowedFd) -> nix::Result<u32> {
     };
     Errno::result(got)?;
     let [state, .., a, b, c, d] = info;
-    if state != LISTENS || (length as usize) < UNACKED_END {
+    if (length as usize) < UNACKED_END {
         return Err(Errno::EOPNOTSUPP);
     }
-    Ok(u32::from_ne_bytes([a, b, c, d]))
+    // One that is bound and does not listen yet has none.
+    Ok(if state == LISTENS { u32::from_ne_bytes([a, b, c, d]) } else { 0 })
 }
 
 /// Returns true if there is something to read, or a connection to accept.
