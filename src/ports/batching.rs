@@ -10,6 +10,8 @@ pub(super) struct Batching {
     span_start: Option<Instant>,
     /// Connections dispatched in the current span.
     current: u64,
+    /// Packets and messages of the current span, also those for which no connection came.
+    dispatches: u64,
     /// Connections dispatched in the span before.
     previous: u64,
     /// The number of connections in the last [`AVERAGED_SPANS`] spans, of which those count less that are longer ago.
@@ -34,12 +36,13 @@ impl Batching {
             self.previous = if spans > 1 { 0 } else { self.current };
             // Of those spans all but the first were empty.
             self.recent = (self.recent + self.current) * (AVERAGED_SPANS - spans) / AVERAGED_SPANS;
-            (self.current, self.span_start) = (0, Some(now));
+            (self.current, self.dispatches, self.span_start) = (0, 0, Some(now));
         }
     }
 
     pub(super) fn on_dispatch(&mut self, connections: u8) {
         self.current = self.current.saturating_add(u64::from(connections));
+        self.dispatches = self.dispatches.saturating_add(1);
     }
 
     /// Connections for which there were turns have not come.
@@ -48,7 +51,7 @@ impl Batching {
     }
 
     pub(super) fn pause_if_busy(&self) {
-        if self.current.max(self.previous) >= BUSY_FROM {
+        if self.current.max(self.previous).max(self.dispatches) >= BUSY_FROM {
             pause(PAUSE);
         }
     }

@@ -105,10 +105,11 @@ pub fn waiting_connections(socket: BorrowedFd) -> nix::Result<u32> {
     const UNACKED_END: usize = UNACKED_AT + size_of::<u32>();
     let mut info = [0u8; UNACKED_END];
     let mut length = info.len() as libc::socklen_t;
+    // By the system call: under another rinit the socket may be an accept queue, for which the preloaded library would answer.
     // SAFETY: that many bytes are writable there, as `length` says.
     let got = unsafe {
-        let value = info.as_mut_ptr().cast();
-        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut length)
+        let (fd, value) = (socket.as_raw_fd(), info.as_mut_ptr());
+        libc::syscall(libc::SYS_getsockopt, fd, libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut length)
     };
     Errno::result(got)?;
     let [state, .., a, b, c, d] = info;

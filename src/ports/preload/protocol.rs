@@ -209,7 +209,7 @@ impl Packet {
 pub struct UnusedTurn {
     /// The number of connections that it has not accepted.
     pub connections: u8,
-    /// False: there was one, and the worker had no free descriptor for it, or the kernel no memory.
+    /// False: `accept` failed, for want of a free descriptor or of memory.
     pub has_room: bool,
 }
 

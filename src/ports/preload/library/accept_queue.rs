@@ -115,7 +115,7 @@ pub unsafe fn take(known: &Known, fd: c_int, address: *mut u8, length: *mut c_ui
                 if accepted >= 0 {
                     return Some(accepted);
                 }
-                let has_room = ![EMFILE, ENFILE, ENOMEM, ENOBUFS].iter().any(|errno| accepted == -(*errno as isize));
+                let has_room = accepted == -(EAGAIN as isize);
                 end_turn(known, fd, connections, has_room);
                 if !has_room {
                     // After EMFILE libuv closes waiting connections.

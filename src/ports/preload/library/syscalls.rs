@@ -53,14 +53,11 @@ pub const EPOLL_CTL_DEL: c_int = 2;
 pub const EINTR: c_int = 4;
 pub const EBADF: c_int = 9;
 pub const EAGAIN: c_int = 11;
-pub const ENOMEM: c_int = 12;
 pub const EINVAL: c_int = 22;
-pub const ENFILE: c_int = 23;
 pub const EMFILE: c_int = 24;
 pub const ENOTSOCK: c_int = 88;
 pub const EOPNOTSUPP: c_int = 95;
 pub const ECONNABORTED: c_int = 103;
-pub const ENOBUFS: c_int = 105;
 pub const ENOTCONN: c_int = 107;
 pub const ECONNREFUSED: c_int = 111;
 
