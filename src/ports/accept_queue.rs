@@ -53,7 +53,7 @@ pub(super) struct AcceptQueue {
     waits: ConnectionWaits,
 }
 
-/// What a worker has not taken from its queue.
+/// The contents of a queue that its worker has not taken.
 #[derive(Default)]
 pub(super) struct TakenBack {
     pub(super) connections: Vec<Connection>,
