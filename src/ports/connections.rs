@@ -7,7 +7,7 @@ use super::{Ports, accept_queue::Delivery};
 use crate::core::{AppId, WorkerId};
 use crate::histogram::Histogram;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -40,6 +40,31 @@ pub struct WorkerConnections {
     /// The waits of those that it has accepted, from when rinit handed them out to the worker's `accept`: one for each turn. The
     /// time before, in the kernel's queue of the listening socket, is not known.
     pub waits: Histogram,
+}
+
+/// The number of connections that a worker was handed in its life. It is less when it has not taken what it was handed, or has not
+/// used its turn, but never for those who read it: a counter that falls begins anew for them.
+#[derive(Default)]
+pub(super) struct HandedCount {
+    current: AtomicU64,
+    /// The highest count that was read.
+    highest_read: AtomicU64,
+}
+
+impl HandedCount {
+    pub(super) fn add(&self, count: u8) {
+        self.current.fetch_add(u64::from(count), Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, count: u64) {
+        let less = |current: u64| Some(current.saturating_sub(count));
+        let _ = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        let current = self.current.load(Ordering::Relaxed);
+        self.highest_read.fetch_max(current, Ordering::Relaxed).max(current)
+    }
 }
 
 /// The waits of the connections that a worker has accepted. Its servers record in one histogram.
@@ -96,9 +121,30 @@ impl Hub {
                 waiting += count;
                 oldest = oldest.max(longest);
             }
-            let (handed, waits) = (worker.handed.load(Ordering::Relaxed), worker.waits.histogram());
+            let (handed, waits) = (worker.handed.read(), worker.waits.histogram());
             counts.workers.insert(*id, WorkerConnections { handed, waiting, oldest, waits });
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_is_not_used_does_not_count_and_what_was_read_does_not_fall() {
+        let count = HandedCount::default();
+        count.add(8);
+        count.subtract(1);
+        assert_eq!(count.read(), 7);
+        count.add(2);
+        assert_eq!(count.read(), 9);
+        count.subtract(2);
+        assert_eq!(count.read(), 9);
+        count.add(3);
+        assert_eq!(count.read(), 10);
+        count.subtract(100);
+        assert_eq!(count.read(), 10);
     }
 }

@@ -98,7 +98,7 @@ impl Hub {
                     load.assigned += u64::from(count);
                     // The next turn comes when this one is over.
                     load.is_full |= count > 1;
-                    worker.on_handed(count);
+                    worker.handed.add(count);
                     batching.on_dispatch(count);
                     listener.last_assigned = at;
                     listener.has_copies |= is_turn;
@@ -149,7 +149,7 @@ impl Hub {
             queue.refresh(*now);
             let unused = if has_reports { queue.read_reports(*now) } else { 0 };
             if unused > 0 {
-                worker.on_unused(unused);
+                worker.handed.subtract(unused);
                 listener.on_unused(worker.id, unused);
                 batching.on_unused(unused);
                 self.is_dispatch_due = true;
@@ -190,7 +190,7 @@ impl Hub {
                 self.is_dispatch_due = true;
             }
         }
-        worker.on_unused(unused);
+        worker.handed.subtract(unused);
     }
 
     /// Sends a worker the connections that wait for it, or that no other worker can take, as messages, so that they arrive
@@ -295,7 +295,7 @@ impl Listener {
             let Some(queue) = worker.queue(id) else { continue };
             let back = queue.take_back_from_stalled(now);
             *load = queue.load(load.assigned.saturating_sub(back.assigned), now);
-            worker.on_unused(back.assigned);
+            worker.handed.subtract(back.assigned);
             self.waiting.extend(back.connections);
         }
         loads

@@ -1,6 +1,6 @@
 //! Sends the event loop's commands to the hub without waiting for it.
 
-use super::connections::ConnectionCounts;
+use super::connections::{ConnectionCounts, HandedCount};
 use super::hub::Hub;
 use super::node::{Channel, NodeHealth};
 use super::own_listeners::own_addresses;
@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,7 +59,7 @@ pub(super) struct Shared {
 /// The use that a worker makes of its ports.
 struct Activity {
     /// The number of connections that it was given.
-    handed: Arc<AtomicU64>,
+    handed: Arc<HandedCount>,
     /// It has bound a port, or tried to.
     has_bound: Arc<AtomicBool>,
 }
@@ -230,7 +230,7 @@ impl Ports {
 
     /// The number of connections that rinit has given to a worker. None: it accepts by itself, or has had none yet.
     pub fn connections_of(&self, worker: WorkerId) -> Option<u64> {
-        let handed = self.shared.activity().get(&worker).map(|activity| activity.handed.load(Ordering::Relaxed));
+        let handed = self.shared.activity().get(&worker).map(|activity| activity.handed.read());
         handed.filter(|count| *count > 0)
     }
 

@@ -2,7 +2,7 @@
 
 use super::accept_queue::{AcceptQueue, Delivery};
 use super::balance::WorkerLoad;
-use super::connections::ConnectionWaits;
+use super::connections::{ConnectionWaits, HandedCount};
 use super::node::{Broken, Channel, Line};
 use super::poller::now;
 use super::preload::Broker;
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -55,10 +55,8 @@ pub struct PortWorker {
     pub(super) is_full: bool,
     /// The time of its start.
     pub(super) added_at: Instant,
-    /// The number of connections that it was handed.
-    pub(super) handed: Arc<AtomicU64>,
-    /// The number among these that it has not taken.
-    unused: u64,
+    /// The number of connections that it was handed, those that it has accepted in its turns too.
+    pub(super) handed: Arc<HandedCount>,
     /// It has bound a port, or tried to.
     pub(super) has_bound: Arc<AtomicBool>,
     /// The waits of those that it has accepted.
@@ -181,7 +179,6 @@ impl PortWorker {
             is_full: false,
             added_at: now(),
             handed: Arc::default(),
-            unused: 0,
             has_bound: Arc::default(),
             waits: ConnectionWaits::default(),
             seq: 0,
@@ -192,19 +189,6 @@ impl PortWorker {
     pub(super) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq - 1
-    }
-
-    /// It was handed connections, or the turn to accept as many.
-    pub(super) fn on_handed(&mut self, count: u8) {
-        let new = u64::from(count).saturating_sub(self.unused);
-        self.unused = self.unused.saturating_sub(u64::from(count));
-        self.handed.fetch_add(new, Ordering::Relaxed);
-    }
-
-    /// It has not taken connections that it was handed, or has not used its turn. The count of those that it was handed never
-    /// falls: the next ones make up for these.
-    pub(super) fn on_unused(&mut self, count: u64) {
-        self.unused += count;
     }
 
     /// Sends it a line. The amount that waits for a worker that does not read is bounded: beyond it the channel is closed.

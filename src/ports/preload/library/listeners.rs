@@ -72,12 +72,11 @@ pub unsafe fn accept_in_turn(known: &Known, queue: c_int, arguments: [usize; 3])
 /// Keeps a copy of a listening socket, and returns the number by which it is found. `None`: there is no room for it.
 fn keep(listening: c_int) -> Option<u64> {
     let cookie = cookie_of(listening)?;
-    let is_it = |copy: &&Copy| copy.cookie.load(SeqCst) == cookie;
-    if COPIES.iter().filter(is_it).any(|copy| copy.descriptor().is_some()) {
+    release_unused();
+    if COPIES.iter().any(|copy| copy.cookie.load(SeqCst) == cookie) {
         return Some(cookie);
     }
-    release_unused();
-    let place = COPIES.iter().find(|copy| copy.descriptor().is_none())?;
+    let place = COPIES.iter().find(|copy| copy.cookie.load(SeqCst) == 0)?;
     let numbers = FIRST_NUMBERS.into_iter().map(|first| control(listening, F_DUPFD_CLOEXEC, first));
     let copy = numbers.into_iter().find(|copy| *copy >= 0)?;
     place.fd.store(copy as c_int, SeqCst);
@@ -85,14 +84,13 @@ fn keep(listening: c_int) -> Option<u64> {
     Some(cookie)
 }
 
-/// Closes the copies of those whose accept queue the program has closed.
+/// Closes the copies of those whose accept queue the program has closed, and forgets the copies that it has closed itself.
 pub fn release_unused() {
     for copy in &COPIES {
-        if let Some(fd) = copy.descriptor()
-            && !is_queue_of(copy.cookie.load(SeqCst))
-        {
+        let descriptor = copy.descriptor();
+        if descriptor.is_none() || !is_queue_of(copy.cookie.load(SeqCst)) {
             copy.cookie.store(0, SeqCst);
-            drop(Descriptor(fd));
+            drop(descriptor.map(Descriptor));
         }
     }
 }
