@@ -153,7 +153,7 @@ fn master(program: &str, options: &[&str], module: &str) {
     let Some(venv) = venv() else { return };
     let (deployed, port) = (PythonApp::new(module), free_port());
     let address = format!("127.0.0.1:{port}");
-    let rig = workers(2, &["--ready", "auto", "--ready-timeout", "8s"]).arg(venv.join(program).display().to_string());
+    let rig = workers(2, &["--ready", "auto", "--ready-timeout", "20s"]).arg(venv.join(program).display().to_string());
     let rig = options.iter().fold(rig, |rig, word| match *word {
         "{address}" => rig.arg(&address),
         "{port}" => rig.arg(port.to_string()),
@@ -188,7 +188,7 @@ fn a_gunicorn_on_a_socket_of_listen_whose_workers_cannot_load_the_app_is_not_rea
     let Some(venv) = venv() else { return };
     let (deployed, port) = (PythonApp::new("flask_app"), free_port());
     let listen = format!("127.0.0.1:{port}");
-    let rig = workers(2, &["--listen", &listen, "--ready", "auto", "--ready-timeout", "8s"]);
+    let rig = workers(2, &["--listen", &listen, "--ready", "auto", "--ready-timeout", "20s"]);
     let rig = rig.arg(venv.join("gunicorn").display().to_string()).args(&["--workers", "2", "app:app"]);
     let rig = rig.env("PYTHONPATH", &deployed.folder()).env("PYTHONDONTWRITEBYTECODE", "1");
     only_a_version_that_serves_replaces(rig, &deployed, port);
@@ -240,7 +240,7 @@ const HANDED: &str = "s = socket.socket(fileno=3)";
 #[test]
 fn a_worker_that_says_it_is_ready_and_does_not_wait_for_connections_is_not() {
     for (settings, socket) in [(&[][..], OWN), (&["--listen", "{port}"], HANDED)] {
-        let settings = [settings, &["--ready-timeout", "3s"]].concat();
+        let settings = [settings, &["--ready-timeout", "8s"]].concat();
         let Some(rig) = listens_and_says_so(&settings, socket, "select.select([n], [], [])") else { return };
         rig.until("it is not ready in time", |out| out.has("was not ready within"));
         assert_eq!(times_ready(&rig.output()), 0, "{:#?}", rig.output().stderr);
@@ -295,7 +295,7 @@ fn a_worker_with_an_io_uring_for_other_uses_is_ready_when_it_waits() {
         return;
     }
     let own = format!("{IO_URING}\n{OWN}");
-    let Some(rig) = listens_and_says_so(&["--ready-timeout", "3s"], &own, "pass") else { return };
+    let Some(rig) = listens_and_says_so(&["--ready-timeout", "8s"], &own, "pass") else { return };
     rig.until("it is not ready in time", |out| out.has("was not ready within"));
     assert_eq!(times_ready(&rig.output()), 0, "{:#?}", rig.output().stderr);
     is_ready_when_it_waits(&[], &own, "s.setblocking(False); select.select([s], [], [], 1000)");
@@ -450,7 +450,7 @@ fn the_apps_own_preload_library_is_kept() {
 /// The answer to a datagram of a client of its own.
 fn ask_by_datagram(port: u16, question: &str) -> std::io::Result<String> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     socket.send_to(question.as_bytes(), ("127.0.0.1", port))?;
     let mut bytes = [0; 100];
     let length = socket.recv(&mut bytes)?;
@@ -480,6 +480,7 @@ fn datagrams_are_served_by_every_worker_and_a_reload_loses_none_but_those_in_fli
             while !is_over.load(Ordering::Relaxed) {
                 asked += 1;
                 lost += u32::from(ask_by_datagram(port, &asked.to_string()).is_err());
+                std::thread::sleep(Duration::from_millis(1));
             }
             (asked, lost)
         };

@@ -86,7 +86,7 @@ fn reloads_lose_nothing_when_node_itself_is_not_asked() {
 fn a_broken_version(name: &str, settings: &[&str], why: &str) {
     let Some(node) = node() else { return };
     let (deployed, port) = (Deployed::new("app.js"), free_port());
-    let settings = [&["--ready-timeout", "2s", "--min-uptime", "300ms"], settings].concat();
+    let settings = [&["--ready-timeout", "6s", "--min-uptime", "300ms"], settings].concat();
     let rig = workers(2, &settings).arg(&node).arg(deployed.path()).env("PORT", &port.to_string()).start();
     all_listen(&rig, 2);
     let old = served_by(port, 2);
@@ -120,7 +120,7 @@ fn a_new_version_that_throws_at_start_costs_no_request() {
 
 #[test]
 fn a_new_version_that_never_listens_costs_no_request() {
-    a_broken_version("broken-deaf.js", &[], "was not ready within 2s");
+    a_broken_version("broken-deaf.js", &[], "was not ready within 6s");
 }
 
 #[test]
