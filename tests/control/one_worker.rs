@@ -155,7 +155,7 @@ fn a_tcp_probe_without_a_host_waits_for_the_worker_itself() {
 
 #[test]
 fn a_liveness_probe_without_a_host_finds_the_worker_that_hangs() {
-    let options = ["--ready", "listen", "--live", "http:/healthz", "--live-interval", "100ms", "--live-timeout", "1s"];
+    let options = ["--ready", "listen", "--live", "http:/healthz", "--live-interval", "100ms", "--live-timeout", "4s"];
     let Some(web) = Web::start(&options, "") else { return };
     web.until_ready(2);
     // Its time limit is over, or the worker has been replaced.

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// rinit with that many workers, which count as stable soon. They are ready when they listen, unless the settings say
-/// otherwise: under `auto` one that starts slowly, on a busy machine, would be ready by its uptime.
+/// otherwise: under `auto` one that starts slowly, on a busy machine, would be ready by its uptime. They have time to end, also
+/// when interpreters take seconds for it.
 pub fn workers(count: usize, settings: &[&str]) -> Rig {
-    let rig = Rig::new(&["-i", &count.to_string(), "--name", "web", "--min-uptime", "100ms"]);
+    let rig = Rig::new(&["-i", &count.to_string(), "--name", "web", "--min-uptime", "100ms", "--stop-timeout", "30s"]);
     let is_shared = settings.windows(2).all(|words| words != ["--share-ports", "off"]);
     let rig = if is_shared && !settings.contains(&"--ready") { rig.args(&["--ready", "listen"]) } else { rig };
     rig.args(settings).arg("--")

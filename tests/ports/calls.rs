@@ -304,7 +304,7 @@ fn workers_that_accept_from_one_socket_or_from_their_own_serve() {
 
 #[test]
 fn a_stop_ends_a_worker_that_blocks_in_accept() {
-    let Some((rig, port)) = all_serve(2, &[], &format!("{OWN} serve")) else { return };
+    let Some((rig, port)) = all_serve(2, &["--stop-timeout", "8s"], &format!("{OWN} serve")) else { return };
     // Connections that wait are no obstacle.
     let _open: Vec<TcpStream> = (0..4).filter_map(|_| connect(port).ok()).map(|one| one.into_inner()).collect();
     rig.signal("TERM");

@@ -59,7 +59,7 @@ fn write_until_full(channel: &Channel, bytes: &[u8], most: usize) -> usize {
     channel.stream.set_write_timeout(patience).unwrap();
     let mut written = 0;
     while written < most {
-        match (&channel.stream).write(bytes) {
+        match (&channel.stream).write(&bytes[..bytes.len().min(most - written)]) {
             Ok(length) if length > 0 => written += length,
             _ => break,
         }
@@ -106,9 +106,9 @@ fn deeply_nested_json_does_no_harm() {
 #[test]
 fn a_line_without_an_end_does_no_harm() {
     does_no_harm(|channel, rig| {
-        let most = 256 << 20;
+        let most = 64 << 20;
         let written = write_until_full(channel, &[b'x'; 65536], most);
-        assert!(written <= most && memory(rig) < MAX_MEMORY_KIB, "{written} bytes, {} KiB", memory(rig));
+        assert!(memory(rig) < MAX_MEMORY_KIB, "{written} bytes, {} KiB", memory(rig));
     });
 }
 

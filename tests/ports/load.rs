@@ -3,7 +3,7 @@
 //! Each client is a thread that sends one request after the other to 127.0.0.1, as HTTP/1.1 has it: on a connection of
 //! its own each, or on one that it keeps until an answer says `Connection: close`. Nothing is tried again. What fails:
 //! a connection that is refused or reset, one that ends before the whole answer has come (also a kept one that ends
-//! before the first byte), a status that is not 200, and no answer for 10 seconds.
+//! before the first byte), a status that is not 200, and no answer for 30 seconds.
 
 use crate::harness::Running;
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The time after which a missing answer is a failure.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The time after which clients stop by themselves.
 const MAX_LOAD_TIME: Duration = Duration::from_secs(150);
 
@@ -167,7 +167,7 @@ pub fn pid_in(answer: &str) -> Option<u32> {
     digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// A connection that waits for nothing longer than 10 seconds.
+/// A connection that waits for nothing longer than 30 seconds.
 pub fn connect(port: u16) -> Result<BufReader<TcpStream>, Error> {
     let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -12,7 +12,9 @@ use std::thread::{JoinHandle, spawn};
 /// Starts N workers whose channels the test holds.
 fn lent<const N: usize>(settings: &[&str]) -> (Running, [Channel; N]) {
     let lender = Lender::new();
-    let rig = workers(N, &[&["--share-ports", "node"], settings].concat()).fixture(&lender.words()).start();
+    let rig = workers(N, &[&["--share-ports", "node", "--stop-timeout", "8s"], settings].concat())
+        .fixture(&lender.words())
+        .start();
     let channels = lender.channels();
     (rig, channels)
 }

@@ -1,5 +1,6 @@
 // http2-load.js URL: twenty requests at a time on one HTTP/2 session after the other, until its input ends. Prints how many
-// were answered, and how many were lost.
+// were answered, and how many were lost. A stream that crosses GOAWAY on its way was not processed: the client closes it with
+// REFUSED_STREAM and asks again (RFC 9113, section 8.7).
 'use strict';
 const http2 = require('node:http2');
 const [url] = process.argv.slice(2);
@@ -15,11 +16,16 @@ const connect = () => {
 const ask = (path) =>
   new Promise((done) => {
     if (!session || session.closed || session.destroyed) session = connect();
-    let text = '';
+    let [text, failure] = ['', 'no answer'];
     const stream = session.request({ ':path': path });
     stream.setEncoding('utf8').on('data', (part) => (text += part));
-    stream.on('end', () => (text.startsWith('pid ') ? (answered += 1) : (lost += 1), done()));
-    stream.on('error', (error) => (console.log('stream', error.code, stream.rstCode), (lost += 1), done()));
+    stream.on('error', (error) => (failure = error.code));
+    stream.on('close', () => {
+      if (text.startsWith('pid ') && stream.rstCode === 0) return (answered += 1), done();
+      if (stream.rstCode === http2.constants.NGHTTP2_REFUSED_STREAM) return done(ask(path));
+      console.log('stream', failure, stream.rstCode);
+      (lost += 1), done();
+    });
   });
 
 let isOver = false;
