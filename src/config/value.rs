@@ -246,7 +246,10 @@ impl Show for Option<SocketAddr> {
 impl Value for Signal {
     const FORM: &'static str = "SIG";
     fn parse(text: &str) -> Result<Signal, String> {
-        text.parse()
+        match text.parse()? {
+            Signal::STOP => Err(format!("{text:?} suspends a worker, which then cannot end")),
+            signal => Ok(signal),
+        }
     }
 }
 

@@ -22,12 +22,16 @@ impl Credentials {
     /// `/etc/passwd`, or 0 for a number that has no entry there. For this process' own user it is its own group and groups.
     ///
     /// # Errors
-    /// A name that `/etc/passwd` or `/etc/group` does not have.
+    /// A name that `/etc/passwd` or `/etc/group` does not have; the number 4294967295, which is -1 to setresuid(2): no change.
     pub fn parse(text: &str) -> Result<Credentials, String> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
         };
+        let no_change = u32::MAX.to_string();
+        if user == no_change || group == Some(&no_change) {
+            return Err(format!("{no_change} is nobody's number: the highest is {}", u32::MAX - 1));
+        }
         let entry = match user.parse() {
             Ok(number) => User::from_uid(Uid::from_raw(number)).ok().flatten(),
             Err(_) => User::from_name(user).ok().flatten(),
@@ -116,5 +120,8 @@ mod tests {
         assert!(Credentials::parse("nobody-of-that-name").unwrap_err().contains("/etc/passwd"));
         assert!(Credentials::parse("0:no-such-group").unwrap_err().contains("/etc/group"));
         assert!(Credentials::parse("").is_err());
+        for text in ["4294967295", "0:4294967295"] {
+            assert!(Credentials::parse(text).unwrap_err().contains("the highest is 4294967294"));
+        }
     }
 }
