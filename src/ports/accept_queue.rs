@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 const SEND_BUFFER_BYTES: usize = 8192;
 /// The maximum number of reports read at once: more than have room there.
 const MAX_REPORTS: usize = 64;
+/// The maximum number of turns that a worker has taken and of which it is not known whether it has used them.
+const MAX_UNSETTLED: usize = 16;
 /// The time for which a worker gets nothing that had no free descriptor for a connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// The time after which a worker whose queue blocks, and that did not respond, gets a connection again.
@@ -49,7 +51,9 @@ pub(super) struct AcceptQueue {
     paused_until: Option<Instant>,
     /// It gets one at a time until it has taken one.
     is_suspect: bool,
-    /// The waits of the connections that the worker has taken.
+    /// The sizes and waits of the last turns that the worker has taken, newest last: it may report that it has not used one.
+    unsettled: VecDeque<(u8, Duration)>,
+    /// The waits of the connections that the worker has taken, and of the turns that it has used.
     waits: ConnectionWaits,
 }
 
@@ -91,6 +95,7 @@ impl AcceptQueue {
             waiting: VecDeque::new(),
             paused_until: None,
             is_suspect: false,
+            unsettled: VecDeque::new(),
             waits,
         })
     }
@@ -167,6 +172,9 @@ impl AcceptQueue {
             let Ok((REPORT_BYTES, _)) = receive(self.rinit_end.as_fd(), &mut report) else { break };
             let UnusedTurn { connections, has_room } = UnusedTurn::decode(report);
             unused += u64::from(connections);
+            if let Some(at) = self.unsettled.iter().rposition(|(size, _)| *size == connections) {
+                self.unsettled.remove(at);
+            }
             if !has_room {
                 self.paused_until = Some(now + NO_ROOM_PAUSE);
             }
@@ -188,10 +196,23 @@ impl AcceptQueue {
 
     /// The worker has taken the first packet.
     fn on_taken(&mut self, now: Instant) {
-        if let Some(Entry::Connection { accepted_at: since, .. } | Entry::Turn { since, .. }) = self.waiting.pop_front()
-        {
-            self.waits.record(now.saturating_duration_since(since));
+        match self.waiting.pop_front() {
+            Some(Entry::Connection { accepted_at, .. }) => {
+                self.waits.record(now.saturating_duration_since(accepted_at));
+            }
+            Some(Entry::Turn { connections, since }) => {
+                self.unsettled.push_back((connections, now.saturating_duration_since(since)));
+                self.settle(MAX_UNSETTLED);
+            }
+            Some(Entry::WakeUpProbe) | None => {}
         }
+    }
+
+    /// Records the waits of the turns that the worker has taken, all but the last ones. To be called with 0 when its reports have
+    /// been read.
+    pub(super) fn settle(&mut self, last: usize) {
+        let settled = self.unsettled.len().saturating_sub(last);
+        self.unsettled.drain(..settled).for_each(|(_, wait)| self.waits.record(wait));
     }
 
     fn unread_packets(&self) -> usize {

@@ -37,8 +37,8 @@ pub struct WorkerConnections {
     pub waiting: u64,
     /// The time for which the oldest of them has waited.
     pub oldest: Duration,
-    /// The waits of those that it has accepted, from when rinit handed them out to the worker's `accept`: one for each turn. The
-    /// time before, in the kernel's queue of the listening socket, is not known.
+    /// The waits of those that it has accepted, from when rinit handed them out to the worker's `accept`: one for each turn
+    /// that was used. The time before, in the kernel's queue of the listening socket, is not known.
     pub waits: Histogram,
 }
 
@@ -102,6 +102,8 @@ impl Hub {
     pub(super) fn count_connections(&mut self) -> ConnectionCounts {
         let mut counts = ConnectionCounts::default();
         let now = super::poller::now();
+        let all: Vec<_> = self.listeners.keys().copied().collect();
+        all.into_iter().for_each(|id| self.on_accept(id, true));
         for (id, listener) in &mut self.listeners {
             let in_kernel = listener.waiting_in_kernel().unwrap_or_default();
             let without_turn = in_kernel.saturating_sub(turns(*id, &mut self.workers, now));
@@ -117,6 +119,7 @@ impl Hub {
             let mut oldest = sent.unwrap_or_default();
             for (_, queue) in worker.queues() {
                 queue.refresh(now);
+                queue.settle(0);
                 let (count, longest) = queue.waiting(now);
                 waiting += count;
                 oldest = oldest.max(longest);

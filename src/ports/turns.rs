@@ -167,6 +167,8 @@ mod tests {
         let handed = |hub: &Hub| hub.workers.values().map(|worker| worker.handed.read()).sum::<u64>();
         assert_eq!(takes(&mut hub, id, 1 - worker), Ok((TURN, 0)), "that one has no room");
         assert_eq!(handed(&hub), 1);
+        let waits = hub.count_connections().workers.into_values().map(|one| one.waits.count());
+        assert_eq!(waits.sum::<u64>(), 1, "a turn that was not used has no wait");
     }
 
     #[test]
