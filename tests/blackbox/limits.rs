@@ -122,7 +122,7 @@ fn a_reload_at_the_pids_limit_stops_and_a_later_one_is_not_held_up_by_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for settings in [vec!["-i", "2", "--"], vec!["-i", "2", "--env-file", file.path().to_str().unwrap(), "--"]] {
         let rig = Rig::new(&settings).fixture("up notify wait").through(&through(&group.enter())).start();
-        rig.until("both are ready", |out| out.count("is ready") == 2);
+        rig.until("both are ready", |out| out.count("is ready") == 2 && out.count("| up ") == 2);
         group.set_limit_to_what_runs();
         rig.signal("HUP");
         rig.until("the reload has failed, for that reason", |out| {

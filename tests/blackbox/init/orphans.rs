@@ -35,7 +35,9 @@ fn s_adopts_orphans_as_pid_1_too() {
 fn w_warns_of_every_orphan_that_is_collected_and_not_of_the_child() {
     for name in ["rinit", "tini", "docker-init"] {
         let rig = Rig::new(&["-w", "--"]).called(name).fixture("orphans=5 signals").start();
-        rig.until("all are collected", |out| out.count("Reaped zombie process with pid=") == 5);
+        let is_over =
+            |out: &crate::harness::Output| out.count("Reaped zombie process with pid=") == 5 && out.has("up ");
+        rig.until("all are collected, and the child handles signals", is_over);
         rig.signal("TERM");
         assert_eq!(rig.wait(), 0);
         let warnings = rig.output().stderr;
