@@ -24,12 +24,13 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, getuid};
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::select;
@@ -41,6 +42,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 * 1024;
 /// A request must be over within this time, unless it is a stream or a change in progress.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time after which a connection whose client has gone is looked at again, while no stream or call has begun.
+const HANG_UP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The pause after a failure to accept or to start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// One in this many failures to start is logged: every ten seconds.
@@ -231,15 +234,16 @@ fn provoke(path: &str) {
 }
 
 /// A connection of either kind: one HTTP server is enough in the binary.
-trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+trait Duplex: AsyncRead + AsyncWrite + AsFd + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+impl<T: AsyncRead + AsyncWrite + AsFd + Unpin> Duplex for T {}
 
 /// Serves one connection in a task of its own, which has its first turn before the next connection is accepted: a request that
 /// is there already does not wait beside those that are not.
 async fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>, limits: &Rc<Limits>) {
     let (seat, api) = (limits.seat(), api.clone());
     let connection_seat = seat.clone();
+    let socket = stream.as_fd().try_clone_to_owned().and_then(watch);
     let task = spawn_local(async move {
         let seat = connection_seat;
         let _connection = Connection::of(&api.rinit.connections);
@@ -250,8 +254,14 @@ async fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>
         let mut server = http1::Builder::new();
         server.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
         let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+        let mut abandoned = std::pin::pin!(abandoned(socket, &seat));
         loop {
-            match timeout(REQUEST_TIMEOUT, &mut connection).await {
+            let served = select! {
+                biased;
+                served = timeout(REQUEST_TIMEOUT, &mut connection) => served,
+                () = &mut abandoned => return,
+            };
+            match served {
                 Ok(_) => return,
                 Err(_) if seat.is_in_progress() => {}
                 Err(_) => return,
@@ -267,6 +277,22 @@ async fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>
         }
     });
     yield_now().await;
+}
+
+/// Waits until a stream or a call is in progress whose client has gone. hyper sees that too, but not behind bytes that the client
+/// has sent after its request.
+async fn abandoned(socket: io::Result<AsyncFd<OwnedFd>>, seat: &Seat) {
+    let Ok(socket) = socket else { return std::future::pending().await };
+    loop {
+        let Ok(mut ready) = socket.readable().await else { return std::future::pending().await };
+        if ready.ready().is_read_closed() {
+            break;
+        }
+        ready.clear_ready();
+    }
+    while !seat.is_in_progress() {
+        sleep(HANG_UP_CHECK_INTERVAL).await;
+    }
 }
 
 /// Counts a connection while it lives.
