@@ -242,3 +242,22 @@ fn an_app_for_which_a_reload_waits_has_not_ended() {
     world.play(&[Hup, Exits(2, 3), ReloadApp(0), Exits(0, 0)]);
     assert!(!world.fleet.is_stopping(), "its workers start again, and only then what comes after it");
 }
+
+#[test]
+fn an_app_that_a_reload_stops_when_it_has_just_become_ready_lets_those_after_it_start() {
+    let at_once = || Policy { min_uptime: Duration::ZERO, stable_after: Duration::ZERO, max_restarts: 0, ..policy() };
+    let mut world = World::new(vec![
+        Policy { instances: 3, readiness: Readiness::Auto { sees_listening: false }, ..at_once() },
+        Policy {
+            after: vec![AppId(0)],
+            instances: 1,
+            readiness: Readiness::Uptime,
+            reload: Reload::Restart,
+            ..at_once()
+        },
+        Policy { after: vec![AppId(1)], instances: 1, readiness: Readiness::Spawn, ..at_once() },
+    ]);
+    world.play(&[Exits(0, 0), Operates(Operation::Halt, 0), Hup, Exits(1, 0), Killed(0), Pass(0)]);
+    let last = world.spawned.iter().any(|(_, slot, ..)| slot.app == AppId(2));
+    assert!(last, "{:?}", world.spawned);
+}

@@ -696,6 +696,10 @@ impl World {
                 assert!(self.been_started.insert(*worker), "{worker:?} is told to have started twice");
             }
             Report::Ready { slot, worker, .. } => {
+                // A reload may stop it in the same event.
+                if self.policy_of(*slot).kind == Kind::Service {
+                    self.been_up.insert(slot.app);
+                }
                 assert!(self.been_started.contains(worker), "{worker:?} is told to be ready before it has started");
                 let is_auto = matches!(self.policy_of(*slot).readiness, Readiness::Auto { .. });
                 let process = self.process(*worker);

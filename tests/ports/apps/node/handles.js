@@ -81,7 +81,8 @@ const kinds = {
       if (err) done(err);
       await app.close();
     });
-    app.listen({ port });
+    // Without a host it listens at two addresses, one after the other.
+    app.listen({ port, host: '127.0.0.1' });
   },
 };
 kinds[process.env.KIND || 'close']();
