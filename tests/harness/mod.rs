@@ -355,9 +355,16 @@ pub fn status_field(pid: i32, field: &str) -> String {
     line.unwrap_or_default().trim().to_owned()
 }
 
-/// A free TCP port of this machine.
+/// A free TCP port of this machine. It is below those that the kernel gives to clients and to port 0 (`ip_local_port_range`), so
+/// nobody takes it before the test does; the next numbers are free for workers that have a port each.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let first = std::process::id() % 100 * 200;
+    let mut tries = std::iter::repeat_with(|| {
+        let offset = first + NEXT.fetch_add(8, std::sync::atomic::Ordering::Relaxed);
+        10_000 + (offset % 20_000) as u16
+    });
+    tries.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// A file by whose existence a test steers workers: the fixture's `file=` and `unless=`.
