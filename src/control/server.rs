@@ -256,15 +256,13 @@ async fn start_connection(stream: Box<dyn Duplex>, origin: Origin, api: &Rc<Api>
         let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
         let mut abandoned = std::pin::pin!(abandoned(socket, &seat));
         loop {
-            let served = select! {
+            let is_over = select! {
                 biased;
-                served = timeout(REQUEST_TIMEOUT, &mut connection) => served,
-                () = &mut abandoned => return,
+                served = timeout(REQUEST_TIMEOUT, &mut connection) => served.is_ok() || !seat.is_in_progress(),
+                () = &mut abandoned => true,
             };
-            match served {
-                Ok(_) => return,
-                Err(_) if seat.is_in_progress() => {}
-                Err(_) => return,
+            if is_over {
+                return;
             }
         }
     });
