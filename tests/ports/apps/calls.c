@@ -77,6 +77,14 @@ static int serve_one(int flags) {
     return 1;
 }
 
+/* Serves one of which `poll` has told: another process may have taken that one, which accept(2) reports as ECONNABORTED. */
+static void serve_one_that_is_told(void) {
+    int connection = accept(s, 0, 0);
+    if (connection >= 0) answer(connection);
+    else if (errno == ECONNABORTED) say("accept ended: the connection is gone");
+    else check(connection, "accept");
+}
+
 static void *in_accept(void *ignored) {
     int connection;
     while ((connection = accept(s, 0, 0)) >= 0) answer(connection);
@@ -323,7 +331,7 @@ static void call(char **all) {
     else if (is("stepblock")) for (number_of_step = n;;) serve_in_steps(0);
     else if (is("steppoll")) for (number_of_step = n, check(ioctl(s, FIONBIO, &one), "ioctl");;) serve_in_steps(1);
     else if (is("pollserve")) for (;;) { poll(&polled, 1, -1); while (serve_one(SOCK_NONBLOCK)) {} }
-    else if (is("pollblock")) for (;;) { poll(&polled, 1, -1); serve_one(-1); }
+    else if (is("pollblock")) for (;;) { poll(&polled, 1, -1); serve_one_that_is_told(); }
     else if (is("epollserve")) for (;;) { epoll_wait(epoll, &event, 1, -1); while (serve_one(SOCK_CLOEXEC | SOCK_NONBLOCK)) {} }
     else if (is("stay")) for (;;) pause();
     else say("unknown word"), exit(5);
