@@ -1,6 +1,6 @@
 //! The preloaded library, call by call: `apps/calls.c` makes the calls that its words name.
 
-use crate::apps::{all_listen, pid_from_here, reloaded, served_by, workers};
+use crate::apps::{all_listen, pid_from_here, reloaded, served_by, stop, workers};
 use crate::harness::{Rig, Running, eventually, free_port, status_field};
 use crate::load::{connect, get, pid_in};
 use crate::setup::c_program;
@@ -186,6 +186,45 @@ fn a_program_that_was_told_of_a_connection_does_not_wait_for_another() {
             rig.until("accept has ended", |out| out.has("Software caused connection abort"));
             served_by(port, 2);
         }
+    }
+}
+
+#[test]
+fn a_program_that_polls_does_not_wait_in_accept_when_another_worker_was_faster() {
+    // All are told of each connection. One that waits in `accept` after that does not see its stop signal's handler return.
+    let settings = ["--balance", "shared", "--stop-signal", "USR1"];
+    let Some((rig, port)) = all_serve(4, &settings, &format!("{OWN} usr1 pollblock")) else { return };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..500).for_each(|_| drop(get(port, "/").unwrap())));
+        }
+    });
+    stop(&rig);
+}
+
+#[test]
+fn a_program_that_has_polled_waits_in_accept_again() {
+    let settings = ["--balance", "shared"];
+    let words = format!("{OWN} poll:-1 accept flags blockserve");
+    let Some((rig, port)) = all_serve(2, &settings, &words) else { return };
+    (0..20).for_each(|_| drop(get(port, "/").unwrap()));
+    let out = rig.output();
+    assert!(out.count("it blocks") > 0 && !out.has("it does not block"), "{:#?}", out.stdout);
+    assert!(!out.has("accept ended"), "{:#?}", out.stdout);
+    let words = format!("{OWN} poll:-1 accept timeout:50 tryaccept stay");
+    let Some((rig, port)) = calls(1, &settings, &words) else { return };
+    let rig = rig.start();
+    all_listen(&rig, 1);
+    get(port, "/").unwrap();
+    rig.until("it has waited for 50 ms", |out| out.has("accept: EAGAIN"));
+}
+
+#[test]
+fn workers_that_start_together_accept_in_the_mode_that_they_have_set() {
+    // The first one's socket becomes the one that all share, and rinit changes its mode while that one goes on.
+    for _ in 0..10 {
+        let Some((rig, _)) = all_serve(8, &[], &format!("{OWN} blockserve")) else { return };
+        assert!(!rig.output().has("accept ended"), "{:#?}", rig.output().stdout);
     }
 }
 

@@ -49,7 +49,7 @@ mod syscalls;
 #[path = "library/wait.rs"]
 mod wait;
 
-use accept_queue::{is_cluster_worker, take_place};
+use accept_queue::{is_blocking, is_cluster_worker, take_place};
 use client::ask;
 use core::ffi::{c_int, c_uint};
 use descriptors::{Kind, find, name_of, record, replace};
@@ -155,6 +155,9 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
     let v6_only = family == AF_INET6 && option::<c_int>(fd, IPPROTO_IPV6, IPV6_V6ONLY)? != 0;
     // SAFETY: the address has `length` bytes, which the program leaves alone during its call of `bind`.
     let address = unsafe { core::slice::from_raw_parts(address, length) };
+    // After this request the socket may be the one that all share, whose mode others change, or it is replaced.
+    let nonblocking = !is_blocking(fd);
+    let timeout = accept_queue::timeout(fd);
     let (reply, shared) = ask(&Request::Bind { v6_only, address }, fd)?;
     let kind = match reply {
         Reply::Done => Kind::Shared,
@@ -162,20 +165,19 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
         Reply::Failed(errno) => return Some(-(errno as isize)),
         Reply::NotShared => return None,
     };
-    // The program's own socket may be replaced below, so its options are read now.
-    let nonblocking = control(fd, F_GETFL, 0) as c_int & O_NONBLOCK != 0;
-    let timeout = accept_queue::timeout(fd);
     // The first program's own socket is the shared one.
     if let Some(shared) = shared {
         let result = replace(fd, &shared);
         if result != 0 {
             return Some(result);
         }
-        if kind == Kind::Own {
-            control(fd, F_SETFL, if nonblocking { O_NONBLOCK } else { 0 });
+        if kind == Kind::Own && nonblocking {
+            control(fd, F_SETFL, O_NONBLOCK);
         }
     }
-    record(fd, kind, name_of(fd), false);
+    if let Some(known) = record(fd, kind, name_of(fd), false) {
+        known.set_nonblocking(nonblocking);
+    }
     if kind == Kind::Shared && (nonblocking || timeout.is_some()) && take_place(fd, nonblocking) {
         timeout.iter().for_each(|timeout| accept_queue::set_timeout(fd, timeout));
     }

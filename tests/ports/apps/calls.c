@@ -215,6 +215,7 @@ static void call(char **all) {
     else if (is("bind")) check(bind(s, (void *)&own, sizeof own), "bind");
     else if (is("listen")) check(listen(s, 64), "listen");
     else if (is("nonblock")) check(ioctl(s, FIONBIO, &one), "ioctl");
+    else if (is("flags")) say(fcntl(s, F_GETFL) & O_NONBLOCK ? "it does not block" : "it blocks");
     else if (is("setfl")) check(fcntl(s, F_SETFL, fcntl(s, F_GETFL) | O_NONBLOCK), "fcntl");
     else if (is("block")) one = 0, check(ioctl(s, FIONBIO, &one), "ioctl");
     else if (is("timeout")) {
@@ -326,12 +327,13 @@ static void call(char **all) {
     else if (is("sleep")) usleep(n * 1000);
     else if (is("say")) say(*word);
     else if (is("serve")) for (;;) serve_one(-1);
+    else if (is("blockserve")) in_accept(0);
     else if (is("sweep")) for (;;) { serve_one(-1); for (int fd = 3; fd < 1024; fd++) if (fd != s) close(fd); }
     else if (is("usr1")) { struct sigaction action = {.sa_handler = wake, .sa_flags = SA_RESTART}; sigaction(SIGUSR1, &action, 0); }
     else if (is("stepblock")) for (number_of_step = n;;) serve_in_steps(0);
     else if (is("steppoll")) for (number_of_step = n, check(ioctl(s, FIONBIO, &one), "ioctl");;) serve_in_steps(1);
     else if (is("pollserve")) for (;;) { poll(&polled, 1, -1); while (serve_one(SOCK_NONBLOCK)) {} }
-    else if (is("pollblock")) for (;;) { poll(&polled, 1, -1); serve_one_that_is_told(); }
+    else if (is("pollblock")) while (!is_woken) { if (poll(&polled, 1, 100) > 0) serve_one_that_is_told(); }
     else if (is("epollserve")) for (;;) { epoll_wait(epoll, &event, 1, -1); while (serve_one(SOCK_CLOEXEC | SOCK_NONBLOCK)) {} }
     else if (is("stay")) for (;;) pause();
     else say("unknown word"), exit(5);
