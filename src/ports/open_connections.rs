@@ -64,8 +64,8 @@ fn count(workers: Vec<(u32, Vec<String>)>) -> Vec<(u32, u64)> {
 fn see(counted: &mut [Counted], socket: TcpSocket) {
     let Some(one) = counted.iter_mut().find(|one| one.sockets.contains(&socket.inode)) else { return };
     if socket.is_listening {
-        one.ports.push(socket.port);
-    } else if one.ports.contains(&socket.port) {
+        one.ports.push(socket.address.port());
+    } else if one.ports.contains(&socket.address.port()) {
         one.open += 1;
     }
 }
@@ -113,7 +113,7 @@ mod tests {
             (80, false, 99),
         ];
         for (port, is_listening, inode) in table {
-            see(&mut counted, TcpSocket { port, is_listening, inode });
+            see(&mut counted, TcpSocket { address: ([127, 0, 0, 1], port).into(), is_listening, inode });
         }
         let results = counted.map(|one| one.result());
         assert_eq!(results, [Some((7, 2)), None, Some((9, 1))], "nothing is known of one with a unix socket");

@@ -1,8 +1,10 @@
 //! Finds the addresses where a process listens by sockets of its own, which it shares with no other worker.
 //!
-//! /proc has the sockets of a process (proc_pid_fd(5)) and all that listen in its network namespace (proc_pid_net(5)).
+//! /proc has the sockets of a process (proc_pid_fd(5)), the kernel all that listen (sock_diag(7)). Where it does not tell, they
+//! are in a table with all connections (proc_pid_net(5)), which takes seconds if there are many.
 
 use crate::ordered::ordered;
+use crate::sys::sock_diag::{TcpSocket, listening_sockets};
 use crate::sys::spawn_thread;
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -15,13 +17,6 @@ use tokio::sync::oneshot;
 const MAX_PROCESSES: usize = 64;
 /// The state of a socket that listens (`TCP_LISTEN` of the kernel's tcp_states.h).
 const LISTENS: &str = "0A";
-
-/// A socket that listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Listening {
-    address: SocketAddr,
-    inode: u64,
-}
 
 /// The addresses where that process or one of its descendants listens alone. They are found on a thread of its own.
 ///
@@ -37,12 +32,10 @@ fn find(pid: Pid) -> Vec<SocketAddr> {
     let own: BTreeSet<u64> = ordered(family(pid).into_iter().flat_map(sockets_of));
     // rinit holds those that it shares among the workers.
     let shared: BTreeSet<u64> = ordered(sockets_of(Pid::this()));
-    let table = |name: &str| read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let all: Vec<Listening> =
-        ["tcp", "tcp6"].iter().flat_map(|name| table(name).lines().filter_map(parse).collect::<Vec<_>>()).collect();
-    let is_own = |one: &&Listening| own.contains(&one.inode) && !shared.contains(&one.inode);
+    let all = listening_sockets().unwrap_or_else(|_| in_table(pid));
+    let is_own = |one: &&TcpSocket| own.contains(&one.inode) && !shared.contains(&one.inode);
     // Of several sockets on one port (SO_REUSEPORT) the kernel chooses.
-    let is_alone = |one: &&Listening| {
+    let is_alone = |one: &&TcpSocket| {
         !all.iter().any(|other| other.address.port() == one.address.port() && !own.contains(&other.inode))
     };
     all.iter().filter(is_own).filter(is_alone).map(|one| reachable(one.address)).collect()
@@ -69,8 +62,14 @@ pub(super) fn sockets_of(pid: Pid) -> impl Iterator<Item = u64> {
     })
 }
 
+/// The sockets that listen in the network namespace of that process.
+fn in_table(pid: Pid) -> Vec<TcpSocket> {
+    let table = |name: &str| read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    ["tcp", "tcp6"].iter().flat_map(|name| table(name).lines().filter_map(parse).collect::<Vec<_>>()).collect()
+}
+
 /// Reads a line of /proc/net/tcp or tcp6, if it is a socket that listens.
-fn parse(line: &str) -> Option<Listening> {
+fn parse(line: &str) -> Option<TcpSocket> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
     let (ip, port) = local.split_once(':').filter(|_| state == LISTENS)?;
@@ -84,7 +83,7 @@ fn parse(line: &str) -> Option<Listening> {
         }
     };
     let address = SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?);
-    Some(Listening { address, inode: inode.parse().ok()? })
+    Some(TcpSocket { address, is_listening: true, inode: inode.parse().ok()? })
 }
 
 /// The address by which a client reaches a socket of this machine.
@@ -106,12 +105,25 @@ mod tests {
     fn a_line_of_the_kernels_table_is_read() {
         let line =
             "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0";
-        let listening = Listening { address: "127.0.0.1:8080".parse().unwrap(), inode: 4242 };
+        let listening = TcpSocket { address: "127.0.0.1:8080".parse().unwrap(), is_listening: true, inode: 4242 };
         assert_eq!(parse(line), Some(listening));
         assert_eq!(parse(&line.replace(" 0A ", " 01 ")), None, "a connection");
         let v6 = line.replace("0100007F", "00000000000000000000000001000000");
-        assert_eq!(parse(&v6), Some(Listening { address: "[::1]:8080".parse().unwrap(), inode: 4242 }));
+        assert_eq!(parse(&v6), Some(TcpSocket { address: "[::1]:8080".parse().unwrap(), ..listening }));
         assert_eq!(parse("  sl  local_address rem_address   st tx_queue"), None);
+    }
+
+    #[test]
+    fn both_sources_tell_of_the_same_sockets() {
+        let v4 = ["127.0.0.1:0", "0.0.0.0:0"].map(|any| TcpListener::bind(any).unwrap());
+        // Not every machine has IPv6.
+        let v6: Vec<TcpListener> = ["[::1]:0", "[::]:0"].iter().flat_map(TcpListener::bind).collect();
+        let (told, in_table) = (listening_sockets().unwrap(), in_table(Pid::this()));
+        for socket in v4.iter().chain(&v6) {
+            let is_it = |one: &&TcpSocket| one.address == socket.local_addr().unwrap();
+            let found = told.iter().find(is_it).unwrap();
+            assert!(found.is_listening && in_table.iter().find(is_it) == Some(found));
+        }
     }
 
     #[test]

