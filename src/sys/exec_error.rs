@@ -67,10 +67,15 @@ impl ExecError {
                      CRLF line ends, the name ends with CR)"
                 )
             }
-            Stage::Exec if self.is_missing() => format!("cannot run {program}: not found in PATH"),
+            Stage::Exec if self.is_missing() => {
+                format!(
+                    "cannot run {program}: not found in PATH, or the interpreter or loader that it names is not in this image"
+                )
+            }
             Stage::Exec if self.errno == Errno::EACCES => {
                 format!(
-                    "cannot run {program}: not executable, or not permitted for this user: chmod +x, or see the mount's noexec"
+                    "cannot run {program}: it, or the interpreter that it names, is not executable for this user: chmod +x, or see the \
+                     mount's noexec"
                 )
             }
             Stage::Exec => format!("cannot run {program}: {why}"),

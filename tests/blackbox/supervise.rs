@@ -2,6 +2,7 @@
 
 use crate::harness::{Flag, Rig, Running, children, eventually, fixture, free_port, status_field};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -307,6 +308,18 @@ fn a_program_that_does_not_exist_ends_the_container_with_127() {
         assert_eq!(rig.wait(), 127);
         assert!(rig.output().has(&format!("cannot run {program}")), "{:?}", rig.output().stderr);
     }
+}
+
+#[test]
+fn a_script_in_path_whose_interpreter_is_missing_is_not_said_to_be_missing_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("serve");
+    std::fs::write(&script, "#!/no/such/python\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let rig = Rig::new(&["-i", "2", "--", "serve"]).env("PATH", &path).start();
+    assert_eq!(rig.wait(), 127);
+    assert!(rig.output().has("cannot run serve: not found in PATH, or the interpreter"), "{:?}", rig.output().stderr);
 }
 
 #[test]

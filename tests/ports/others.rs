@@ -25,6 +25,9 @@ fn two(words: &[&str], settings: &[&str]) -> (Rig, u16) {
     (rig.env("PORT", &port.to_string()).env("PYTHONUNBUFFERED", "1"), port)
 }
 
+/// For one that compiles its source when it starts: a busy machine takes longer for that than the default.
+const SLOW_START: [&str; 2] = ["--ready-timeout", "2m"];
+
 #[test]
 fn a_python_server_is_served_by_every_worker_and_reloads() {
     let Some(_) = program("python3") else { return };
@@ -240,7 +243,7 @@ const HANDED: &str = "s = socket.socket(fileno=3)";
 #[test]
 fn a_worker_that_says_it_is_ready_and_does_not_wait_for_connections_is_not() {
     for (settings, socket) in [(&[][..], OWN), (&["--listen", "{port}"], HANDED)] {
-        let settings = [settings, &["--ready-timeout", "8s"]].concat();
+        let settings = [settings, &["--ready-timeout", "15s"]].concat();
         let Some(rig) = listens_and_says_so(&settings, socket, "select.select([n], [], [])") else { return };
         rig.until("it is not ready in time", |out| out.has("was not ready within"));
         assert_eq!(times_ready(&rig.output()), 0, "{:#?}", rig.output().stderr);
@@ -295,7 +298,7 @@ fn a_worker_with_an_io_uring_for_other_uses_is_ready_when_it_waits() {
         return;
     }
     let own = format!("{IO_URING}\n{OWN}");
-    let Some(rig) = listens_and_says_so(&["--ready-timeout", "8s"], &own, "pass") else { return };
+    let Some(rig) = listens_and_says_so(&["--ready-timeout", "15s"], &own, "pass") else { return };
     rig.until("it is not ready in time", |out| out.has("was not ready within"));
     assert_eq!(times_ready(&rig.output()), 0, "{:#?}", rig.output().stderr);
     is_ready_when_it_waits(&[], &own, "s.setblocking(False); select.select([s], [], [], 1000)");
@@ -311,7 +314,7 @@ fn a_worker_serves_a_socket_of_listen_when_it_accepts_or_polls() {
 #[test]
 fn java_is_served_by_every_worker() {
     let Some(_) = program("java") else { return };
-    let (rig, port) = two_serve(&["java", &app("Server.java"), "{port}"], &[]);
+    let (rig, port) = two_serve(&["java", &app("Server.java"), "{port}"], &SLOW_START);
     rig.signal("HUP");
     reloaded(&rig, 1);
     served_by(port, 2);
@@ -350,7 +353,7 @@ fn node_bun_and_deno_are_served_by_the_preload_library_too() {
 /// Two reloads under a load of connections for one request each, some of which take a while.
 fn new_connections_lose_nothing(program_name: &str, words: &[&str]) {
     let Some(_) = program(program_name) else { return };
-    let (rig, port) = two_serve(words, &[]);
+    let (rig, port) = two_serve(words, &SLOW_START);
     let (load, ()) = under_load(port, &MIX[4..], |meter| {
         for number in 1..=2 {
             rig.signal("HUP");
