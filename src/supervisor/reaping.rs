@@ -12,9 +12,13 @@ use std::path::Path;
 const MAX_EXITS_IN_A_ROW: usize = 32;
 
 impl Supervisor {
-    /// Collects what has ended: workers, probes, hooks, and every orphan of the container.
+    /// Collects what has ended: workers, probes, hooks, and every orphan of the container. SIGCHLD tells of suspended ones too.
     pub(super) fn reap(&mut self) -> io::Result<()> {
-        self.more_to_reap = self.more_to_reap && self.reap_some()?;
+        if self.more_to_reap {
+            // One that reads from a terminal in the background would be suspended again at once.
+            self.workers.continue_suspended(|signal| signal == Signal::STOP);
+            self.more_to_reap = self.reap_some()?;
+        }
         for worker in self.workers.take_ended_groups() {
             self.handle(Event::GroupEnded(worker));
         }

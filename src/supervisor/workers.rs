@@ -52,6 +52,8 @@ struct Running {
     last_answer: LastAnswer,
     /// The facts that its messages have told.
     report: WorkerReport,
+    /// It is to stop.
+    is_leaving: bool,
     /// rinit sent it SIGKILL.
     killed: bool,
     /// Its first process has been collected: only others of its group are left.
@@ -196,6 +198,7 @@ impl Workers {
                 last_answer,
                 report,
                 killed: false,
+                is_leaving: false,
                 is_collected: false,
                 tasks,
             },
@@ -239,16 +242,12 @@ impl Workers {
     }
 
     /// Begins a worker's stop: it gets no new connections, and is asked over its channel to finish, if the plan says so.
-    pub(super) fn drain(&self, worker: WorkerId, plan: &StopPlan) {
+    pub(super) fn drain(&mut self, worker: WorkerId, plan: &StopPlan) {
         self.ports.retire(worker);
-        // One that is suspended would take neither the request nor the signal.
-        if self
-            .running
-            .get(&worker)
-            .is_some_and(|running| !running.is_collected && reap::take_stop(running.pid).is_some())
-        {
-            let _ = self.signal(worker, Signal::CONT, true);
+        if let Some(running) = self.running.get_mut(&worker) {
+            running.is_leaving = true;
         }
+        self.continue_suspended(|_| true);
         match plan.request {
             None | Some(DrainKind::Hook) => {}
             Some(DrainKind::Message) => self.ports.send_shutdown(worker, plan.idle_for),
@@ -260,6 +259,15 @@ impl Workers {
                 let StopPlan { signal, handler_after, signal_after, .. } = *plan;
                 self.ports.drain_connections(worker, signal, handler_after, signal_after);
             }
+        }
+    }
+
+    /// Continues the workers that are to stop and are suspended: they would take neither the request nor the signal. Where there
+    /// are many threads, SIGSTOP takes its time, and SIGCHLD tells when it is done. `by`: the signals that have suspended them.
+    pub(super) fn continue_suspended(&self, by: impl Fn(Signal) -> bool) {
+        let leaving = self.running.values().filter(|running| running.is_leaving && !running.is_collected);
+        for running in leaving.filter(|running| reap::take_stop(running.pid).is_some_and(&by)) {
+            let _ = running.signal_group(Signal::CONT);
         }
     }
 

@@ -161,6 +161,20 @@ fn a_worker_that_is_suspended_is_continued_so_that_it_can_stop() {
 }
 
 #[test]
+fn a_worker_that_is_suspended_after_its_stop_signal_is_continued_too() {
+    let flag = Flag::new();
+    let app = "trap 'while [ ! -e $1 ]; do sleep 0.02; done; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+    let rig = Rig::new(&["-i", "1", "--", "sh", "-c", app, "sh"]).arg(flag.path()).start();
+    rig.until("it is up", |out| out.has("| up"));
+    rig.signal("TERM");
+    rig.until("it is asked to end", |out| out.has("gets SIGTERM"));
+    rig.workers().iter().for_each(|worker| rig.signal_pid(*worker, "STOP"));
+    flag.set();
+    assert_eq!(rig.wait(), 0);
+    assert!(!rig.output().has("SIGKILL"), "{:?}", rig.output().stderr);
+}
+
+#[test]
 fn an_app_below_a_shell_that_ends_first_gets_the_stop_signal_and_time_to_end() {
     let app = "trap 'echo ended in its own time; exit 0' TERM; echo up; while :; do sleep 0.05; done";
     let rig = Rig::new(&["-i", "1", "--", "sh", "-c", "sh -c \"$0\"; true", app]).start();

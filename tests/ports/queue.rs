@@ -111,15 +111,14 @@ fn connections_of_a_killed_worker_are_answered_by_the_next() {
     stop(&rig);
 }
 
-/// Workers that do not run are asked to finish while clients wait for them; when they run again they answer.
+/// Workers that are suspended are asked to finish while clients wait for them: rinit lets them run, and they answer.
 fn answers_waiting_connections(count: usize, settings: &[&str], signal: &str) {
     let Some(node) = node() else { return };
     let port = free_port();
     let rig = node_app(count, settings, &node, "app.js", port).start();
     all_listen(&rig, count);
     served_by(port, count);
-    let old = rig.workers();
-    old.iter().for_each(|worker| rig.signal_pid(*worker, "STOP"));
+    rig.workers().iter().for_each(|worker| rig.signal_pid(*worker, "STOP"));
     let mut clients = Vec::from_iter((0..10 * count).map(|_| connect(port).unwrap()));
     for client in &mut clients {
         client.get_mut().write_all(request("/", "close").as_bytes()).unwrap();
@@ -127,7 +126,6 @@ fn answers_waiting_connections(count: usize, settings: &[&str], signal: &str) {
     waiting(port, clients.len() as u64);
     rig.signal(signal);
     rig.until("all are asked", |out| out.count("is asked to finish") == count);
-    old.iter().for_each(|worker| rig.signal_pid(*worker, "CONT"));
     for client in &mut clients {
         assert!(pid_in(&answer(client).unwrap().0).is_some());
     }
