@@ -97,8 +97,8 @@ fn dump(port: u16, states: u32, with_info: bool, visit: &mut dyn FnMut(&[u8])) -
             while let Some((size, kind)) = number(rest, 0).zip(short(rest, 4)) {
                 let size = (size as usize).max(HEADER);
                 match kind {
-                    NLMSG_DONE => break 'dump,
-                    NLMSG_ERROR => return Err(io::Error::other("the kernel has no sock_diag")),
+                    NLMSG_DONE if number(rest, HEADER).is_none_or(|code| code as i32 >= 0) => break 'dump,
+                    NLMSG_DONE | NLMSG_ERROR => return Err(io::Error::other("the kernel has no sock_diag for TCP")),
                     _ => rest.get(HEADER..size).into_iter().for_each(&mut *visit),
                 }
                 rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();

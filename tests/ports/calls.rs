@@ -1,6 +1,6 @@
 //! The preloaded library, call by call: `apps/calls.c` makes the calls that its words name.
 
-use crate::apps::{all_listen, pid_from_here, reloaded, served_by, stop, workers};
+use crate::apps::{all_listen, pid_from_here, reloaded, served_by, workers};
 use crate::harness::{Rig, Running, eventually, free_port, status_field};
 use crate::load::{connect, get, pid_in};
 use crate::setup::c_program;
@@ -186,19 +186,6 @@ fn a_program_that_was_told_of_a_connection_does_not_wait_for_another() {
             served_by(port, 2);
         }
     }
-}
-
-#[test]
-fn a_program_that_polls_does_not_wait_in_accept_when_another_worker_was_faster() {
-    // All are told of each connection. One that waits in `accept` after that does not see its stop signal's handler return.
-    let settings = ["--balance", "shared", "--stop-signal", "USR1"];
-    let Some((rig, port)) = all_serve(4, &settings, &format!("{OWN} usr1 pollblock")) else { return };
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| (0..500).for_each(|_| drop(get(port, "/").unwrap())));
-        }
-    });
-    stop(&rig);
 }
 
 #[test]

@@ -171,13 +171,11 @@ unsafe fn share(fd: c_int, address: *const u8, length: c_uint) -> Option<isize> 
         if result != 0 {
             return Some(result);
         }
-        if kind == Kind::Own && nonblocking {
-            control(fd, F_SETFL, O_NONBLOCK);
+        if kind == Kind::Own {
+            control(fd, F_SETFL, if nonblocking { O_NONBLOCK } else { 0 });
         }
     }
-    if let Some(known) = record(fd, kind, name_of(fd), false) {
-        known.set_nonblocking(nonblocking);
-    }
+    record(fd, kind, name_of(fd), false);
     if kind == Kind::Shared && (nonblocking || timeout.is_some()) && take_place(fd, nonblocking) {
         timeout.iter().for_each(|timeout| accept_queue::set_timeout(fd, timeout));
     }

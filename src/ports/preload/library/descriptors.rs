@@ -4,7 +4,6 @@
 //! never used twice and is the same in every process. Descriptors that come by `dup`, `recvmsg` or `exec` are looked at when
 //! the program first uses them for something that this library interposes.
 
-use crate::accept_queue::is_blocking;
 use crate::client::{Descriptor, ask};
 use crate::epoll_instances::Registrations;
 use crate::protocol::{Reply, Request};
@@ -58,7 +57,7 @@ struct Record {
     is_readable: AtomicBool,
     /// It is in an epoll instance, which says so.
     is_in_epoll: AtomicBool,
-    /// A listening socket that the program has made non-blocking.
+    /// A listening socket that was seen not to block.
     is_nonblocking: AtomicBool,
 }
 
@@ -160,11 +159,7 @@ pub fn identify(fd: c_int) -> Option<Known> {
     match ask(&Request::Find, fd)? {
         (Reply::Done, Some(listening)) => record(fd, Kind::Queue, name_of(listening.0), true),
         (Reply::Done, None) => record(fd, Kind::Shared, name_of(fd), is_listening),
-        (Reply::DoneWithoutQueue, _) => {
-            let known = record(fd, Kind::Own, name_of(fd), is_listening)?;
-            known.set_nonblocking(!is_blocking(fd));
-            Some(known)
-        }
+        (Reply::DoneWithoutQueue, _) => record(fd, Kind::Own, name_of(fd), is_listening),
         (Reply::Failed(_) | Reply::NotShared, _) => None,
     }
 }
@@ -288,8 +283,8 @@ impl Known {
         self.record.is_nonblocking.load(SeqCst)
     }
 
-    pub fn set_nonblocking(&self, is_nonblocking: bool) {
-        self.record.is_nonblocking.store(is_nonblocking, SeqCst);
+    pub fn set_nonblocking(&self) {
+        self.record.is_nonblocking.store(true, SeqCst);
     }
 
     /// Records that the program wants non-blocking connections. Returns true the first time.

@@ -116,12 +116,10 @@ fn control_file(fd: c_int, command: c_int, argument: usize, plain: impl Fn() -> 
             result
         }
         F_SETFL if !set_mode(fd, argument & word(O_NONBLOCK) != 0) => 0,
-        F_GETFL if find(fd).is_some_and(|known| known.kind != Kind::Queue && !known.is_nonblocking()) => {
-            match plain() {
-                error @ ..0 => error,
-                flags => flags & !O_NONBLOCK,
-            }
-        }
+        F_GETFL if find(fd).is_some_and(|known| known.kind == Kind::Shared) => match plain() {
+            error @ ..0 => error,
+            flags => flags & !O_NONBLOCK,
+        },
         _ => plain(),
     }
 }
@@ -148,17 +146,12 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: usize, argument: usize) -> c_
 /// about to poll, so it gets its queue now, whose mode is its own. One that makes it blocking may be about to accept by an
 /// io_uring; the socket that it finds is one that blocks.
 fn set_mode(fd: c_int, nonblocking: bool) -> bool {
-    let Some(known) = find(fd) else { return true };
-    match known.kind {
-        Kind::Shared if nonblocking => {
+    match find(fd).map(|known| known.kind) {
+        Some(Kind::Shared) if nonblocking => {
             take_place(fd, true);
             true
         }
-        Kind::Shared => false,
-        Kind::Own => {
-            known.set_nonblocking(nonblocking);
-            true
-        }
-        Kind::Queue => true,
+        Some(Kind::Shared) => false,
+        Some(Kind::Own | Kind::Queue) | None => true,
     }
 }

@@ -3,7 +3,7 @@
 //! The first of them takes the worker's accept queue for a listening socket that blocks, and tells rinit that the worker
 //! serves: a master that listens before any of its children has loaded the app does not serve yet.
 
-use crate::accept_queue::{is_blocking, take, take_place, timeout};
+use crate::accept_queue::{is_blocking, take, take_place};
 use crate::client::ask;
 use crate::descriptors::{Kind, Known, find, glance, identify};
 use crate::next;
@@ -44,49 +44,36 @@ unsafe fn accept_with(
         {
             return returned(taken);
         }
-        let blocking = glance(fd).filter(|known| known.kind == Kind::Own && !known.is_nonblocking());
-        let is_told = blocking.is_some_and(|known| known.takes_readable());
-        if is_told && is_blocking(fd) && find(fd).is_some() {
-            // Another worker may take the connection first. The kernel has no `accept` that does not wait at a socket that
-            // blocks, and the socket's mode is everybody's: from now on this library waits for those that want it.
-            control(fd, F_SETFL, O_NONBLOCK);
+        if glance(fd).is_some_and(|known| known.kind == Kind::Own && known.takes_readable() && would_wait(&known, fd)) {
+            return returned(-(ECONNABORTED as isize));
         }
         let before = errno();
         let result = plain();
-        if result >= 0 {
-            return result;
-        }
         // An accept queue that this library has not seen coming does not listen.
         let is_queue = || identify(fd).is_some_and(|known| known.kind == Kind::Queue);
-        match errno() {
-            // The number may be another socket's by now.
-            EAGAIN if blocking.is_some() && !is_blocking(fd) && find(fd).is_some() => {
-                if is_told {
-                    return returned(-(ECONNABORTED as isize));
-                }
-                if !wait_for_connection(fd) {
-                    return -1;
-                }
-            }
-            EINVAL if is_queue() => {}
-            _ => return result,
+        if result >= 0 || errno() != EINVAL || !is_queue() {
+            return result;
         }
         set_errno(before);
     }
 }
 
-/// Waits as `accept` does at a socket that blocks. Returns false if it has ended without a connection; `errno` says why.
-fn wait_for_connection(fd: c_int) -> bool {
-    let milliseconds = |[seconds, micros]: Time| (seconds * 1000 + micros / 1000).clamp(1, c_int::MAX.into()) as c_int;
-    let mut polled = Poll { fd, events: POLLIN, returned: 0 };
-    // SAFETY: one descriptor is polled.
-    match unsafe { next::poll(&mut polled, 1, timeout(fd).map_or(-1, milliseconds)) } {
-        0 => {
-            set_errno(EAGAIN);
-            false
-        }
-        result => result > 0,
+/// Returns true if `accept` would wait at a listening socket for which the program was told that there is a connection: another
+/// worker has taken that. The kernel has no `accept` that does not wait at a socket that blocks, and the socket's mode is
+/// everybody's, so one that goes between these two calls is waited for.
+fn would_wait(known: &Known, fd: c_int) -> bool {
+    if known.is_nonblocking() {
+        return false;
     }
+    let (mut polled, no_time): (_, Time) = (Poll { fd, events: POLLIN, returned: 0 }, [0, 0]);
+    let arguments = [&raw mut polled as usize, 1, &raw const no_time as usize, 0, SIGNAL_SET];
+    // SAFETY: one descriptor is polled, and the time is valid.
+    let has_none = unsafe { call(SYS_PPOLL, arguments) } == 0;
+    if has_none && !is_blocking(fd) {
+        known.set_nonblocking();
+        return false;
+    }
+    has_none
 }
 
 /// The program waits for connections at that descriptor, if it is one for that.

@@ -43,6 +43,8 @@ def stop():
 # thread while the loop starts one waits for ever.
 threading.Thread(target=stop, daemon=True).start()
 server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler)
+if os.environ.get("NONBLOCKING"):
+    server.socket.setblocking(False)
 signal.signal(signal.SIGTERM, lambda *_: stopping.set())
 server.serve_forever(poll_interval=0.1)
 server.server_close()
