@@ -65,7 +65,9 @@ fn the_lag_and_the_connections_of_a_node_worker_are_recorded() {
 #[test]
 fn a_worker_that_crashes_again_and_again_is_called_crash_looping_until_it_is_stable() {
     let options = ["--backoff", "10ms..20ms", "--max-restarts", "0", "--stable-after", "1s", "--min-uptime", "1ms"];
-    let rinit = start(&options, "unless=DIR/fails wait crash=SEGV");
+    let rinit = start(&options, "up unless=DIR/fails wait crash=SEGV");
+    // They are ready before they have run.
+    rinit.rig.until("both are up", |out| out.count("| up ") == 2);
     let condition = || rinit.status()["apps"][0]["condition"].clone();
     assert_eq!(condition(), "ready");
     std::fs::write(rinit.folder.path().join("fails"), "").unwrap();
