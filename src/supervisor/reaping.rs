@@ -15,8 +15,7 @@ impl Supervisor {
     /// Collects what has ended: workers, probes, hooks, and every orphan of the container. SIGCHLD tells of suspended ones too.
     pub(super) fn reap(&mut self) -> io::Result<()> {
         if self.more_to_reap {
-            // One that reads from a terminal in the background would be suspended again at once.
-            self.workers.continue_suspended(|signal| signal == Signal::STOP);
+            self.workers.continue_suspended();
             self.more_to_reap = self.reap_some()?;
         }
         for worker in self.workers.take_ended_groups() {

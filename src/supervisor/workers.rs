@@ -246,8 +246,8 @@ impl Workers {
         self.ports.retire(worker);
         if let Some(running) = self.running.get_mut(&worker) {
             running.is_leaving = true;
+            running.continue_if_suspended(|_| true);
         }
-        self.continue_suspended(|_| true);
         match plan.request {
             None | Some(DrainKind::Hook) => {}
             Some(DrainKind::Message) => self.ports.send_shutdown(worker, plan.idle_for),
@@ -262,13 +262,11 @@ impl Workers {
         }
     }
 
-    /// Continues the workers that are to stop and are suspended: they would take neither the request nor the signal. Where there
-    /// are many threads, SIGSTOP takes its time, and SIGCHLD tells when it is done. `by`: the signals that have suspended them.
-    pub(super) fn continue_suspended(&self, by: impl Fn(Signal) -> bool) {
-        let leaving = self.running.values().filter(|running| running.is_leaving && !running.is_collected);
-        for running in leaving.filter(|running| reap::take_stop(running.pid).is_some_and(&by)) {
-            let _ = running.signal_group(Signal::CONT);
-        }
+    /// Continues the workers that were suspended by SIGSTOP and are to stop. Where there are many threads, a stop takes its time,
+    /// and SIGCHLD tells when it is done. One that reads from a terminal in the background would be suspended again at once.
+    pub(super) fn continue_suspended(&self) {
+        let leaving = self.running.values().filter(|running| running.is_leaving);
+        leaving.for_each(|running| running.continue_if_suspended(|signal| signal == Signal::STOP));
     }
 
     /// Sends SIGKILL to a worker's whole group.
@@ -352,6 +350,13 @@ impl Workers {
 }
 
 impl Running {
+    /// Continues it if one of these signals has suspended it: it would take neither a request nor another signal.
+    fn continue_if_suspended(&self, by: impl Fn(Signal) -> bool) {
+        if !self.is_collected && reap::take_stop(self.pid).is_some_and(by) {
+            let _ = self.signal_group(Signal::CONT);
+        }
+    }
+
     /// Sends a signal to every process of its group.
     fn signal_group(&self, signal: Signal) -> nix::Result<()> {
         if !self.has_group() { Err(Errno::ESRCH) } else { kill(Pid::from_raw(-self.pid.as_raw()), signal) }

@@ -333,7 +333,7 @@ static void call(char **all) {
     else if (is("stepblock")) for (number_of_step = n;;) serve_in_steps(0);
     else if (is("steppoll")) for (number_of_step = n, check(ioctl(s, FIONBIO, &one), "ioctl");;) serve_in_steps(1);
     else if (is("pollserve")) for (;;) { poll(&polled, 1, -1); while (serve_one(SOCK_NONBLOCK)) {} }
-    else if (is("pollblock")) while (!is_woken) { if (poll(&polled, 1, 100) > 0) serve_one_that_is_told(); }
+    else if (is("pollblock")) for (;;) { poll(&polled, 1, -1); serve_one_that_is_told(); }
     else if (is("epollserve")) for (;;) { epoll_wait(epoll, &event, 1, -1); while (serve_one(SOCK_CLOEXEC | SOCK_NONBLOCK)) {} }
     else if (is("stay")) for (;;) pause();
     else say("unknown word"), exit(5);
