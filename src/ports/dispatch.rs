@@ -1,135 +1,35 @@
-//! Moves connections from a listening socket to the workers, or gives workers their turn to accept them, and takes back what a
-//! worker does not take.
+//! Moves connections from a listening socket to the workers, and takes back what a worker does not take.
 
 use super::ListenerId;
 use super::accept_queue::Delivery;
-use super::balance::{WorkerLoad, choose, choose_by_client, next_check, stalled};
 use super::hub::Hub;
 use super::listener::{Kind, Listener, Origin};
 use super::poller::Token;
+use super::round::{End, Round};
 use super::sockets::peer_of;
-use super::turns::turns;
 use super::worker::{Connection, PortWorker, Server};
 use crate::core::WorkerId;
-use crate::sys::socket::{accept, stop_listening};
-use nix::errno::Errno;
+use crate::sys::socket::stop_listening;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 /// The maximum number of connections of one listener that are dispatched before the next listener's.
 const MAX_DISPATCHED: usize = 64;
-/// The time after which turns are compared with the connections that wait.
-const TURN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Hub {
     /// Dispatches the connections that wait at a listener, as far as workers have room.
     pub(super) fn dispatch(&mut self, id: ListenerId) {
-        let Hub { listeners, workers, now, retry_at, recheck_at, batching, .. } = self;
-        let mut shortage = None;
-        let Some(listener) = listeners.get_mut(&id) else { return };
-        // Connections are counted before the turns that are not over. A turn that a worker takes in between is counted as free, so
-        // a connection may have two, of which one is given back, but none is forgotten.
-        let waiting = listener.waiting_in_kernel();
-        let mut loads = listener.loads(id, workers, *now);
-        let mut without_turn = waiting.map(|waiting| waiting.saturating_sub(turns(id, workers, *now)));
-        let turn_size = listener.turn_size(batching);
-        let slot_of = |id: &WorkerId| workers.get(id).map_or(0, |worker| worker.slot.index);
-        let slots: Vec<u32> = listener.candidates.iter().map(slot_of).collect();
-        let mut has_takers = true;
-        let (mut full, mut has_lost) = (Vec::new(), false);
-        for dispatched in 0.. {
-            if dispatched == MAX_DISPATCHED {
-                // No event tells of those that are left.
-                *recheck_at = Some(*now);
-                break;
-            }
-            if without_turn == Some(0) && listener.waiting.is_empty() {
-                break;
-            }
-            let in_turn = choose(&mut loads, listener.last_assigned, turn_size.into());
-            // A client's own worker gets its connections also while it does not respond.
-            let with_room = || loads.iter().position(|load| !load.is_full).filter(|_| listener.is_sticky);
-            let Some(in_turn) = in_turn.or_else(with_room) else {
-                has_takers = false;
-                break;
-            };
-            let next = listener.candidates.get(in_turn).and_then(|id| workers.get_mut(id));
-            let has_queue = next.is_some_and(|worker| worker.queue(id).is_some());
-            let mut at = in_turn;
-            let connection = if without_turn.is_some() && listener.waiting.is_empty() && has_queue {
-                None
-            } else {
-                // While this process has no free descriptor, nothing is tried.
-                if retry_at.is_some() {
-                    has_takers = false;
-                    break;
-                }
-                let connection = match listener.next_connection(workers, *now) {
-                    Ok(Some(connection)) => connection,
-                    Ok(None) => break,
-                    Err(errno) => {
-                        shortage = Some((format!("{}: a connection", listener.address), errno));
-                        has_takers = false;
-                        break;
-                    }
-                };
-                let client = connection.peer.ip().filter(|_| listener.is_sticky);
-                at = client.and_then(|client| choose_by_client(client, &slots, &loads)).unwrap_or(in_turn);
-                Some(connection)
-            };
-            let worker = listener.candidates.get(at).and_then(|id| workers.get_mut(id));
-            let (Some(worker), Some(load)) = (worker, loads.get_mut(at)) else { break };
-            let key = listener.node().map_or("", |server| &server.key);
-            let is_turn = connection.is_none();
-            let handed = match connection {
-                Some(connection) => {
-                    let delivered = worker.deliver(id, key, connection, *now);
-                    delivered.map(|()| 1).map_err(|(connection, errno)| (Some(connection), errno))
-                }
-                None => worker.give_turn(id, turn_size, *now).map_err(|errno| (None, errno)),
-            };
-            match handed {
-                Ok(count) => {
-                    load.unanswered += 1;
-                    load.assigned += u64::from(count);
-                    // The next turn comes when this one is over.
-                    load.is_full |= count > 1;
-                    worker.handed.add(count);
-                    batching.on_dispatch(count);
-                    listener.last_assigned = at;
-                    listener.has_copies |= is_turn;
-                    without_turn = without_turn.map(|count| count.saturating_sub(1));
-                }
-                Err((connection, errno)) => {
-                    if let Some(connection) = connection {
-                        listener.waiting.push_front(connection);
-                    }
-                    load.is_full = true;
-                    full.push(worker.id);
-                    has_lost |= worker.server(id).is_some_and(|server| !server.is_serving);
-                    // Too many descriptors on their way, or no memory: no event tells when there is room.
-                    if !matches!(errno, Errno::EAGAIN | Errno::EPIPE) {
-                        shortage = Some((format!("{}: a connection", listener.address), errno));
-                    }
-                }
-            }
-        }
+        let Some(mut round) = Round::new(self, id) else { return };
+        let end = (0..MAX_DISPATCHED).find_map(|_| round.dispatch_next());
+        let next_check = round.next_check(end);
+        let Round { listener, loads, full, has_lost, shortage, .. } = round;
         listener.assigned = loads.iter().map(|load| load.assigned).collect();
         let app = listener.app;
-        if let Some(wait) = next_check(&loads) {
-            let then = *now + wait;
-            *recheck_at = Some(recheck_at.map_or(then, |earlier| earlier.min(then)));
-        }
-        // A worker may have taken a turn and stopped before it accepted.
-        if waiting.is_some_and(|waiting| waiting > 0) {
-            let then = *now + TURN_CHECK_INTERVAL;
-            *recheck_at = Some(recheck_at.map_or(then, |earlier| earlier.min(then)));
-        }
-        self.watch_sockets(id, has_takers);
+        let shortage = shortage.map(|errno| (format!("{}: a connection", listener.address), errno));
+        self.recheck_at = self.recheck_at.into_iter().chain(next_check.map(|wait| self.now + wait)).min();
+        self.watch_sockets(id, end != Some(End::NoTaker));
         if let Some((what, errno)) = shortage {
             self.wait_for_descriptors(&what, errno);
         }
@@ -280,47 +180,6 @@ impl Hub {
     }
 }
 
-impl Listener {
-    /// The loads of the candidates. Connections in the queue of one that does not respond are taken back.
-    fn loads(&mut self, id: ListenerId, workers: &mut BTreeMap<WorkerId, PortWorker>, now: Instant) -> Vec<WorkerLoad> {
-        let load = |(worker, assigned): (&WorkerId, &u64)| match workers.get_mut(worker) {
-            Some(worker) => worker.load(id, *assigned, now),
-            None => WorkerLoad { is_full: true, ..WorkerLoad::default() },
-        };
-        let mut loads: Vec<WorkerLoad> = self.candidates.iter().zip(&self.assigned).map(load).collect();
-        let stalled = if self.is_sticky { Vec::new() } else { stalled(&loads) };
-        for at in stalled {
-            let worker = self.candidates.get(at).and_then(|worker| workers.get_mut(worker));
-            let (Some(worker), Some(load)) = (worker, loads.get_mut(at)) else { continue };
-            let Some(queue) = worker.queue(id) else { continue };
-            let back = queue.take_back_from_stalled(now);
-            *load = queue.load(load.assigned.saturating_sub(back.assigned), now);
-            worker.handed.subtract(back.assigned);
-            self.waiting.extend(back.connections);
-        }
-        loads
-    }
-
-    /// The next connection: one that came back, or a new one.
-    fn next_connection(
-        &mut self,
-        workers: &BTreeMap<WorkerId, PortWorker>,
-        now: Instant,
-    ) -> nix::Result<Option<Connection>> {
-        if let Some(connection) = self.waiting.pop_front() {
-            return Ok(Some(connection));
-        }
-        for socket in self.sockets.iter().filter(|socket| self.accepts_from(socket, workers)) {
-            match accept(socket.socket.as_fd(), self.nonblocking) {
-                Ok((socket, peer)) => return Ok(Some(Connection::new(socket, peer, self.nonblocking, now))),
-                Err(Errno::EAGAIN) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(None)
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -331,6 +190,7 @@ pub(super) mod tests {
     use crate::ports::sockets::loopback_pair;
     use crate::ports::{AppPorts, Balance};
     use crate::sys::socket::receive;
+    use nix::errno::Errno;
     use std::io::{Read, Write};
     use std::sync::Arc;
 

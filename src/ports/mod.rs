@@ -29,6 +29,7 @@ mod placed_file;
 mod poller;
 mod preload;
 mod primary;
+mod round;
 mod sharing;
 mod sockets;
 mod turns;

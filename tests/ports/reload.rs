@@ -1,7 +1,7 @@
 //! Under load: reloads, kills and versions that are broken, with a client that counts every failure.
 
 use crate::apps::{Deployed, all_listen, node_app, reloaded, served_by, stop, times_ready, workers};
-use crate::harness::{Rig, Running, free_port};
+use crate::harness::{Rig, Running, eventually, free_port};
 use crate::load::{Client, Load, MIX, get, under_load};
 use crate::setup::{app, node, program};
 use std::time::{Duration, Instant};
@@ -25,18 +25,23 @@ fn loses_nothing(start: Option<(Rig, u16)>, count: usize, reloads: u32) {
     let rig = rig.start();
     all_listen(&rig, count);
     served_by(port, count);
-    let (load, ()) = under_load(port, &MIX, |_| {
+    let started = |reloads: u32| count * (reloads as usize + 1);
+    let (load, ()) = under_load(port, &MIX, |meter| {
+        let each_answers = |reloads: u32| {
+            let have_answered = || (meter.load().pids.len() >= started(reloads)).then_some(());
+            eventually(&format!("each worker has answered, also those of reload {reloads}"), have_answered);
+        };
+        each_answers(0);
         for reload in 1..=reloads {
             rig.signal("HUP");
             reloaded(&rig, reload);
+            each_answers(reload);
         }
     });
     load.assert_lossless(&rig);
     let out = rig.output();
     assert!(!out.has("killed with its group"), "every old worker has ended by itself: {:#?}", out.stderr);
-    assert_eq!(times_ready(&out), count * (reloads as usize + 1));
-    // Nearly every process has answered a request: a worker of a reload lives for more than 100 ms.
-    assert!(load.pids.len() >= count * reloads as usize, "{:?}", load.pids);
+    assert_eq!(times_ready(&out), started(reloads));
     stop(&rig);
 }
 
