@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The time after which a missing answer is a failure.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The time after which clients stop by themselves.
-const MAX_LOAD_TIME: Duration = Duration::from_secs(150);
+const MAX_LOAD_TIME: Duration = Duration::from_secs(300);
 
 /// One thread of requests.
 #[derive(Debug, Clone, Copy)]
