@@ -15,8 +15,8 @@ impl Supervisor {
     /// Collects what has ended: workers, probes, hooks, and every orphan of the container. SIGCHLD tells of suspended ones too.
     pub(super) fn reap(&mut self) -> io::Result<()> {
         if self.more_to_reap {
-            self.workers.continue_suspended();
-            self.more_to_reap = self.reap_some()?;
+            let more_suspended = self.workers.note_suspensions();
+            self.more_to_reap = self.reap_some()? || more_suspended;
         }
         for worker in self.workers.take_ended_groups() {
             self.handle(Event::GroupEnded(worker));

@@ -54,6 +54,8 @@ struct Running {
     report: WorkerReport,
     /// It is to stop.
     is_leaving: bool,
+    /// A signal such as SIGSTOP has suspended it.
+    is_suspended: bool,
     /// rinit sent it SIGKILL.
     killed: bool,
     /// Its first process has been collected: only others of its group are left.
@@ -64,6 +66,8 @@ struct Running {
 /// What the kernel is to prefer workers by, over rinit (`proc_pid_oom_score_adj(5)`).
 const OOM_SCORE_MORE: i32 = 100;
 const OOM_SCORE_MOST: i32 = 1000;
+/// The number of workers suspended or continued that are noted before other events have their turn.
+const MAX_SUSPENSIONS_IN_A_ROW: usize = 32;
 
 impl Workers {
     pub(super) fn new(
@@ -199,6 +203,7 @@ impl Workers {
                 report,
                 killed: false,
                 is_leaving: false,
+                is_suspended: false,
                 is_collected: false,
                 tasks,
             },
@@ -246,7 +251,11 @@ impl Workers {
         self.ports.retire(worker);
         if let Some(running) = self.running.get_mut(&worker) {
             running.is_leaving = true;
-            running.continue_if_suspended(|_| true);
+            // SIGCHLD may be still to come.
+            let is_stopped = || !running.is_collected && reap::take_stop(running.pid).is_some();
+            if running.is_suspended || is_stopped() {
+                running.resume();
+            }
         }
         match plan.request {
             None | Some(DrainKind::Hook) => {}
@@ -262,11 +271,19 @@ impl Workers {
         }
     }
 
-    /// Continues the workers that were suspended by SIGSTOP and are to stop. Where there are many threads, a stop takes its time,
-    /// and SIGCHLD tells when it is done. One that reads from a terminal in the background would be suspended again at once.
-    pub(super) fn continue_suspended(&self) {
-        let leaving = self.running.values().filter(|running| running.is_leaving);
-        leaving.for_each(|running| running.continue_if_suspended(|signal| signal == Signal::STOP));
+    /// Notes which workers were suspended or continued, and continues those that were suspended by SIGSTOP and are to stop. Where
+    /// there are many threads, a stop takes its time, and SIGCHLD tells when it is done. One that reads from a terminal in the
+    /// background would be suspended again at once. Returns true if there may be more.
+    pub(super) fn note_suspensions(&mut self) -> bool {
+        for _ in 0..MAX_SUSPENSIONS_IN_A_ROW {
+            let Some((pid, by)) = reap::take_change() else { return false };
+            let Some(running) = self.by_pid.get(&pid).and_then(|worker| self.running.get_mut(worker)) else { continue };
+            running.is_suspended = by.is_some();
+            if running.is_leaving && by == Some(Signal::STOP) {
+                running.resume();
+            }
+        }
+        true
     }
 
     /// Sends SIGKILL to a worker's whole group.
@@ -350,11 +367,10 @@ impl Workers {
 }
 
 impl Running {
-    /// Continues it if one of these signals has suspended it: it would take neither a request nor another signal.
-    fn continue_if_suspended(&self, by: impl Fn(Signal) -> bool) {
-        if !self.is_collected && reap::take_stop(self.pid).is_some_and(by) {
-            let _ = self.signal_group(Signal::CONT);
-        }
+    /// Continues it, since it would take neither a request nor another signal.
+    fn resume(&mut self) {
+        let _ = self.signal_group(Signal::CONT);
+        self.is_suspended = false;
     }
 
     /// Sends a signal to every process of its group.

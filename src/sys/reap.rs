@@ -36,6 +36,12 @@ pub fn take_stop(child: Pid) -> Option<Signal> {
     found.ok().flatten().and_then(|(_, status, _)| Signal::new(status))
 }
 
+/// Returns a child that was stopped, with the signal that did it, or continued: once for each change. Never blocks.
+pub fn take_change() -> Option<(Pid, Option<Signal>)> {
+    let (pid, status, code) = wait_for(libc::P_ALL, 0, libc::WSTOPPED | libc::WCONTINUED).ok().flatten()?;
+    Some((pid, Signal::new(status).filter(|_| code == libc::CLD_STOPPED)))
+}
+
 /// True if this process has any child, ended or not.
 pub fn has_children() -> bool {
     !matches!(wait_for(libc::P_ALL, 0, libc::WEXITED | libc::WNOWAIT), Err(Errno::ECHILD))
