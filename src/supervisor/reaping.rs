@@ -10,18 +10,32 @@ use std::path::Path;
 
 /// The number of exits that are handled, each with the start that follows, before signals have their turn.
 const MAX_EXITS_IN_A_ROW: usize = 32;
+/// The number of workers suspended or continued that are noted before.
+const MAX_SUSPENSIONS_IN_A_ROW: usize = 32;
 
 impl Supervisor {
     /// Collects what has ended: workers, probes, hooks, and every orphan of the container. SIGCHLD tells of suspended ones too.
     pub(super) fn reap(&mut self) -> io::Result<()> {
         if self.more_to_reap {
-            let more_suspended = self.workers.note_suspensions();
+            let more_suspended = self.note_suspensions();
             self.more_to_reap = self.reap_some()? || more_suspended;
         }
         for worker in self.workers.take_ended_groups() {
             self.handle(Event::GroupEnded(worker));
         }
         Ok(())
+    }
+
+    /// Notes some of the workers that were suspended or continued. Where there are many threads, that takes its time, and SIGCHLD
+    /// tells when it is done. Returns true if there may be more.
+    fn note_suspensions(&mut self) -> bool {
+        for _ in 0..MAX_SUSPENSIONS_IN_A_ROW {
+            let Some((pid, by)) = reap::take_change() else { return false };
+            if let Some(worker) = self.workers.of(pid) {
+                self.workers.on_suspension(worker, by);
+            }
+        }
+        true
     }
 
     /// Collects some of what has ended. Returns true if there may be more.

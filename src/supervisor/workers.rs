@@ -66,8 +66,6 @@ struct Running {
 /// What the kernel is to prefer workers by, over rinit (`proc_pid_oom_score_adj(5)`).
 const OOM_SCORE_MORE: i32 = 100;
 const OOM_SCORE_MOST: i32 = 1000;
-/// The number of workers suspended or continued that are noted before other events have their turn.
-const MAX_SUSPENSIONS_IN_A_ROW: usize = 32;
 
 impl Workers {
     pub(super) fn new(
@@ -254,7 +252,8 @@ impl Workers {
             // SIGCHLD may be still to come.
             let is_stopped = || !running.is_collected && reap::take_stop(running.pid).is_some();
             if running.is_suspended || is_stopped() {
-                running.resume();
+                // It would take neither a request nor another signal.
+                let _ = running.signal_group(Signal::CONT);
             }
         }
         match plan.request {
@@ -271,19 +270,14 @@ impl Workers {
         }
     }
 
-    /// Notes which workers were suspended or continued, and continues those that were suspended by SIGSTOP and are to stop. Where
-    /// there are many threads, a stop takes its time, and SIGCHLD tells when it is done. One that reads from a terminal in the
-    /// background would be suspended again at once. Returns true if there may be more.
-    pub(super) fn note_suspensions(&mut self) -> bool {
-        for _ in 0..MAX_SUSPENSIONS_IN_A_ROW {
-            let Some((pid, by)) = reap::take_change() else { return false };
-            let Some(running) = self.by_pid.get(&pid).and_then(|worker| self.running.get_mut(worker)) else { continue };
-            running.is_suspended = by.is_some();
-            if running.is_leaving && by == Some(Signal::STOP) {
-                running.resume();
-            }
+    /// A signal has suspended a worker, or it was continued. One that is to stop is continued if it was SIGSTOP: one that reads from
+    /// a terminal in the background would be suspended again at once.
+    pub(super) fn on_suspension(&mut self, worker: WorkerId, by: Option<Signal>) {
+        let Some(running) = self.running.get_mut(&worker) else { return };
+        running.is_suspended = by.is_some();
+        if running.is_leaving && by == Some(Signal::STOP) {
+            let _ = running.signal_group(Signal::CONT);
         }
-        true
     }
 
     /// Sends SIGKILL to a worker's whole group.
@@ -367,12 +361,6 @@ impl Workers {
 }
 
 impl Running {
-    /// Continues it, since it would take neither a request nor another signal.
-    fn resume(&mut self) {
-        let _ = self.signal_group(Signal::CONT);
-        self.is_suspended = false;
-    }
-
     /// Sends a signal to every process of its group.
     fn signal_group(&self, signal: Signal) -> nix::Result<()> {
         if !self.has_group() { Err(Errno::ESRCH) } else { kill(Pid::from_raw(-self.pid.as_raw()), signal) }
