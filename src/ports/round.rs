@@ -31,9 +31,9 @@ pub(super) struct Round<'a> {
     /// Those of them for which no worker has a turn.
     without_turn: Option<u64>,
     turn_size: u8,
-    /// Of each candidate.
+    /// The load of each candidate.
     pub(super) loads: Vec<WorkerLoad>,
-    /// Of each candidate.
+    /// The index of each candidate's slot.
     slots: Vec<u32>,
     /// The workers that had no room.
     pub(super) full: Vec<WorkerId>,

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// The number of exits that are handled, each with the start that follows, before signals have their turn.
 const MAX_EXITS_IN_A_ROW: usize = 32;
-/// The number of workers suspended or continued that are noted before.
+/// The number of suspended or continued children that are noted before exits have their turn.
 const MAX_SUSPENSIONS_IN_A_ROW: usize = 32;
 
 impl Supervisor {
