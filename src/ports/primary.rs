@@ -159,10 +159,11 @@ impl Hub {
         Ok(self.add_listener(listener))
     }
 
-    /// A worker has closed a server. If that was the last one and the worker goes on, the address is free again.
+    /// A worker has closed a server. If that was the last one and the worker goes on, the address is free again. One where
+    /// workers served that leave now is free when they are gone: Node says that it closes a socket before it does.
     fn on_closed(&mut self, id: WorkerId, key: &str) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let app = worker.slot.app;
+        let (app, added_at) = (worker.slot.app, worker.added_at);
         // The oldest, where the address has become another listener's and this worker serves both.
         // Those of the preloaded library have no key.
         let is_it = |server: &&Server| !key.is_empty() && server.key == key;
@@ -170,7 +171,10 @@ impl Hub {
         self.take_back(id, Some(closed));
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.servers.retain(|server| server.listener != closed);
-        if !worker.is_leaving && !self.is_served(closed) {
+        let goes_on = !worker.is_leaving;
+        let is_older = self.listeners.get(&closed).is_some_and(|listener| listener.opened_at < added_at);
+        let others_leave = self.workers.values().any(|other| other.slot.app == app && other.is_leaving);
+        if goes_on && !(is_older && others_leave) && !self.is_served(closed) {
             self.close_listener(closed);
         }
         self.update_candidates(app);

@@ -457,6 +457,23 @@ fn an_app_that_asks_if_its_port_is_free_finds_it_free_beside_a_worker_that_serve
     }
 }
 
+#[test]
+fn an_app_that_asks_if_its_port_is_free_finds_it_free_beside_a_worker_that_closes_its_server() {
+    let Some(node) = node() else { return };
+    for settings in [&[][..], &["--balance", "shared"], &["--balance", "reuseport"]] {
+        let (port, flag) = (free_port(), Flag::new());
+        let settings = [settings, &["--ready", "uptime"]].concat();
+        let rig = node_app(1, &settings, &node, "keeps-asking.js", port).env("FLAG", &flag.path()).start();
+        rig.until("it serves", |out| out.has("| serves"));
+        rig.signal("HUP");
+        reloaded(&rig, 1);
+        rig.until("both serve", |out| out.count("| serves") == 2);
+        let out = rig.output();
+        assert!(out.has("| closes late") && out.has("| asked") && !out.has("| not free"), "{settings:?}: {out:#?}");
+        served_by(port, 1);
+    }
+}
+
 /// Which of Node's options have a value in the next word is in a table of rinit: Node itself says if it is right.
 #[test]
 fn the_script_is_found_behind_every_option_that_node_lists() {
