@@ -363,17 +363,8 @@ impl Supervisor {
 
     /// For the report of a panic: what happened last, as the start of a test.
     pub(super) fn history(&self) -> String {
-        let event = |(time, event): &(Time, Event)| {
-            format!(
-                "    ({time:?}, {event:?}),
-"
-            )
-        };
-        format!(
-            "the last events, oldest first:
-{}",
-            self.recorder.iter().map(event).collect::<String>()
-        )
+        let event = |(time, event): &(Time, Event)| format!("    ({time:?}, {event:?}),\n");
+        format!("the last events, oldest first:\n{}", self.recorder.iter().map(event).collect::<String>())
     }
 
     /// For the end after a panic: who is still there, and the log.
