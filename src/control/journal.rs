@@ -240,6 +240,7 @@ impl JournalState {
             }
             Report::Started { .. }
             | Report::Silent { .. }
+            | Report::LateSignal { .. }
             | Report::OversizedAgain { .. }
             | Report::NotReady { .. }
             | Report::Stopping { .. }
@@ -309,6 +310,7 @@ fn kind_of(report: &Report) -> (&'static str, Option<SlotId>) {
         Report::Ready { slot, .. } => ("ready", Some(*slot)),
         Report::StartFailed { slot, .. } => ("start_failed", Some(*slot)),
         Report::Silent { slot, .. } => ("silent", Some(*slot)),
+        Report::LateSignal { slot, .. } => ("late_signal", Some(*slot)),
         Report::NotReady { slot, .. } => ("not_ready", Some(*slot)),
         Report::Unhealthy { slot, .. } => ("unhealthy", Some(*slot)),
         Report::Oversized { slot, .. } => ("oversized", Some(*slot)),

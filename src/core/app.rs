@@ -294,10 +294,11 @@ impl Context<'_> {
     }
 
     /// Starts a process for that slot.
-    pub(super) fn spawn(&mut self, slot: SlotId, generation: u32, policy: &Arc<Policy>, profile: &Profile) -> Worker {
+    pub(super) fn spawn(&mut self, slot: &Slot, generation: u32, policy: &Arc<Policy>, profile: &Profile) -> Worker {
         self.last_worker.0 += 1;
         let worker = *self.last_worker;
-        self.effects.push(Effect::Spawn { worker, slot, generation, workers: profile.workers });
-        Worker::new(worker, generation, policy.clone(), self.now)
+        self.effects.push(Effect::Spawn { worker, slot: slot.id, generation, workers: profile.workers });
+        let patience = Expectation::patience(slot.expectation(), policy);
+        Worker::new(worker, generation, policy.clone(), self.now, patience)
     }
 }

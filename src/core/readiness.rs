@@ -1,6 +1,6 @@
 //! Judges readiness: the signals that a worker has given against those that are expected of it.
 
-use super::{Policy, Readiness};
+use super::{Policy, Readiness, Time};
 
 /// A way by which a worker shows that it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +21,11 @@ pub enum ReadySignal {
     Message,
 }
 
-/// The signals that a worker has given within its ready timeout. Later ones bind nobody.
+/// The signals that a worker has given within its ready timeout, or the first one after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
+    /// The time from its start to its first signal.
+    took: Option<Time>,
     notify: bool,
     probe: bool,
     newline: bool,
@@ -39,6 +41,8 @@ pub struct Evidence {
 pub enum Expectation {
     /// This signal; and it must listen at this address, if its predecessor did.
     Signal(ReadySignal, Option<String>),
+    /// Any signal, which came this long after the start: later than the ready timeout.
+    Late(Time),
     /// None: such workers give no signal.
     Silent,
 }
@@ -50,12 +54,15 @@ pub(super) enum UptimeRule {
     Never,
     /// When it has lived for `min_uptime`.
     AfterMinUptime,
-    /// When it has lived for `ready_timeout`: then it counts as a worker that gives no signal.
+    /// When it has lived for `ready_timeout`, or longer where its predecessor was late: then it counts as a worker that gives no
+    /// signal.
     AfterReadyTimeout,
 }
 
 /// An app keeps at most this many addresses of a worker; the rest tell nothing more.
 const MAX_ADDRESSES: usize = 16;
+/// A first signal after this many times the ready timeout is not one of a slow start, and tells nothing.
+const MAX_LATENESS: u32 = 4;
 
 impl Evidence {
     /// Adds a signal.
@@ -67,6 +74,19 @@ impl Evidence {
             ReadySignal::Message => self.message = true,
             ReadySignal::Spawned | ReadySignal::Uptime | ReadySignal::Listen => {}
         }
+    }
+
+    /// Records when the first signal was given, this long after the start.
+    pub(super) fn note_time(&mut self, took: Time) {
+        if self.strongest().is_some() {
+            self.took.get_or_insert(took);
+        }
+    }
+
+    /// True if a signal this long after the start is the first one, and of a slow start.
+    pub(super) fn may_begin_at(&self, took: Time, policy: &Policy) -> bool {
+        let is_auto = matches!(policy.readiness, Readiness::Auto { .. });
+        is_auto && self.strongest().is_none() && took <= policy.ready_timeout * MAX_LATENESS
     }
 
     /// Adds a port that is bound, and at which nobody waits for connections yet.
@@ -109,7 +129,7 @@ impl Evidence {
     }
 
     /// The signal that says most: a worker's own word counts for more than that it listens.
-    fn strongest(&self) -> Option<ReadySignal> {
+    pub(super) fn strongest(&self) -> Option<ReadySignal> {
         let order = [ReadySignal::Message, ReadySignal::Notify, ReadySignal::Probe, ReadySignal::Listen];
         order.into_iter().find(|signal| self.has(*signal))
     }
@@ -124,13 +144,29 @@ impl Evidence {
                 let is_there = address.as_ref().is_none_or(|address| self.addresses.contains(address));
                 (self.has(*signal) && is_there).then_some(*signal)
             }
-            (Readiness::Auto { .. }, Some(Expectation::Silent) | None) => self.strongest(),
+            (Readiness::Auto { .. }, Some(Expectation::Late(_) | Expectation::Silent) | None) => self.strongest(),
         }
     }
 
     /// The expectation for a successor of this worker, if it gave a signal at all.
-    pub(super) fn expectation(&self) -> Option<Expectation> {
-        Some(Expectation::Signal(self.strongest()?, self.addresses.first().cloned()))
+    pub(super) fn expectation(&self, policy: &Policy) -> Option<Expectation> {
+        let signal = self.strongest()?;
+        match self.took {
+            Some(took) if took > policy.ready_timeout => Some(Expectation::Late(took)),
+            _ => Some(Expectation::Signal(signal, self.addresses.first().cloned())),
+        }
+    }
+}
+
+impl Expectation {
+    /// The time that a worker has for its signal: the ready timeout, or twice as long as its predecessor took, if that was late.
+    pub(super) fn patience(expected: Option<&Expectation>, policy: &Policy) -> Time {
+        match expected {
+            Some(Expectation::Late(took)) => {
+                (*took * 2).clamp(policy.ready_timeout, policy.ready_timeout * MAX_LATENESS)
+            }
+            Some(Expectation::Signal(..) | Expectation::Silent) | None => policy.ready_timeout,
+        }
     }
 }
 
@@ -141,6 +177,7 @@ impl UptimeRule {
             (Readiness::Spawn | Readiness::Signal(_), _) => UptimeRule::Never,
             (Readiness::Uptime, _) => UptimeRule::AfterMinUptime,
             (Readiness::Auto { .. }, Some(Expectation::Signal(..))) => UptimeRule::Never,
+            (Readiness::Auto { .. }, Some(Expectation::Late(_))) => UptimeRule::AfterReadyTimeout,
             (Readiness::Auto { .. }, Some(Expectation::Silent)) => UptimeRule::AfterMinUptime,
             (Readiness::Auto { .. }, None) if is_app_silent => UptimeRule::AfterMinUptime,
             (Readiness::Auto { sees_listening: true }, None) => UptimeRule::AfterReadyTimeout,

@@ -14,6 +14,8 @@ pub enum Report {
     Ready { slot: SlotId, worker: WorkerId, signal: ReadySignal, took: Time },
     /// It has given no signal of readiness in all of the ready timeout, and counts as ready: workers of this app give none.
     Silent { slot: SlotId, worker: WorkerId, after: Time },
+    /// It has given its first signal of readiness this long after its start, later than the ready timeout.
+    LateSignal { slot: SlotId, worker: WorkerId, signal: ReadySignal, took: Time },
     /// A worker could not be started at all.
     StartFailed { slot: SlotId, worker: WorkerId, error: String, next: Next },
     /// It was not ready in time and is stopped.
@@ -79,6 +81,7 @@ impl Report {
             | Report::Ready { slot, .. }
             | Report::StartFailed { slot, .. }
             | Report::Silent { slot, .. }
+            | Report::LateSignal { slot, .. }
             | Report::NotReady { slot, .. }
             | Report::Unhealthy { slot, .. }
             | Report::Oversized { slot, .. }
@@ -115,6 +118,7 @@ impl Report {
             | Report::Ready { worker, .. }
             | Report::StartFailed { worker, .. }
             | Report::Silent { worker, .. }
+            | Report::LateSignal { worker, .. }
             | Report::NotReady { worker, .. }
             | Report::Unhealthy { worker, .. }
             | Report::Oversized { worker, .. }

@@ -168,13 +168,13 @@ impl Slot {
             SlotState::Held(_) | SlotState::Stopped | SlotState::Failed => false,
         };
         if is_due {
-            self.state = SlotState::Held(context.spawn(self.id, self.generation, &self.policy, profile));
+            self.state = SlotState::Held(context.spawn(self, self.generation, &self.policy, profile));
         }
     }
 
     /// Starts a replacement. The place is vacant, or its holder goes on serving.
     pub(super) fn start_replacement(&mut self, rollout: &Rollout, profile: &Profile, context: &mut Context) {
-        self.incoming = Some(context.spawn(self.id, rollout.generation, &rollout.policy, profile));
+        self.incoming = Some(context.spawn(self, rollout.generation, &rollout.policy, profile));
     }
 
     /// Takes the generation of a rollout without a replacement: nothing runs here.

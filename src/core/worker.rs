@@ -95,9 +95,9 @@ const EXIT_AFTER_DRAINED: Time = Time::from_millis(200);
 const GIVE_UP_AFTER: Time = Time::from_secs(5);
 
 impl Worker {
-    /// A process that is forked now.
-    pub(super) fn new(id: WorkerId, generation: u32, policy: Arc<Policy>, now: Time) -> Worker {
-        let phase = Phase::Forked { fail_at: now + policy.ready_timeout };
+    /// A process that is forked now, and has this long to be ready.
+    pub(super) fn new(id: WorkerId, generation: u32, policy: Arc<Policy>, now: Time, patience: Time) -> Worker {
+        let phase = Phase::Forked { fail_at: now + patience };
         Worker {
             id,
             generation,

@@ -78,6 +78,8 @@ pub(super) enum Command {
     RemoveWorker(WorkerId),
     Close(AppId),
     SetApp(AppPorts),
+    /// Answers when what was sent before is done.
+    Settle(oneshot::Sender<()>),
     /// Counts the connections.
     Count(oneshot::Sender<ConnectionCounts>),
     /// Sends a connection to one worker, at that port or at any.
@@ -321,6 +323,14 @@ impl Ports {
     /// Closes an app's ports: waiting connections are dispatched, and new ones are refused.
     pub fn close(&self, app: AppId) {
         self.send(Command::Close(app));
+    }
+
+    /// Waits until all that was asked before is done.
+    pub async fn settle(&self) {
+        let (done, is_done) = oneshot::channel();
+        self.send(Command::Settle(done));
+        // The hub's thread is gone after an internal error.
+        let _ = is_done.await;
     }
 
     pub(super) fn send(&self, command: Command) {

@@ -181,10 +181,10 @@ impl Hub {
             Command::RemoveWorker(worker) => self.remove_worker(worker),
             Command::Close(app) => self.close(app),
             Command::SetApp(app) => drop(self.apps.insert(app.id, app)),
+            Command::Settle(done) => drop(done.send(())),
             Command::Count(reply) => drop(reply.send(self.count_connections())),
             Command::Deliver { worker, port, connection, outcome } => {
-                // The caller may have given up.
-                let _ = outcome.send(self.deliver_to(worker, port, connection));
+                drop(outcome.send(self.deliver_to(worker, port, connection)));
             }
         }
     }

@@ -39,6 +39,8 @@ const MAX_EVENTS_IN_A_ROW: usize = 1024;
 const MAX_RECORDED_EVENTS: usize = 256;
 /// A log that has moved nothing for this long, and does not even say so, is stuck in a write that waits.
 const LOG_STUCK_AFTER: Duration = Duration::from_secs(2);
+/// The time that the end waits for the ports to be closed: the files of unix sockets are removed then.
+const PORTS_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The time that the end waits for clients to be gone, and the interval at which it looks.
 const CLIENT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 const CLIENT_DRAIN_INTERVAL: Duration = Duration::from_millis(2);
@@ -186,6 +188,7 @@ impl Supervisor {
         linger(self.linger, &signals, &mut self.signals).await?;
         self.reporter.finish().await;
         self.flush(&signals, end.reason).await?;
+        let _ = timeout(PORTS_CLOSE_TIMEOUT, self.workers.ports.settle()).await;
         self.drain_clients(&clients).await;
         // Its thread goes on to the last.
         socket.iter().for_each(SocketFile::remove);

@@ -126,27 +126,28 @@ impl Message {
                 Message::new(Level::INFO, format!("{} {what}", name(at, worker)))
             }
             Report::Ready { slot: at, worker, signal, took } => {
-                let how = match signal {
-                    ReadySignal::Spawned => {
-                        return Message::new(Level::DEBUG, format!("{} is ready", name(at, worker)));
-                    }
-                    ReadySignal::Uptime => "by its uptime",
-                    ReadySignal::Notify => "it said so",
-                    ReadySignal::Listen => "it listens",
-                    ReadySignal::Message => "it sent 'ready'",
-                    ReadySignal::Probe => "it answered",
-                    ReadySignal::Newline => "it wrote a newline",
-                };
-                Message::new(Level::INFO, format!("{} is ready after {} ({how})", name(at, worker), short(*took)))
+                let level = if *signal == ReadySignal::Spawned { Level::DEBUG } else { Level::INFO };
+                let took = short(*took);
+                Message::new(level, format!("{} is ready after {took} ({})", name(at, worker), signal_text(*signal)))
             }
             Report::Silent { slot: at, worker, after } => Message::new(
                 Level::WARN,
                 format!(
-                    "{} has given no signal of being ready in {} (--ready-timeout): workers of {} are taken to give none; \
-                     --ready uptime says so from the start",
+                    "{} has given no signal of being ready in {}: workers of {} are taken to give none; \
+                     --ready uptime says so from the start, and a longer --ready-timeout waits for slow ones",
                     name(at, worker),
                     short(*after),
                     app(&at.app)
+                ),
+            ),
+            Report::LateSignal { slot: at, worker, signal, took } => Message::new(
+                Level::WARN,
+                format!(
+                    "{} has given its first signal of being ready {} after its start ({}): its successors have up to twice as \
+                     long, or a longer --ready-timeout",
+                    name(at, worker),
+                    short(*took),
+                    signal_text(*signal)
                 ),
             ),
             Report::StartFailed { slot: at, error, next, worker: _ } => {
@@ -352,6 +353,18 @@ fn following(next: &Next) -> String {
         Next::GiveUp { crashes: 1 } => "; not tried again".into(),
         Next::GiveUp { crashes } => format!("; {crashes} crashes in a row: it has failed and is not started again"),
         Next::Finished | Next::Gone => String::new(),
+    }
+}
+
+fn signal_text(signal: ReadySignal) -> &'static str {
+    match signal {
+        ReadySignal::Spawned => "its program runs",
+        ReadySignal::Uptime => "by its uptime",
+        ReadySignal::Notify => "it said so",
+        ReadySignal::Listen => "it listens",
+        ReadySignal::Message => "it sent 'ready'",
+        ReadySignal::Probe => "it answered",
+        ReadySignal::Newline => "it wrote a newline",
     }
 }
 

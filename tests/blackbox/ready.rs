@@ -289,7 +289,7 @@ fn a_late_word_is_remembered_too() {
 }
 
 #[test]
-fn a_word_after_the_ready_timeout_binds_no_successor() {
+fn a_signal_after_the_ready_timeout_fails_no_reload() {
     let (gate, mute) = (Flag::new(), Flag::new());
     let words = format!("up file={} unless={} notify say=told wait", gate.path(), mute.path());
     // Through a shell: rinit sees of a static program neither what it binds nor that it binds nothing, and the fixture may be one.

@@ -93,7 +93,41 @@ fn a_replacement_that_listens_elsewhere_fails_the_reload() {
 }
 
 #[test]
-fn a_signal_after_the_ready_timeout_binds_no_successor() {
+fn an_app_that_starts_slowly_is_reloaded_when_its_successors_give_the_same_late_signal() {
+    let mut world = World::new(vec![auto(true)]);
+    world.play(&[Pass(44_000), Listens(0, 80), Listens(1, 80), Pass(1000)]);
+    assert_eq!(world.saw(|report| matches!(report, Report::LateSignal { .. })), 2);
+    world.play(&[Hup, Pass(43_000)]);
+    assert_eq!(world.generations(), [1, 1, 2], "uptime is not enough");
+    world.play(&[Listens(2, 80), Pass(44_000), Listens(2, 80), Pass(2000)]);
+    assert_eq!((world.generations(), world.saw(|report| matches!(report, Report::NotReady { .. }))), (vec![2, 2], 0));
+    // The same after a crash: it is not ready before it listens, nor stopped for that.
+    world.play(&[Killed(0), Pass(43_000)]);
+    assert_eq!(world.ready(), 1);
+    world.play(&[Listens(1, 80)]);
+    assert_eq!(world.ready(), 2);
+}
+
+#[test]
+fn a_successor_of_a_late_worker_that_gives_no_signal_counts_as_ready_in_the_end() {
+    let mut world = World::new(one(auto(true)));
+    world.play(&[Pass(44_000), Listens(0, 80), Pass(1000), Hup, Pass(87_000)]);
+    assert_eq!(world.generations(), [1, 2]);
+    world.play(&[Pass(1001)]);
+    assert_eq!((world.generations(), world.saw(|report| matches!(report, Report::NotReady { .. }))), (vec![2], 0));
+    world.play(&[Hup, Pass(1001)]);
+    assert_eq!(world.generations(), [3], "it is learnt again that they give none");
+}
+
+#[test]
+fn of_a_late_worker_only_the_first_signal_counts() {
+    let mut world = World::new(one(auto(true)));
+    world.play(&[Listens(0, 80), Pass(44_000), Says(0), Hup, Listens(1, 80), Pass(1001)]);
+    assert_eq!(world.generations(), [2], "it listened in time: nobody must say READY=1 for that");
+}
+
+#[test]
+fn a_signal_long_after_the_ready_timeout_binds_no_successor() {
     let mut world = World::new(one(auto(true)));
     world.play(&[Pass(30_000), Pass(3_600_000), Listens(0, 9000), Killed(0), Pass(1001)]);
     assert_eq!((world.ready(), world.saw(|report| matches!(report, Report::NotReady { .. }))), (1, 0));

@@ -42,8 +42,8 @@ impl Slot {
         let Some(rule) = worker.map(|worker| self.uptime_rule(worker, profile)) else { return Outcome::Nothing };
         let Some(worker) = self.find(id) else { return Outcome::Nothing };
         match worker.phase {
-            Phase::Starting { .. } if worker.is_ready_by_uptime(rule, context.now) => {
-                let after = worker.policy.ready_timeout;
+            Phase::Starting { fail_at, .. } if worker.is_ready_by_uptime(rule, context.now) => {
+                let after = fail_at - worker.started;
                 self.become_ready(id, ReadySignal::Uptime, context);
                 if rule != UptimeRule::AfterReadyTimeout {
                     return Outcome::Nothing;

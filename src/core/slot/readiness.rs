@@ -23,13 +23,20 @@ impl Slot {
         note: impl FnOnce(&mut Evidence),
         context: &mut Context,
     ) -> Outcome {
+        let slot = self.id;
         let Some(worker) = self.find(id).filter(|worker| !worker.is_leaving()) else { return Outcome::Nothing };
-        // A signal after the ready timeout binds nobody: not this worker's successors, and not this worker.
-        if worker.is_ready() && context.now > worker.started + worker.policy.ready_timeout {
+        let took = context.now - worker.started;
+        let is_late = worker.is_ready() && took > worker.policy.ready_timeout;
+        // After the ready timeout only the first signal tells something: that such workers take longer.
+        if is_late && !worker.evidence.may_begin_at(took, &worker.policy) {
             return Outcome::Nothing;
         }
         note(&mut worker.evidence);
+        worker.evidence.note_time(took);
         let (evidence, readiness) = (worker.evidence.clone(), worker.policy.readiness);
+        if let Some(signal) = evidence.strongest().filter(|_| is_late) {
+            context.report(Report::LateSignal { slot, worker: id, signal, took });
+        }
         if let Some(signal) = evidence.shows(readiness, self.expectation.as_ref()) {
             self.become_ready(id, signal, context);
         }
@@ -40,7 +47,7 @@ impl Slot {
     pub(super) fn learn_from_holder(&mut self) -> Outcome {
         let is_auto = |worker: &Worker| matches!(worker.policy.readiness, Readiness::Auto { .. });
         let holder = self.holder().filter(|worker| is_auto(worker) && worker.is_ready());
-        match holder.and_then(|worker| worker.evidence.expectation()) {
+        match holder.and_then(|worker| worker.evidence.expectation(&worker.policy)) {
             Some(expectation) => {
                 self.expectation = Some(expectation);
                 Outcome::Signalled
