@@ -86,7 +86,7 @@ impl Evidence {
     /// True if a signal this long after the start is the first one, and of a slow start.
     pub(super) fn may_begin_at(&self, took: Time, policy: &Policy) -> bool {
         let is_auto = matches!(policy.readiness, Readiness::Auto { .. });
-        is_auto && self.strongest().is_none() && took <= policy.ready_timeout * MAX_LATENESS
+        is_auto && self.strongest().is_none() && took <= policy.ready_timeout.saturating_mul(MAX_LATENESS)
     }
 
     /// Adds a port that is bound, and at which nobody waits for connections yet.
@@ -163,7 +163,7 @@ impl Expectation {
     pub(super) fn patience(expected: Option<&Expectation>, policy: &Policy) -> Time {
         match expected {
             Some(Expectation::Late(took)) => {
-                (*took * 2).clamp(policy.ready_timeout, policy.ready_timeout * MAX_LATENESS)
+                took.saturating_mul(2).clamp(policy.ready_timeout, policy.ready_timeout.saturating_mul(MAX_LATENESS))
             }
             Some(Expectation::Signal(..) | Expectation::Silent) | None => policy.ready_timeout,
         }
