@@ -21,9 +21,10 @@ use std::time::Duration;
 
 /// The time between two looks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// The number of looks in a row that find nothing under way. Between the packet of its turn and the connection that it accepts, a
-/// worker has nothing that can be seen, and on a busy machine it may not run for some milliseconds.
-const IDLE_LOOKS: u32 = 3;
+/// The number of looks after which a worker without a request is believed to have none. Between the packet of its turn and the
+/// connection that it accepts it has nothing that can be seen, and on a busy machine it may not run for some milliseconds. There are
+/// no new turns in that time.
+const MIN_LOOKS: u128 = 3;
 /// The time for which nothing is sent on a connection that counts as idle: a program may send an answer in several parts.
 const IDLE_AFTER: Duration = Duration::from_millis(500);
 
@@ -75,10 +76,9 @@ impl Leaving {
             let is_handled = handles(self.pid, self.signal);
             let limit = if is_handled { self.handled_after } else { self.ended_after };
             let looks = limit.as_millis() / CHECK_INTERVAL.as_millis();
-            let mut idle = 0;
-            for _ in 0..looks {
-                idle = if self.is_busy(is_handled) { 0 } else { idle + 1 };
-                if idle == IDLE_LOOKS || idle > 0 && self.ports.is_empty() {
+            let min_looks = if self.ports.is_empty() { 1 } else { MIN_LOOKS };
+            for look in 1..=looks {
+                if look >= min_looks && !self.is_busy(is_handled) {
                     break;
                 }
                 pause(CHECK_INTERVAL);
