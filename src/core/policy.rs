@@ -104,6 +104,13 @@ pub enum Readiness {
     },
 }
 
+impl Readiness {
+    /// True if workers are judged by the signals that they and their predecessors have given.
+    pub(super) fn is_auto(self) -> bool {
+        matches!(self, Readiness::Auto { .. })
+    }
+}
+
 /// The way in which a reload replaces workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {

@@ -50,19 +50,23 @@ pub enum Expectation {
 /// The moment at which uptime makes a worker ready that gives no signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UptimeRule {
-    /// It never does: without a signal within the ready timeout, the worker has failed.
+    /// None: without a signal within the ready timeout, the worker has failed.
     Never,
-    /// When it has lived for `min_uptime`.
+    /// The end of its first `min_uptime`.
     AfterMinUptime,
-    /// When it has lived for `ready_timeout`, or longer where its predecessor was late: then it counts as a worker that gives no
-    /// signal.
+    /// The end of `ready_timeout`, or a later one where its predecessor was late: it then counts as a worker that gives no signal.
     AfterReadyTimeout,
 }
 
 /// An app keeps at most this many addresses of a worker; the rest tell nothing more.
 const MAX_ADDRESSES: usize = 16;
-/// A first signal after this many times the ready timeout is not one of a slow start, and tells nothing.
+/// A first signal after this many times the ready timeout is not one of a slow start, and tells nothing; no worker has longer.
 const MAX_LATENESS: u32 = 4;
+
+/// The time from a worker's start up to which a first signal is one of a slow start.
+fn latest(policy: &Policy) -> Time {
+    policy.ready_timeout.saturating_mul(MAX_LATENESS)
+}
 
 impl Evidence {
     /// Adds a signal.
@@ -85,8 +89,7 @@ impl Evidence {
 
     /// True if a signal this long after the start is the first one, and of a slow start.
     pub(super) fn may_begin_at(&self, took: Time, policy: &Policy) -> bool {
-        let is_auto = matches!(policy.readiness, Readiness::Auto { .. });
-        is_auto && self.strongest().is_none() && took <= policy.ready_timeout.saturating_mul(MAX_LATENESS)
+        policy.readiness.is_auto() && self.strongest().is_none() && took <= latest(policy)
     }
 
     /// Adds a port that is bound, and at which nobody waits for connections yet.
@@ -162,9 +165,7 @@ impl Expectation {
     /// The time that a worker has for its signal: the ready timeout, or twice as long as its predecessor took, if that was late.
     pub(super) fn patience(expected: Option<&Expectation>, policy: &Policy) -> Time {
         match expected {
-            Some(Expectation::Late(took)) => {
-                took.saturating_mul(2).clamp(policy.ready_timeout, policy.ready_timeout.saturating_mul(MAX_LATENESS))
-            }
+            Some(Expectation::Late(took)) => took.saturating_mul(2).clamp(policy.ready_timeout, latest(policy)),
             Some(Expectation::Signal(..) | Expectation::Silent) | None => policy.ready_timeout,
         }
     }

@@ -120,7 +120,7 @@ fn a_successor_of_a_late_worker_that_gives_no_signal_counts_as_ready_in_the_end(
 }
 
 #[test]
-fn of_a_late_worker_only_the_first_signal_counts() {
+fn a_further_signal_after_the_ready_timeout_binds_no_successor() {
     let mut world = World::new(one(auto(true)));
     world.play(&[Listens(0, 80), Pass(44_000), Says(0), Hup, Listens(1, 80), Pass(1001)]);
     assert_eq!(world.generations(), [2], "it listened in time: nobody must say READY=1 for that");

@@ -145,7 +145,7 @@ fn a_new_version_that_throws_at_start_costs_no_request() {
 
 #[test]
 fn a_new_version_that_never_listens_costs_no_request() {
-    a_broken_version("broken-deaf.js", &[], "was not ready within 6");
+    a_broken_version("broken-deaf.js", &[], "was not ready within 6s");
 }
 
 #[test]

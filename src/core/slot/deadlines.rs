@@ -52,8 +52,8 @@ impl Slot {
                 context.report(Report::Silent { slot, worker: id, after });
                 Outcome::Silent
             }
-            Phase::Forked { .. } | Phase::Starting { .. } => {
-                let after = context.now - worker.started;
+            Phase::Forked { fail_at } | Phase::Starting { fail_at, .. } => {
+                let after = fail_at - worker.started;
                 let missing = Missing { expected, addresses: worker.evidence.addresses().to_vec() };
                 context.report(Report::NotReady { slot, worker: id, after, missing: missing.clone() });
                 worker.stop(slot, StopReason::NotReady, profile, context);

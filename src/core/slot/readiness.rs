@@ -45,8 +45,7 @@ impl Slot {
 
     /// Takes the holder's signals as those that its successors must give. What a replacement shows counts when it takes over.
     pub(super) fn learn_from_holder(&mut self) -> Outcome {
-        let is_auto = |worker: &Worker| matches!(worker.policy.readiness, Readiness::Auto { .. });
-        let holder = self.holder().filter(|worker| is_auto(worker) && worker.is_ready());
+        let holder = self.holder().filter(|worker| worker.policy.readiness.is_auto() && worker.is_ready());
         match holder.and_then(|worker| worker.evidence.expectation(&worker.policy)) {
             Some(expectation) => {
                 self.expectation = Some(expectation);
