@@ -36,7 +36,7 @@ pub fn elsewhere(steps: &str) -> String {
 /// rinit in these surroundings, or nothing where they cannot be made.
 fn restricted(steps: &[&str], settings: &[&str], words: &str) -> Option<Rig> {
     if !nix::unistd::getuid().is_root() || namespace().is_empty() {
-        eprintln!("skipped: only root can make these surroundings");
+        crate::harness::skipped("only root can make these surroundings");
         return None;
     }
     let rig = Rig::new(settings).args(&["--", "/mnt/fixture"]).args(&words.split(' ').collect::<Vec<_>>());
@@ -254,7 +254,7 @@ fn workers_run_as_the_user_that_was_asked_for() {
         "echo $(id -u):$(id -g):$(id -G):$HOME; echo opened > /dev/stdout; echo opened > /dev/stderr; exec sleep 600";
     let nobody = nix::unistd::User::from_name("nobody").unwrap();
     let Some(nobody) = nobody.filter(|_| nix::unistd::getuid().is_root() && !namespace().is_empty()) else {
-        return eprintln!("skipped: only root can become another user");
+        return crate::harness::skipped("only root can become another user");
     };
     let (uid, gid, home) = (nobody.uid, nobody.gid, nobody.dir.display().to_string());
     let cases = [
@@ -280,7 +280,7 @@ fn workers_run_as_the_user_that_was_asked_for() {
 #[test]
 fn one_worker_with_raw_log_and_another_user_may_open_its_streams_too() {
     if !nix::unistd::getuid().is_root() || namespace().is_empty() {
-        return eprintln!("skipped: only root can become another user");
+        return crate::harness::skipped("only root can become another user");
     }
     let rig = Rig::new(&["-i", "1", "--log", "raw", "--user", "61234", "--restart", "never", "--"])
         .args(&["sh", "-c", "echo opened > /dev/stdout && echo opened > /dev/stderr"])

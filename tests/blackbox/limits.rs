@@ -21,7 +21,7 @@ impl PidsGroup {
                 }
             }
         }
-        eprintln!("skipped: no control group with a limit on processes can be had here");
+        crate::harness::skipped("no control group with a limit on processes can be had here");
         None
     }
 
@@ -143,7 +143,7 @@ fn a_reload_at_the_pids_limit_stops_and_a_later_one_is_not_held_up_by_it() {
 #[test]
 fn at_the_users_limit_on_processes_rinit_lives_and_the_worker_comes_back_when_it_is_lifted() {
     if !nix::unistd::getuid().is_root() || crate::harness::namespace().is_empty() {
-        return eprintln!("skipped: only root can become the user whose limit it is");
+        return crate::harness::skipped("only root can become the user whose limit it is");
     }
     // A number that nobody else has, for the kernel counts all processes of a user.
     let uid = (1_000_000 + std::process::id()).to_string();
@@ -184,7 +184,7 @@ fn at_the_users_limit_on_processes_rinit_lives_and_the_worker_comes_back_when_it
 #[test]
 fn a_workers_user_with_too_many_processes_is_no_fault_of_the_program() {
     if !nix::unistd::getuid().is_root() || crate::harness::namespace().is_empty() {
-        return eprintln!("skipped: only root can have workers of another user");
+        return crate::harness::skipped("only root can have workers of another user");
     }
     // rinit's own fork works, and the kernel refuses the new user's exec (`execve(2)`, EAGAIN).
     let uid = (2_000_000 + std::process::id()).to_string();

@@ -37,7 +37,7 @@ fn uptime_means_ready_after_min_uptime_whatever_the_worker_says() {
 #[test]
 fn uptime_counts_from_the_start_of_the_program_and_not_from_the_fork() {
     if namespace().is_empty() {
-        eprintln!("skipped: no mount namespace to be had");
+        crate::harness::skipped("no mount namespace to be had");
         return;
     }
     // The child raises its score for the out-of-memory killer before it becomes the program, and here waits with that

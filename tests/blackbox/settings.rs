@@ -203,7 +203,7 @@ fn env_file() {
 fn user() {
     let is_root = nix::unistd::getuid().is_root() && !namespace().contains(&"--user");
     if !is_root {
-        eprintln!("skipped: only root can start workers as somebody else");
+        crate::harness::skipped("only root can start workers as somebody else");
         return;
     }
     both_ways(&[("instances", "1"), ("user", "65534:65533"), ("ready", "uptime")], "state wait", |rig| {
@@ -421,7 +421,7 @@ fn a_reload_with_a_broken_env_file_is_refused_and_the_old_workers_stay() {
 #[test]
 fn a_secret_is_read_from_its_file_and_again_at_a_reload() {
     if namespace().is_empty() {
-        eprintln!("skipped: no mount namespace to be had for /run/secrets");
+        crate::harness::skipped("no mount namespace to be had for /run/secrets");
         return;
     }
     let secrets = tempfile::tempdir().unwrap();
@@ -476,7 +476,7 @@ fn an_env_file_that_never_ends_is_refused_at_a_reload_and_the_old_workers_stay()
 fn a_stop_is_heard_while_the_file_system_of_an_env_file_does_not_answer() {
     let is_root = nix::unistd::getuid().is_root() && !namespace().contains(&"--user");
     if !is_root || std::fs::File::open("/dev/fuse").is_err() {
-        eprintln!("skipped: only root can mount a file system that does not answer");
+        crate::harness::skipped("only root can mount a file system that does not answer");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -555,7 +555,7 @@ fn a_shell_as_pid_1_is_a_warning_with_the_cure() {
 fn workers_that_could_not_be_signalled_are_refused() {
     let is_root = nix::unistd::getuid().is_root() && !namespace().contains(&"--user");
     if !is_root || Command::new("setpriv").arg("--version").output().is_err() {
-        eprintln!("skipped: only root can give up CAP_KILL, with setpriv");
+        crate::harness::skipped("only root can give up CAP_KILL, with setpriv");
         return;
     }
     let without_kill = ["setpriv", "--inh-caps=-kill", "--bounding-set=-kill"];

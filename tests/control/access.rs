@@ -169,7 +169,7 @@ fn every_change_is_logged_with_its_client() {
 #[test]
 fn another_user_may_not_use_the_socket() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        crate::harness::skipped("only root can become another user");
         return;
     }
     let rinit = start(&[], "up wait");
@@ -192,7 +192,7 @@ fn another_user_may_not_use_the_socket() {
 #[test]
 fn verbs_refuse_a_socket_that_another_user_serves() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        crate::harness::skipped("only root can become another user");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -221,7 +221,7 @@ fn verbs_refuse_a_socket_that_another_user_serves() {
 #[test]
 fn a_user_of_the_sockets_group_may_read_and_change_nothing() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        crate::harness::skipped("only root can become another user");
         return;
     }
     let rinit = start(&["--socket-group", "4321"], "up say=A-LINE wait");

@@ -111,7 +111,7 @@ fn a_workers_series_are_its_slots_and_end_with_it() {
 fn open_connections_are_counted_and_the_wait_for_a_blocked_worker_is_measured() {
     if Command::new("node").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "there is no node");
-        eprintln!("skipped: there is no node");
+        crate::harness::skipped("there is no node");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -35,7 +35,7 @@ impl Web {
     fn start(options: &[&str], sick: &str) -> Option<Web> {
         if Command::new("node").arg("--version").output().is_err() {
             assert!(std::env::var_os("CI").is_none(), "there is no Node");
-            eprintln!("skipped: there is no Node");
+            crate::harness::skipped("there is no Node");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

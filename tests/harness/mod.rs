@@ -13,7 +13,7 @@
 mod signals;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -31,6 +31,12 @@ fn patience() -> Duration {
 /// The program under test.
 pub fn rinit() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_rinit"))
+}
+
+/// Prints the reason for which this test, or a part of it, is skipped.
+pub fn skipped(why: &str) {
+    // eprintln! would be shown for failing tests only.
+    let _ = writeln!(std::io::stderr(), "skipped: {}: {why}", std::thread::current().name().unwrap_or("a test"));
 }
 
 /// The program that tests run as workers: `tests/harness/fixture.rs`. `cargo test` has built it; `cargo test --test NAME` has not.

@@ -1,7 +1,7 @@
 //! Programs that know nothing of Node's cluster: the preload library, `--listen`, and what neither can help.
 
 use crate::apps::{all_listen, reloaded, served_by, stop, times_ready, workers};
-use crate::harness::{Rig, Running, eventually, free_port, status_field};
+use crate::harness::{Rig, Running, eventually, free_port, skipped, status_field};
 use crate::load::{MIX, get, pid_in, under_load};
 use crate::setup::{app, c_program, lacking, node, program, runtime, static_program, venv};
 use std::collections::BTreeSet;
@@ -519,6 +519,9 @@ fn another_programs_datagram_port_is_taken() {
 /// The loader writes a line on stderr for each library that it does not find.
 #[test]
 fn the_loader_finds_the_library_wherever_a_descendant_runs() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("only root can become another user");
+    }
     let Some(program) = c_program() else { return };
     let places = "su nobody -s /bin/true; setpriv --reuid 65534 --clear-groups /bin/true; unshare --pid --fork --mount-proc /bin/true";
     // The last one outlives the first worker; the second one stays.
@@ -537,6 +540,9 @@ fn the_loader_finds_the_library_wherever_a_descendant_runs() {
 #[test]
 fn a_library_that_was_removed_is_written_again_for_the_next_worker() {
     let Some(_) = program("python3") else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("in a user namespace without root the library has no file");
+    }
     let (rig, port) = two_serve(&["python3", &app("python/graceful.py")], &[]);
     let worker = rig.workers()[0];
     let variables = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
@@ -568,7 +574,7 @@ fn a_static_program_runs_as_without_rinit_and_one_line_says_so() {
 fn a_program_of_another_user_shares_its_port_too() {
     let Some(_) = program("python3") else { return };
     if !nix::unistd::geteuid().is_root() {
-        return;
+        return skipped("only root can become another user");
     }
     // A system's Python, which everybody may run, and a script that everybody may read.
     if !std::path::Path::new("/usr/bin/python3").exists() {

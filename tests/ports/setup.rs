@@ -5,10 +5,10 @@
 //! processes wait for, in a folder named by a hash of its lock file. Nothing in there is ever changed; remove it and it
 //! is made again.
 
+use crate::harness::skipped;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -111,8 +111,7 @@ fn programs_can_be_installed() {
 /// Prints the reason for which a test is skipped. Fails under CI, where no test may be skipped.
 pub fn lacking(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");
-    // eprintln! would be shown for failing tests only.
-    let _ = writeln!(std::io::stderr(), "{why}: a test is skipped");
+    skipped(why);
 }
 
 fn here() -> PathBuf {

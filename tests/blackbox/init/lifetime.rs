@@ -31,7 +31,7 @@ fn it_never_wakes_up_while_nothing_happens() {
 #[test]
 fn without_proc_it_works() {
     if crate::harness::namespace().is_empty() {
-        eprintln!("skipped: without a namespace /proc cannot be hidden");
+        crate::harness::skipped("without a namespace /proc cannot be hidden");
         return;
     }
     // Not unmounted, which would bring the machine's own back.

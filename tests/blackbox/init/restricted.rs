@@ -42,7 +42,7 @@ fn when_signals_cannot_be_waited_for_it_ends_with_70_and_names_the_call() {
 #[test]
 fn without_dev_null_a_closed_descriptor_stays_closed() {
     if namespace().is_empty() {
-        return eprintln!("skipped: no mount namespace can be had here");
+        return crate::harness::skipped("no mount namespace can be had here");
     }
     for (closed, descriptors) in [("<&-", "1 2"), ("2>&-", "0 1"), ("<&- 2>&-", "1")] {
         let script = format!("mount -t tmpfs none /dev && exec \"$0\" \"$@\" {closed}");
@@ -73,7 +73,7 @@ fn a_small_stack_is_enough() {
 #[test]
 fn a_signal_that_may_not_be_sent_is_a_warning_that_names_the_capability() {
     if !nix::unistd::getuid().is_root() || namespace().is_empty() {
-        return eprintln!("skipped: only root can become another user");
+        return crate::harness::skipped("only root can become another user");
     }
     let child = ["--", "setpriv", "--reuid", "61234", "--clear-groups", "sh", "-c", "echo up; exec sleep 600"];
     let rig = Rig::new(&child).through(&["setpriv", "--bounding-set", "-kill", "--inh-caps", "-kill"]).start();

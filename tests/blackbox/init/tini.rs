@@ -106,7 +106,7 @@ fn is_kept_back(signal: Signal) -> bool {
 #[test]
 fn as_pid_1_it_forwards_all_but_those_of_a_fault_and_of_a_background_terminal() {
     if crate::harness::namespace().is_empty() {
-        eprintln!("skipped: without a namespace it is not PID 1, and a fault's signal kills it");
+        crate::harness::skipped("without a namespace it is not PID 1, and a fault's signal kills it");
         return;
     }
     let rig = called("docker-init", &["--"]).fixture("signals").start();

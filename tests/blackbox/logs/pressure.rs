@@ -82,7 +82,7 @@ fn both_streams_that_nobody_reads_block_neither_supervision_nor_stop() {
 #[test]
 fn without_proc_stdout_that_nobody_reads_blocks_neither_supervision_nor_stop() {
     if crate::harness::namespace().is_empty() {
-        return eprintln!("skipped: no namespace, in which /proc could be taken away");
+        return crate::harness::skipped("no namespace, in which /proc could be taken away");
     }
     // rinit cannot open its stdout anew then, and writes to what it shares with others.
     let (read, write) = std::io::pipe().unwrap();
@@ -99,7 +99,7 @@ fn without_proc_stdout_that_nobody_reads_blocks_neither_supervision_nor_stop() {
 #[test]
 fn without_proc_no_line_is_lost_either() {
     if crate::harness::namespace().is_empty() {
-        return eprintln!("skipped: no namespace, in which /proc could be taken away");
+        return crate::harness::skipped("no namespace, in which /proc could be taken away");
     }
     let (read, write) = std::io::pipe().unwrap();
     let rig = Rig::new(&["-i", "2", "--restart", "never"])
