@@ -8,7 +8,6 @@ use nix::fcntl::{Flock, FlockArg};
 use rinit::units;
 use serde_json::Value;
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -213,10 +212,7 @@ fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// Prints why the test is skipped; where the variable `CI` is set, fails.
 fn lacking<T>(why: &str) -> Option<T> {
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    // Not by eprintln!, which is shown only for tests that fail.
-    let _ = writeln!(std::io::stderr(), "{why}: the browser test is skipped");
+    crate::harness::lacking(why);
     None
 }

@@ -36,8 +36,7 @@ fn usage_is_recorded_every_fifteen_seconds() {
 #[test]
 fn the_lag_and_the_connections_of_a_node_worker_are_recorded() {
     if std::process::Command::new("node").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "there is no node");
-        crate::harness::skipped("there is no node");
+        crate::harness::lacking("there is no node");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -34,8 +34,7 @@ impl Web {
     /// Two Node workers; none where there is no Node.
     fn start(options: &[&str], sick: &str) -> Option<Web> {
         if Command::new("node").arg("--version").output().is_err() {
-            assert!(std::env::var_os("CI").is_none(), "there is no Node");
-            crate::harness::skipped("there is no Node");
+            crate::harness::lacking("there is no Node");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

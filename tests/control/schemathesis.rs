@@ -22,8 +22,7 @@ not_a_server_error.expected-statuses = [200, 400, 401, 405, 503]
 
 fn fuzz(token: Option<&str>) {
     if Command::new("schemathesis").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "schemathesis is not installed");
-        crate::harness::skipped("schemathesis is not installed");
+        crate::harness::lacking("schemathesis is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -39,6 +39,12 @@ pub fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {}: {why}", std::thread::current().name().unwrap_or("a test"));
 }
 
+/// Prints what is missing, without which this test, or a part of it, is skipped. Fails under CI, where nothing may be missing.
+pub fn lacking(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    skipped(why);
+}
+
 /// The program that tests run as workers: `tests/harness/fixture.rs`. `cargo test` has built it; `cargo test --test NAME` has not.
 pub fn fixture() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
