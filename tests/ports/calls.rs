@@ -156,7 +156,8 @@ fn accept_ends_as_the_kernel_ends_it() {
 
 #[test]
 fn a_program_that_polls_once_and_then_blocks_never_sees_an_error() {
-    // Its queue is empty for long, and it is slow: rinit takes its connections back, and gives it others later.
+    // Its queue is empty for long, and it is slow: rinit takes its connections back, and gives it others later. The
+    // program takes ECONNABORTED for a failure unless `poll` has told it of a connection.
     let Some((rig, port)) = all_serve(2, &[], &format!("{OWN} poll:1 accept accept sleep:300 pollblock")) else {
         return;
     };

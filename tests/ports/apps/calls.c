@@ -23,6 +23,8 @@ static int s = -1, epoll = -1, spare[4096], spares;
 static char **word;
 /* Where `stepblock` and `steppoll` pause. */
 static int number_of_step;
+/* `poll` or `select` has told of a connection, and no accept has followed. */
+static int is_told;
 
 static void say(const char *what) {
     char line[200];
@@ -56,13 +58,17 @@ static void answer(int connection) {
     close(connection);
 }
 
-/* Accepts, and answers. False where there is no connection for now. */
+/* Accepts, and answers. False where there is no connection for now. Another process may have taken the one of which the
+   program was told, which accept(2) reports as ECONNABORTED. */
 static int serve_one(int flags) {
+    int was_told = is_told;
+    is_told = 0;
     struct sockaddr_in peer;
     socklen_t length = sizeof peer;
     memset(&peer, 0, sizeof peer);
     int connection = flags < 0 ? accept(s, 0, 0) : accept4(s, (void *)&peer, &length, flags);
     if (connection < 0 && (errno == EAGAIN || errno == EMFILE || errno == EINTR)) return 0;
+    if (connection < 0 && errno == ECONNABORTED && was_told) return say("accept: the connection is gone"), 0;
     check(connection, "accept");
     if (flags >= 0 && (peer.sin_family != AF_INET || ntohl(peer.sin_addr.s_addr) != INADDR_LOOPBACK || !peer.sin_port)) {
         say("accept gave a wrong address");
@@ -75,14 +81,6 @@ static int serve_one(int flags) {
     }
     answer(connection);
     return 1;
-}
-
-/* Serves one of which `poll` has told: another process may have taken that one, which accept(2) reports as ECONNABORTED. */
-static void serve_one_that_is_told(void) {
-    int connection = accept(s, 0, 0);
-    if (connection >= 0) answer(connection);
-    else if (errno == ECONNABORTED) say("accept ended: the connection is gone");
-    else check(connection, "accept");
 }
 
 static void *in_accept(void *ignored) {
@@ -222,17 +220,17 @@ static void call(char **all) {
         struct timeval limit = {n / 1000, n % 1000 * 1000};
         check(setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), "setsockopt");
     }
-    else if (is("poll")) poll(&polled, 1, n);
+    else if (is("poll")) is_told = poll(&polled, 1, n) > 0;
     else if (is("pollmany")) {
         struct pollfd many[100];
         for (int at = 0; at < 100; at++) many[at] = (struct pollfd){.fd = at == 99 ? s : dup(0), .events = POLLIN};
-        poll(many, 100, n);
+        is_told = poll(many, 100, n) > 0;
     }
     else if (is("select")) {
         struct timeval limit = {n / 1000, n % 1000 * 1000};
         FD_ZERO(&set);
         FD_SET(s, &set);
-        select(s + 1, &set, 0, 0, &limit);
+        is_told = select(s + 1, &set, 0, 0, &limit) > 0;
     }
     else if (is("epoll")) {
         check(epoll = epoll_create1(0), "epoll_create1");
@@ -333,7 +331,7 @@ static void call(char **all) {
     else if (is("stepblock")) for (number_of_step = n;;) serve_in_steps(0);
     else if (is("steppoll")) for (number_of_step = n, check(ioctl(s, FIONBIO, &one), "ioctl");;) serve_in_steps(1);
     else if (is("pollserve")) for (;;) { poll(&polled, 1, -1); while (serve_one(SOCK_NONBLOCK)) {} }
-    else if (is("pollblock")) for (;;) { poll(&polled, 1, -1); serve_one_that_is_told(); }
+    else if (is("pollblock")) for (;;) { is_told = poll(&polled, 1, -1) > 0; serve_one(-1); }
     else if (is("epollserve")) for (;;) { epoll_wait(epoll, &event, 1, -1); while (serve_one(SOCK_CLOEXEC | SOCK_NONBLOCK)) {} }
     else if (is("stay")) for (;;) pause();
     else say("unknown word"), exit(5);
