@@ -14,6 +14,8 @@ mod signals;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -371,12 +373,29 @@ pub fn status_field(pid: i32, field: &str) -> String {
 /// nobody takes it before the test does; the next numbers are free for workers that have a port each.
 pub fn free_port() -> u16 {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    const EACH: u16 = 8;
     let first = std::process::id() % 100 * 200;
     let mut tries = std::iter::repeat_with(|| {
-        let offset = first + NEXT.fetch_add(8, std::sync::atomic::Ordering::Relaxed);
+        let offset = first + NEXT.fetch_add(u32::from(EACH), std::sync::atomic::Ordering::Relaxed);
         10_000 + (offset % 20_000) as u16
     });
-    tries.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+    tries.find(|port| (*port..port + EACH).all(is_free)).unwrap()
+}
+
+/// True if nothing has that port at any address, not even a connection that an earlier test has closed (`TIME_WAIT`): a program
+/// without `SO_REUSEADDR` could not bind it.
+fn is_free(port: u16) -> bool {
+    use nix::errno::Errno;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+    let any: [(AddressFamily, std::net::IpAddr); 2] =
+        [(AddressFamily::Inet, [0; 4].into()), (AddressFamily::Inet6, [0u16; 8].into())];
+    any.into_iter().all(|(family, address)| {
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        let bound =
+            socket.and_then(|one| bind(one.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((address, port)))));
+        // There may be no IPv6.
+        bound != Err(Errno::EADDRINUSE)
+    })
 }
 
 /// A file by whose existence a test steers workers: the fixture's `file=` and `unless=`.
