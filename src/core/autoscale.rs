@@ -92,7 +92,7 @@ impl Trend {
         scaling: Scaling,
         workers: u32,
         usages: &[WorkerUsage],
-        (sample, waiting): (&UsageSample, u32),
+        (sample, waiting): (&UsageSample, Option<u32>),
         now: Time,
     ) -> Option<Verdict> {
         match scaling {
@@ -130,13 +130,17 @@ impl Trend {
         bounds: std::ops::RangeInclusive<u32>,
         workers: u32,
         usages: &[WorkerUsage],
-        (sample, waiting): (&UsageSample, u32),
+        (sample, waiting): (&UsageSample, Option<u32>),
         now: Time,
     ) -> Option<Verdict> {
         let least = usages.iter().map(|usage| usage.busy).min().unwrap_or(0);
         let mean = usages.iter().map(|usage| u64::from(usage.busy)).sum::<u64>() / (usages.len() as u64).max(1);
         let mean = u16::try_from(mean).unwrap_or(u16::MAX);
-        let is_high = least > HIGH || waiting > 0;
+        let is_high = least > HIGH || waiting.is_some_and(|count| count > 0);
+        if !is_high && waiting.is_none() {
+            // The load is not known, which neither ends nor continues what was seen before.
+            return None;
+        }
         let is_low = mean < LOW && !is_high;
         self.high_since = is_high.then(|| self.high_since.unwrap_or(now));
         self.low_since = is_low.then(|| self.low_since.unwrap_or(now));
@@ -153,7 +157,7 @@ impl Trend {
         let verdict = if is_to_grow {
             match too_little {
                 Some(free) => return (!was_without_room).then_some(Verdict::NoRoom { free, biggest }),
-                None => Verdict::Scale(workers + 1, ScaleReason::High { busy: least, waiting }),
+                None => Verdict::Scale(workers + 1, ScaleReason::High { busy: least, waiting: waiting.unwrap_or(0) }),
             }
         } else if has_lasted(self.low_since, LOW_FOR) && workers > *bounds.start() {
             Verdict::Scale(workers - 1, ScaleReason::Low { busy: mean })
@@ -170,7 +174,7 @@ impl App {
     pub(super) fn scale_by_usage(&mut self, sample: &UsageSample, context: &mut Context) {
         let ready = self.slots.iter().filter_map(Slot::holder).filter(|worker| worker.is_ready());
         let usages: Vec<WorkerUsage> = ready.filter_map(|worker| sample.workers.get(&worker.id).copied()).collect();
-        let waiting = sample.waiting.get(&self.id).copied().unwrap_or(0);
+        let waiting = sample.waiting.get(&self.id).copied();
         let (scaling, workers) = (self.policy().scaling, self.wanted());
         if self.is_held() || self.rollout.is_some() {
             return;

@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// The hub answers within this time, or not at all.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
+/// The hub answers within this time, or not at all. A container that has used up its share of the CPUs stands still for some
+/// 100 ms at a time (`cpu.max`, 1 CPU of 2).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The upper bounds of a histogram of waits, in milliseconds. While many connections come, the hub sees up to a millisecond
 /// late that a worker has taken one.
 const WAIT_BOUNDS_MS: &[u64] = &[1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
@@ -89,7 +90,7 @@ impl ConnectionWaits {
 }
 
 impl Ports {
-    /// The connections of all workers; none: the hub is busy.
+    /// The connections of all workers. `None`: they are not known now, since the hub is busy or gone.
     pub async fn connections(&self) -> Option<ConnectionCounts> {
         let (reply, counts) = oneshot::channel();
         self.send(Command::Count(reply));

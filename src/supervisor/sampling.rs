@@ -93,8 +93,8 @@ pub(super) async fn sample(notices: mpsc::Sender<Notice>, ports: Ports) {
             cpus: last_cpus.0,
             ..UsageSample::default()
         };
-        if needs_load {
-            sample.waiting = waiting(&ports.connections().await.unwrap_or_default(), &workers);
+        if needs_load && let Some(counts) = ports.connections().await {
+            sample.waiting = waiting(&counts, &workers);
         }
         for subject in workers.into_iter().filter(|subject| looks_at_all || subject.is_needed) {
             let usage = before.usage_of(&subject);

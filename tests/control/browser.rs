@@ -15,14 +15,14 @@ use std::process::{Command, Stdio};
 const READ_TOKEN: &str = "a-token-for-reading-0123456789";
 const CHANGE_TOKEN: &str = "a-token-for-changes-0123456789";
 
-/// Lines with markup and of JSON, and lines on stderr.
-const APP: &str = r#"while :; do echo "<b>bold</b> $((n+=1))"; echo '{"level":"error","msg":"connection refused","host":"db-1"}'; echo oh >&2; sleep 0.2; done"#;
+/// Lines with markup and of JSON, and lines on stderr. A reload takes long enough for a slow browser to show it.
+const APP: &str = r#"trap 'sleep 1.5; exit' TERM; while :; do echo "<b>bold</b> $((n+=1))"; echo '{"level":"error","msg":"connection refused","host":"db-1"}'; echo oh >&2; sleep 0.2; done"#;
 
 /// Two workers behind `--web`, with those options.
 fn rinit(options: &[&str]) -> (Running, String) {
     let address = format!("127.0.0.1:{}", free_port());
     let rig =
-        Rig::new(&["-i", "2", "--name", "web", "--ready", "uptime", "--min-uptime", "600ms", "--stop-timeout", "2s"])
+        Rig::new(&["-i", "2", "--name", "web", "--ready", "uptime", "--min-uptime", "600ms", "--stop-timeout", "8s"])
             .args(&["--socket", "off", "--web", &address])
             .args(options)
             .args(&["--", "sh", "-c", APP])

@@ -64,15 +64,30 @@ fn busy_workers_get_another_one_and_idle_ones_go_one_at_a_time() {
 #[test]
 fn connections_that_wait_for_ten_seconds_get_another_worker_though_none_is_busy() {
     let mut world = app(Scaling { fewer_than_cpus: None, min: 1, max: Some(2) }, 1);
-    world.play(&[Waits(3), Sampled(9), Waits(0), Sampled(1), Waits(2), Sampled(9)]);
+    world.play(&[Waits(Some(3)), Sampled(9), Waits(Some(0)), Sampled(1), Waits(Some(2)), Sampled(9)]);
     assert_eq!(wanted(&world), 1, "they were served in between");
     world.play(&[Sampled(3)]);
     assert_eq!(wanted(&world), 2);
     assert_eq!(reasons(&world), [ScaleReason::High { busy: 0, waiting: 2 }]);
     world.play(&[Sampled(90)]);
     assert_eq!(wanted(&world), 2, "as long as any wait, none is taken away");
-    world.play(&[Waits(0), Sampled(70)]);
+    world.play(&[Waits(Some(0)), Sampled(70)]);
     assert_eq!(wanted(&world), 1);
+}
+
+#[test]
+fn samples_that_do_not_know_what_waits_neither_end_nor_continue_a_wait() {
+    let mut world = app(Scaling { fewer_than_cpus: None, min: 1, max: Some(2) }, 1);
+    for _ in 0..6 {
+        world.play(&[Waits(Some(2)), Sampled(1), Waits(None), Sampled(1)]);
+    }
+    assert_eq!(wanted(&world), 2);
+    world.play(&[Waits(None), Sampled(200)]);
+    assert_eq!(wanted(&world), 2, "none is taken away while connections may wait");
+    world.play(&[Waits(Some(0)), Sampled(90)]);
+    assert_eq!(wanted(&world), 1);
+    world.play(&[Waits(Some(2)), Sampled(1), Waits(None), Sampled(60)]);
+    assert_eq!(wanted(&world), 1, "one sample is not ten seconds");
 }
 
 #[test]

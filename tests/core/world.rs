@@ -25,8 +25,8 @@ pub enum Step {
     Probes(usize, bool),
     /// From now on every worker is busy for this share of its time, in thousandths.
     Busy(u16),
-    /// From now on so many connections wait for workers of each app.
-    Waits(u32),
+    /// From now on so many connections wait for workers of each app. `None`: their number is not known.
+    Waits(Option<u32>),
     /// From now on the container may use so many CPUs.
     Cpus(u32),
     /// Samples are taken, one a second, so often.
@@ -125,7 +125,7 @@ pub struct World {
     /// The share of its time for which every worker is busy, in thousandths.
     pub busy: u16,
     /// The connections that wait for workers of each app.
-    pub waiting: u32,
+    pub waiting: Option<u32>,
     /// The CPUs that the container may use.
     pub cpus: u32,
     was_autoscaled: bool,
@@ -205,7 +205,7 @@ impl World {
             reads: true,
             eager: false,
             busy: 0,
-            waiting: 0,
+            waiting: Some(0),
             cpus: 2,
             was_autoscaled: false,
             stop_asked: None,
@@ -272,7 +272,7 @@ impl World {
                 let mut workers: BTreeMap<WorkerId, WorkerUsage> = live().map(|id| (id, usage(10))).collect();
                 workers.extend(nth(n).map(|id| (id, usage(mib))));
                 let memory_used = workers.values().map(|usage| usage.memory).sum();
-                let waiting = self.fleet.apps().iter().map(|app| (app.id, self.waiting)).collect();
+                let waiting = self.fleet.apps().iter().filter_map(|app| Some((app.id, self.waiting?))).collect();
                 self.give(Event::Sampled(UsageSample {
                     workers,
                     waiting,
