@@ -25,6 +25,9 @@ const CPUS_EVERY: u32 = 4;
 const WORTH_A_LOOK: u64 = 90;
 /// A connection that a worker has not accepted for this long waits because the worker is busy.
 const WAITS_LONG: Duration = Duration::from_millis(50);
+/// The time between two counts of those, for a sample. What has waited in the kernel's queue is handed out all at once, and is
+/// not known to have waited until then.
+const SECOND_COUNT_AFTER: Duration = Duration::from_millis(60);
 
 /// The workers, and the questions about them.
 pub(super) struct Subjects {
@@ -93,8 +96,8 @@ pub(super) async fn sample(notices: mpsc::Sender<Notice>, ports: Ports) {
             cpus: last_cpus.0,
             ..UsageSample::default()
         };
-        if needs_load && let Some(counts) = ports.connections().await {
-            sample.waiting = waiting(&counts, &workers);
+        if needs_load {
+            sample.waiting = waiting(&ports, &workers).await.unwrap_or_default();
         }
         for subject in workers.into_iter().filter(|subject| looks_at_all || subject.is_needed) {
             let usage = before.usage_of(&subject);
@@ -108,8 +111,19 @@ pub(super) async fn sample(notices: mpsc::Sender<Notice>, ports: Ports) {
     }
 }
 
-/// The connections of each app for which no worker is free.
-fn waiting(counts: &ConnectionCounts, workers: &[Subject]) -> BTreeMap<AppId, u32> {
+/// The connections of each app for which no worker is free: the most of two counts. `None`: they are not known.
+async fn waiting(ports: &Ports, workers: &[Subject]) -> Option<BTreeMap<AppId, u32>> {
+    let mut most = counted(&ports.connections().await?, workers);
+    sleep(SECOND_COUNT_AFTER).await;
+    for (app, count) in counted(&ports.connections().await?, workers) {
+        let before = most.entry(app).or_default();
+        *before = count.max(*before);
+    }
+    Some(most)
+}
+
+/// Those of one count.
+fn counted(counts: &ConnectionCounts, workers: &[Subject]) -> BTreeMap<AppId, u32> {
     let mut waiting = counts.waiting.clone();
     for Subject { worker, app, .. } in workers {
         let own = counts.workers.get(worker).filter(|own| own.oldest >= WAITS_LONG);
