@@ -64,7 +64,7 @@ command = "FIXTURE env=RINIT_APP signals"
     assert_eq!(rig.workers().len(), 3);
     rig.signal("HUP");
     rig.until("both apps are reloaded", |out| out.count("reload to generation 2 done") == 2);
-    assert_eq!(rig.output().count("| up "), 6, "{:#?}", rig.output());
+    rig.until("every new worker is up", |out| out.count("| up ") == 6);
     rig.signal("TERM");
     assert_eq!(rig.wait(), 0);
     assert_eq!(rig.output().count("got SIGTERM"), 6);
