@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// The hub answers within this time, or not at all. A container that has used up its share of the CPUs stands still for some
-/// 100 ms at a time (`cpu.max`, 1 CPU of 2).
+/// The hub answers within this time, or not at all. A container that has used up its share of the CPUs (`cpu.max`) stands still
+/// for most of 100 ms at a time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The upper bounds of a histogram of waits, in milliseconds. While many connections come, the hub sees up to a millisecond
 /// late that a worker has taken one.
