@@ -143,7 +143,7 @@ fn wait_for(child: &Child, job: &mut Job, options: &Options, is_pid_1: bool) -> 
             Some(Caught { signal, .. }) => {
                 forward(signal, child.pid, options);
                 if options.stops_itself && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
-                    // As the terminal would stop the whole job; PID 1 cannot be stopped and goes on.
+                    // As the terminal would stop the whole job.
                     job.stop_itself();
                 }
             }

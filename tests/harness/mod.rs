@@ -298,17 +298,32 @@ impl Running {
         while !holds(&output) {
             let left = patience().saturating_sub(start.elapsed());
             if left.is_zero() || output.open == 0 {
-                let text = format!("{}\n--- stderr\n{}", last(&output.stdout), last(&output.stderr));
                 drop(output);
-                panic!("not so: {what}\n{:?}\n--- stdout\n{text}", self.words);
+                self.give_up(what);
             }
             output = self.output.1.wait_timeout(output, left.min(Duration::from_millis(100))).unwrap().0;
         }
     }
 
+    /// Fails the test, and shows what was run and what it has printed.
+    fn give_up(&self, what: &str) -> ! {
+        let output = self.output();
+        let (stdout, stderr) = (last(&output.stdout), last(&output.stderr));
+        panic!("not so: {what}\n{:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", self.words);
+    }
+
     /// Waits for the end, and gives the exit code (128 + n for a signal).
     pub fn wait(&self) -> i32 {
-        let status = eventually("rinit ends", || self.child.lock().unwrap().try_wait().unwrap());
+        let start = Instant::now();
+        let status = loop {
+            // The lock is free while this sleeps.
+            let ended = self.child.lock().unwrap().try_wait().unwrap();
+            match ended {
+                Some(status) => break status,
+                None if start.elapsed() >= patience() => self.give_up("rinit ends"),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
         // What was printed last may still be on its way to the reader.
         let start = Instant::now();
         let mut output = self.output.0.lock().unwrap();

@@ -80,7 +80,7 @@ fn a_stop_ends_the_wait_for_a_reader() {
 fn the_last_lines_of_a_dead_worker_are_reported_also_when_another_line_was_in_the_way() {
     // A descendant holds the dead worker's stderr open, so the kernel never says that it has ended. Meanwhile another worker
     // stands in the middle of a long line.
-    let (is_held, is_collected, may_end) = (Flag::new(), Flag::new(), Flag::new());
+    let (is_held, is_collected) = (Flag::new(), Flag::new());
     let script = r#"if [ "$RINIT_WORKER" = 0 ]; then
             watch='while kill -0 "$0" 2>/dev/null; do sleep 0.02; done; touch "$COLLECTED"; exec sleep 1000'
             setsid sh -c "$watch" $$ </dev/null >/dev/null &
@@ -90,18 +90,14 @@ fn the_last_lines_of_a_dead_worker_are_reported_also_when_another_line_was_in_th
         fi
         head -c 70000 /dev/zero | tr '\0' x >&2
         touch "$HELD"
-        while [ ! -e "$END" ]; do sleep 0.02; done
+        while [ ! -e "$COLLECTED" ]; do sleep 0.02; done
         echo >&2
         exec sleep 1000"#;
     let rig = Rig::new(&["-i", "2", "--share-ports", "off", "--min-uptime", "10s", "--backoff", "60s..60s"])
         .args(&["--name", "web", "--", "sh", "-c", script])
         .env("HELD", &is_held.path())
         .env("COLLECTED", &is_collected.path())
-        .env("END", &may_end.path())
         .start();
-    let exists = |flag: &Flag| std::path::Path::new(&flag.path()).exists();
-    eventually("the first worker is collected", || exists(&is_collected).then_some(()));
-    may_end.set();
     rig.until("its end is reported with its last lines", |out| {
         let report = out.stderr.iter().skip_while(|line| !line.contains("ended: exit code 3"));
         report.take(3).any(|line| line.starts_with("rinit") && line.contains("last words"))
