@@ -1,6 +1,8 @@
 //! Workers: how many, with which environment, how they are stopped, and how the container ends.
 
 use crate::harness::{Flag, Rig, Running, children, eventually, fixture, free_port, status_field};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -223,13 +225,18 @@ fn a_second_stop_kills_at_once() {
 
 #[test]
 fn two_stop_signals_of_one_moment_are_one_request_as_timeout_sends_them() {
-    let rig =
-        Rig::new(&["-i", "1", "--stop-timeout", "1h"]).fixture("on-term=after=300,say=finished,exit=0 up wait").start();
-    rig.until("it is up", |out| out.has("| up "));
-    let kill = format!("kill -s TERM {0}; kill -s TERM {0}", rig.pid());
-    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    assert_eq!(rig.wait(), 0);
-    assert!(rig.output().has("finished"), "{:?}", rig.output());
+    let worker = "on-term=after=300,say=finished,exit=0 up wait";
+    // On a busy machine there may be more than a moment between the two.
+    let code = (0..20).find_map(|_| {
+        let rig = Rig::new(&["-i", "1", "--stop-timeout", "1h"]).fixture(worker).start();
+        rig.until("it is up", |out| out.has("| up "));
+        let (pid, start) = (Pid::from_raw(rig.pid()), Instant::now());
+        (0..2).for_each(|_| kill(pid, Signal::SIGTERM).unwrap());
+        let is_one_moment = start.elapsed() < Duration::from_millis(50);
+        let code = rig.wait();
+        is_one_moment.then(|| (code, rig.output().has("finished")))
+    });
+    assert_eq!(code, Some((0, true)));
 }
 
 #[test]
