@@ -12,7 +12,6 @@ use nix::unistd::Pid;
 /// The child, as a job of the shell that started rinit.
 pub(super) struct Job {
     child: Pid,
-    is_pid_1: bool,
     /// rinit is below a shell: it shares the shell's session and terminal. Never so for PID 1, which cannot be stopped.
     is_below_shell: bool,
     /// The child has stopped, and rinit with it.
@@ -21,8 +20,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(child: Pid, shares_session: bool, is_pid_1: bool) -> Job {
-        let is_below_shell = shares_session && !is_pid_1 && tty::is_controlling();
-        Job { child, is_pid_1, is_below_shell, is_stopped: false }
+        Job { child, is_below_shell: shares_session && !is_pid_1 && tty::is_controlling(), is_stopped: false }
     }
 
     /// Stops rinit's group if the child has stopped, until the shell continues it.
@@ -42,12 +40,8 @@ impl Job {
         suspend(Pid::from_raw(0), if wants_terminal { signal } else { Signal::TSTP });
     }
 
-    /// Stops rinit itself, after it has forwarded a signal that stops the child too. PID 1 goes on: a SIGSTOP would not stop it, but
-    /// would take a SIGCONT away that has just come for the child (POSIX, "Signal Generation and Delivery").
+    /// Stops rinit itself, after it has forwarded a signal that stops the child too.
     pub(super) fn stop_itself(&mut self) {
-        if self.is_pid_1 {
-            return;
-        }
         let _ = kill(nix::unistd::getpid(), Signal::STOP);
         if self.is_below_shell {
             // Continued again. The child's own stop is no reason to stop a second time.

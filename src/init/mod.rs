@@ -142,8 +142,10 @@ fn wait_for(child: &Child, job: &mut Job, options: &Options, is_pid_1: bool) -> 
             Some(Caught { signal: Signal::PIPE | Signal::XCPU | Signal::XFSZ, sender: Sender::Kernel }) => {}
             Some(Caught { signal, .. }) => {
                 forward(signal, child.pid, options);
-                if options.stops_itself && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
-                    // As the terminal would stop the whole job.
+                // As the terminal would stop the whole job. PID 1 goes on: its own SIGSTOP would not stop it, but would take a SIGCONT
+                // away that has just come for the child (POSIX, "Signal Generation and Delivery").
+                let stops = matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU);
+                if options.stops_itself && !is_pid_1 && stops {
                     job.stop_itself();
                 }
             }

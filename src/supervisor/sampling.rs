@@ -25,7 +25,7 @@ const CPUS_EVERY: u32 = 4;
 const WORTH_A_LOOK: u64 = 90;
 /// A connection that a worker has not accepted for this long waits because the worker is busy.
 const WAITS_LONG: Duration = Duration::from_millis(50);
-/// The time between two counts of those, for a sample. What has waited in the kernel's queue is handed out all at once, and is
+/// The time between two counts of those, for a sample: more than [`WAITS_LONG`]. What has waited in the kernel's queue is handed out all at once, and is
 /// not known to have waited until then.
 const SECOND_COUNT_AFTER: Duration = Duration::from_millis(60);
 

@@ -314,16 +314,8 @@ impl Running {
 
     /// Waits for the end, and gives the exit code (128 + n for a signal).
     pub fn wait(&self) -> i32 {
-        let start = Instant::now();
-        let status = loop {
-            // The lock is free while this sleeps.
-            let ended = self.child.lock().unwrap().try_wait().unwrap();
-            match ended {
-                Some(status) => break status,
-                None if start.elapsed() >= patience() => self.give_up("rinit ends"),
-                None => std::thread::sleep(Duration::from_millis(5)),
-            }
-        };
+        let ended = in_time(|| self.child.lock().unwrap().try_wait().unwrap());
+        let status = ended.unwrap_or_else(|| self.give_up("rinit ends"));
         // What was printed last may still be on its way to the reader.
         let start = Instant::now();
         let mut output = self.output.0.lock().unwrap();
@@ -438,13 +430,20 @@ impl Flag {
 }
 
 /// Waits until there is a value.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    in_time(look).unwrap_or_else(|| panic!("not so: {what}"))
+}
+
+/// Waits until there is a value; `None`: there is none in time.
+fn in_time<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = look() {
-            return value;
+            return Some(value);
         }
-        assert!(start.elapsed() < patience(), "not so: {what}");
+        if start.elapsed() >= patience() {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
